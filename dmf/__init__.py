@@ -1,0 +1,43 @@
+"""Recover low-rank matrices from partial or indirect measurements with compressed deep linear networks."""
+
+from dmf.errors import (
+    ArgumentError,
+    BackendError,
+    DmfError,
+    DTypeError,
+    FileError,
+    MissingPackageError,
+    ObservationError,
+    RankError,
+    ShapeError,
+)
+from dmf.networks import DeepLinearNetwork, orthogonal_network, spectral_network
+from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
+from dmf.results import History, Recovery, Status, load
+from dmf.solvers import alternating_minimization, gradient_descent, largest_curvature
+
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "DTypeError",
+    "DeepLinearNetwork",
+    "DmfError",
+    "FileError",
+    "FullMatrix",
+    "History",
+    "LinearMeasurements",
+    "MissingPackageError",
+    "ObservationError",
+    "Observations",
+    "RankError",
+    "Recovery",
+    "SampledEntries",
+    "ShapeError",
+    "Status",
+    "alternating_minimization",
+    "gradient_descent",
+    "largest_curvature",
+    "load",
+    "orthogonal_network",
+    "spectral_network",
+]

@@ -1,0 +1,129 @@
+"""Array namespaces, devices and dtypes: the one place that knows which array library is in use."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import array_api_compat
+import numpy as np
+
+from dmf.errors import BackendError, DTypeError
+
+Array: TypeAlias = Any
+
+
+def namespace(*arrays: Array) -> Any:
+    """Array API namespace shared by all arrays.
+
+    Raises
+    ------
+    BackendError
+        If the arrays come from different libraries or lie on different devices.
+    """
+    try:
+        xp = array_api_compat.array_namespace(*arrays)
+    except TypeError as error:
+        kinds = sorted({f"{type(a).__module__}.{type(a).__name__}" for a in arrays})
+        raise BackendError(
+            f"arrays of types {', '.join(kinds)} were given together, but one call computes in one array library. "
+            "Convert them to one kind first.",
+            value=kinds,
+        ) from error
+    devices = {str(array_api_compat.device(a)) for a in arrays}
+    if len(devices) > 1:
+        raise BackendError(
+            f"arrays on the devices {', '.join(sorted(devices))} were given together, but one call computes on one "
+            "device. Move them to one device first.",
+            value=sorted(devices),
+        )
+    return xp
+
+
+def is_numpy(array: Array) -> bool:
+    """Whether `array` is a NumPy array."""
+    return isinstance(array, np.ndarray)
+
+
+def device(array: Array) -> Any:
+    """Device of an array, to pass as ``device=``."""
+    return array_api_compat.device(array)
+
+
+def to_host(array: Array) -> np.ndarray:
+    """Copy of an array as a NumPy array (no copy if it is one)."""
+    if isinstance(array, np.ndarray):
+        return array
+    if hasattr(array, "get"):  # CuPy
+        return array.get()
+    xp = array_api_compat.array_namespace(array)
+    if array_api_compat.is_array_api_strict_namespace(xp):
+        return np.asarray(array_api_compat.to_device(array, xp.Device("CPU_DEVICE")))
+    return np.asarray(array_api_compat.to_device(array, "cpu"))
+
+
+def from_host(host: np.ndarray, like: Array) -> Array:
+    """Host array moved to the namespace and device of `like`, dtype kept."""
+    if isinstance(like, np.ndarray):
+        return host
+    return namespace(like).asarray(host, device=device(like))
+
+
+def number(array: Array) -> float:
+    """Value of an array without dimensions as a Python float; synchronises a device."""
+    return float(to_host(array))
+
+
+def real_dtype(array: Array, argument: str) -> Any:
+    """Dtype of `array` if dmf computes in it.
+
+    Raises
+    ------
+    DTypeError
+        If the dtype is neither float32 nor float64.
+    """
+    xp = array_api_compat.array_namespace(array)
+    if array.dtype not in (xp.float32, xp.float64):
+        raise DTypeError(
+            f"{argument} has dtype {array.dtype}, but dmf computes in float32 or float64 and never changes a "
+            "floating dtype silently. Convert it first.",
+            argument=argument,
+            value=str(array.dtype),
+            limit=("float32", "float64"),
+        )
+    return array.dtype
+
+
+def floating(array: Array, argument: str) -> Array:
+    """`array` with integers and booleans converted to float64; float32 and float64 pass unchanged.
+
+    Raises
+    ------
+    DTypeError
+        For any other dtype.
+    """
+    xp = array_api_compat.array_namespace(array)
+    if is_numpy(array) and array.dtype.kind in "OUSMmV":
+        raise DTypeError(
+            f"{argument} has dtype {array.dtype}, but numbers are needed. Convert it to float64 first.",
+            argument=argument,
+            value=str(array.dtype),
+            limit=("float32", "float64"),
+        )
+    if xp.isdtype(array.dtype, ("bool", "integral")):
+        return xp.astype(array, xp.float64)
+    real_dtype(array, argument)
+    return array
+
+
+def as_array(data: Any, argument: str) -> Array:
+    """`data` itself if it is an array of a known library, otherwise ``numpy.asarray(data)``."""
+    if array_api_compat.is_array_api_obj(data):
+        return data
+    try:
+        return np.asarray(data)
+    except ValueError as error:  # ragged sequences
+        raise DTypeError(
+            f"{argument} cannot be read as an array of numbers ({error}). Pass a rectangular array.",
+            argument=argument,
+            value=type(data).__name__,
+        ) from error

@@ -1,0 +1,212 @@
+"""Numba kernels for NumPy arrays on the CPU.
+
+Factors are copied into rows padded to whole machine vectors. Up to `_NARROW` numbers a row stays in registers and the
+kernel is compiled once for each padded length (0.2 s, cached on disk); longer rows are worked through in blocks.
+
+Every row and every column is summed by one thread in the order of its samples, and the losses of the rows are added in
+one order: results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+from dmf.kernels import simd
+from dmf.kernels.descent import compile_descent
+
+_NARROW = 64
+_BLOCK_BYTES = 256  # of a wide row: eight vector registers
+_CHUNKS = 64  # pieces of equal work, handed to the threads in order
+_PARALLEL_WORK = 200_000  # multiply-adds below which starting threads costs more than it saves
+
+
+def _row_length(width: int, itemsize: int) -> tuple[int, int]:
+    """(padded row length, constant block length) for factors of `width` columns."""
+    length = simd.padded(max(width, 1), itemsize)
+    if length <= _NARROW:
+        return length, length
+    block = _BLOCK_BYTES // itemsize
+    return -(-length // block) * block, block
+
+
+def _padded_rows(factor: np.ndarray, length: int) -> np.ndarray:
+    rows = np.empty((factor.shape[0], length), factor.dtype)
+    rows[:, : factor.shape[1]] = factor
+    rows[:, factor.shape[1] :] = 0
+    return rows
+
+
+@cache
+def _compile(block: int, parallel: bool):
+    options = {"cache": True, "nogil": True, "parallel": parallel}
+
+    @njit(**options)
+    def sampled_product(left, right, rows, cols):
+        values = np.empty(rows.shape[0], left.dtype)
+        length = left.shape[1]
+        for k in prange(rows.shape[0]):
+            i, j = np.intp(rows[k]) * length, np.intp(cols[k]) * length
+            sums = simd.zeros_like(simd.load(left, i, block))
+            for b in range(0, length, block):
+                sums = simd.add_product(sums, simd.load(left, i + b, block), simd.load(right, j + b, block))
+            values[k] = simd.total(sums)
+        return values
+
+    @njit(**options)
+    def gather(starts, index, weights, factor, bounds):
+        length = factor.shape[1]
+        result = np.empty((starts.shape[0] - 1, length), factor.dtype)
+        for chunk in prange(bounds.shape[0] - 1):
+            for i in range(bounds[chunk], bounds[chunk + 1]):
+                for b in range(0, length, block):
+                    sums = simd.zeros_like(simd.load(factor, b, block))
+                    for k in range(starts[i], starts[i + 1]):
+                        sums = simd.add_scaled(
+                            sums, weights[k], simd.load(factor, np.intp(index[k]) * length + b, block)
+                        )
+                    simd.store(result, i * length + b, sums)
+        return result
+
+    @njit(**options)
+    def residual_rows(starts, cols, values, to_column_order, left, right, bounds):
+        """Residuals in column order, their products with the rows of `right`, and the loss of each row."""
+        length = left.shape[1]
+        residual = np.empty(values.shape[0], values.dtype)
+        losses = np.empty(left.shape[0], np.float64)
+        result = np.empty(left.shape, left.dtype)
+        for chunk in prange(bounds.shape[0] - 1):
+            for i in range(bounds[chunk], bounds[chunk + 1]):
+                loss = 0.0
+                row = simd.load(left, i * length, block)
+                sums = simd.zeros_like(row)
+                for k in range(starts[i], starts[i + 1]):
+                    other = simd.load(right, np.intp(cols[k]) * length, block)
+                    error = simd.total(simd.add_product(simd.zeros_like(row), row, other)) - values[k]
+                    loss += np.float64(error) * np.float64(error)
+                    sums = simd.add_scaled(sums, error, other)
+                    residual[to_column_order[k]] = error
+                losses[i] = loss
+                simd.store(result, i * length, sums)
+        return residual, result, losses
+
+    return sampled_product, gather, residual_rows
+
+
+def _kernels(width: int, itemsize: int, work: int):
+    length, block = _row_length(width, itemsize)
+    return length, block, _compile(block, work > _PARALLEL_WORK and get_num_threads() > 1)
+
+
+def sampled_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Entries of ``left @ right`` at (rows, cols); see `dmf.kernels.reference.sampled_product`."""
+    length, _, (product, _, _) = _kernels(left.shape[1], left.itemsize, rows.shape[0] * left.shape[1])
+    return product(_padded_rows(left, length), _padded_rows(right.T, length), rows, cols)
+
+
+def _bounds(starts: np.ndarray) -> np.ndarray:
+    """Cut rows into at most `_CHUNKS` runs with about equal numbers of samples."""
+    count = starts.shape[0] - 1
+    cuts = np.searchsorted(starts, np.linspace(0, starts[-1], min(_CHUNKS, count) + 1)[1:-1])
+    return np.concatenate([[0], cuts, [count]]).astype(np.int64)
+
+
+class SampledEntries:
+    """Products with a sparse residual; see `dmf.kernels.reference.SampledEntries`, the twin that defines them."""
+
+    def __init__(self, rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> None:
+        order = np.argsort(cols, kind="stable")
+        self._rows, self._cols = rows, cols
+        self._order = order.astype(np.int32) if rows.shape[0] < 2**31 else order
+        self._to_column_order = np.empty_like(self._order)
+        self._to_column_order[self._order] = np.arange(rows.shape[0], dtype=self._order.dtype)
+        self._rows_by_column = rows[order]
+        self._row_starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
+        self._col_starts = np.concatenate([[0], np.cumsum(np.bincount(cols, minlength=shape[1]))])
+        self._row_bounds, self._col_bounds = _bounds(self._row_starts), _bounds(self._col_starts)
+
+    def _columns(self, by_column, left, gather, width):
+        """``left^T Z`` for weights in column order, shape (width, d2)."""
+        result = gather(self._col_starts, self._rows_by_column, by_column, left, self._col_bounds)
+        return np.ascontiguousarray(result[:, :width].T)
+
+    def product(self, left, right):
+        return sampled_product(left, right, self._rows, self._cols)
+
+    def adjoint(self, weights, left, right):
+        width = left.shape[1]
+        length, _, (_, gather, _) = _kernels(width, left.itemsize, weights.shape[0] * width)
+        grad_left = gather(self._row_starts, self._cols, weights, _padded_rows(right.T, length), self._row_bounds)
+        grad_right = self._columns(weights[self._order], _padded_rows(left, length), gather, width)
+        return np.ascontiguousarray(grad_left[:, :width]), grad_right
+
+    def residual(self, values, left, right):
+        width = left.shape[1]
+        length, block, (_, gather, residual_rows) = _kernels(width, left.itemsize, values.shape[0] * width)
+        if length > block:  # a wide row does not stay in registers between its product and its sum
+            residual = self.product(left, right) - values
+            grad_left, grad_right = self.adjoint(residual, left, right)
+            return 0.5 * np.sum(residual * residual, dtype=np.float64), grad_left, grad_right
+        left, right = _padded_rows(left, length), _padded_rows(right.T, length)
+        by_column, grad_left, losses = residual_rows(
+            self._row_starts, self._cols, values, self._to_column_order, left, right, self._row_bounds
+        )
+        grad_right = self._columns(by_column, left, gather, width)
+        return 0.5 * np.sum(losses), np.ascontiguousarray(grad_left[:, :width]), grad_right
+
+    def descent(self, values, widths):
+        """Compiled chunk of descent steps for a network of these inner widths, or None where it does not pay."""
+        width = max(widths, default=0)
+        length, block = _row_length(width, values.dtype.itemsize)
+        if not widths or length > block or values.shape[0] * length > _PARALLEL_WORK:
+            return None
+        samples = (self._row_starts, self._cols, values)
+        return Descent(samples, (self._row_starts.shape[0] - 1, self._col_starts.shape[0] - 1), length)
+
+
+class Descent:
+    """Chunk of gradient-descent steps of a deep network on sampled entries.
+
+    A step is ``W_l <- shrink W_l - rates[l] gradients[l]``, followed by loss and gradients at the new weights, both
+    multiplied by `scale`. A call returns (weights, gradients, loss, steps made); it ends before `iterations` steps
+    where the next loss would not be finite. Twin: one step at a time in `dmf.solvers.gradient_descent`.
+    """
+
+    def __init__(self, samples: tuple[np.ndarray, ...], shape: tuple[int, int], length: int) -> None:
+        self._samples, self._shape, self._length = samples, shape, length
+        self._descend = compile_descent(length)
+
+    def _pack(self, layers: tuple[np.ndarray, ...]) -> np.ndarray:
+        (d1, d2), length, depth = self._shape, self._length, len(layers)
+        flat = np.zeros((d2 + (depth - 2) * length + d1, length), layers[0].dtype)
+        flat[:d2, : layers[0].shape[0]] = layers[0].T
+        for k, layer in enumerate(layers[1:]):
+            flat[d2 + k * length : d2 + k * length + layer.shape[0], : layer.shape[1]] = layer
+        return flat.ravel()
+
+    def _unpack(self, flat: np.ndarray, like: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        (_, d2), length = self._shape, self._length
+        flat = flat.reshape(-1, length)
+        layers = [np.ascontiguousarray(flat[:d2, : like[0].shape[0]].T)]
+        for k, layer in enumerate(like[1:]):
+            first = d2 + k * length
+            layers.append(flat[first : first + layer.shape[0], : layer.shape[1]].copy())
+        return tuple(layers)
+
+    def __call__(self, weights, gradients, loss, rates, shrink, scale, iterations):
+        dtype = weights[0].dtype.type
+        flat, gradient, loss, done = self._descend(
+            self._samples,
+            self._shape,
+            len(weights),
+            self._pack(weights),
+            self._pack(gradients),
+            np.float64(loss),
+            np.asarray(rates, dtype),
+            dtype(shrink),
+            dtype(scale),
+            iterations,
+        )
+        return self._unpack(flat, weights), self._unpack(gradient, weights), loss, done

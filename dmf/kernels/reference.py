@@ -1,0 +1,83 @@
+"""The kernels in plain array code: slow, the same on every array library, and the definition of what a kernel computes."""
+
+from __future__ import annotations
+
+from dmf.backend import Array, device, namespace, to_host
+
+
+def sampled_product(left: Array, right: Array, rows: Array, cols: Array) -> Array:
+    """Entries of a factored matrix, without forming it. O(m r) memory.
+
+    Parameters
+    ----------
+    left : array, shape (d1, r)
+    right : array, shape (r, d2)
+    rows, cols : integer arrays, shape (m,)
+        In range; not checked.
+
+    Returns
+    -------
+    array, shape (m,)
+        ``(left @ right)[rows[k], cols[k]]``.
+    """
+    xp = namespace(left, right, rows, cols)
+    return xp.sum(xp.take(left, rows, axis=0) * xp.matrix_transpose(xp.take(right, cols, axis=1)), axis=1)
+
+
+def _slots(keys, count, like):
+    """Positions of the samples of each key, shape (count, most of one key); len(keys) where there are fewer."""
+    xp = namespace(like)
+    keys = [int(key) for key in to_host(keys)]
+    found: list[list[int]] = [[] for _ in range(count)]
+    for position, key in enumerate(keys):
+        found[key].append(position)
+    most = max(map(len, found))
+    table = [positions + [len(keys)] * (most - len(positions)) for positions in found]
+    return xp.asarray(table, dtype=xp.int64, device=device(like))
+
+
+class SampledEntries:
+    """Products of a sparse d1 x d2 matrix R, known at m positions, with factors.
+
+    Parameters
+    ----------
+    rows, cols : int32 arrays, shape (m,)
+        Sorted by row, then by column; in range; repeated pairs allowed.
+    shape : (int, int)
+        (d1, d2).
+    """
+
+    def __init__(self, rows: Array, cols: Array, shape: tuple[int, int]) -> None:
+        self._rows, self._cols = rows, cols
+        self._row_slots = _slots(rows, shape[0], rows)
+        self._col_slots = _slots(cols, shape[1], cols)
+
+    def product(self, left: Array, right: Array) -> Array:
+        """Entries of ``left @ right`` at the positions, shape (m,)."""
+        return sampled_product(left, right, self._rows, self._cols)
+
+    def adjoint(self, weights: Array, left: Array, right: Array) -> tuple[Array, Array]:
+        """``R @ right^T`` (d1, r) and ``left^T @ R`` (r, d2) for the R that holds `weights` (m,)."""
+        xp = namespace(weights, left, right)
+        terms = weights[:, None] * xp.matrix_transpose(xp.take(right, self._cols, axis=1))
+        grad_left = _sum_slots(xp, terms, self._row_slots)
+        terms = weights[:, None] * xp.take(left, self._rows, axis=0)
+        return grad_left, xp.matrix_transpose(_sum_slots(xp, terms, self._col_slots))
+
+    def residual(self, values: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:
+        """Half the squared residual on the samples (float64), and `adjoint` of the residual ``product - values``."""
+        xp = namespace(values, left, right)
+        residual = self.product(left, right) - values
+        loss = 0.5 * xp.sum(xp.astype(residual, xp.float64) ** 2)
+        return loss, *self.adjoint(residual, left, right)
+
+    def descent(self, values: Array, widths: tuple[int, ...]):
+        """Compiled chunk of descent steps; None: the twin of such a chunk is the loop in `dmf.solvers.gradient_descent`."""
+        return
+
+
+def _sum_slots(xp, terms, slots):
+    count, most = slots.shape
+    padded = xp.concat([terms, xp.zeros((1, terms.shape[1]), dtype=terms.dtype, device=device(terms))])
+    gathered = xp.take(padded, xp.reshape(slots, (-1,)), axis=0)
+    return xp.sum(xp.reshape(gathered, (count, most, terms.shape[1])), axis=1)

@@ -1,0 +1,169 @@
+"""Dense linear algebra on any array library: products of chains, truncated singular value decompositions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dmf.backend import Array, device, from_host, namespace, number
+
+_OVERSAMPLING = 10
+_DENSE_SVD_LIMIT = 500  # LAPACK takes 0.1 s at this size; its cost grows with the cube
+
+
+def chain_product(matrices: Sequence[Array]) -> Array:
+    """Product ``matrices[0] @ matrices[1] @ ...`` in the order of least multiplications.
+
+    Parameters
+    ----------
+    matrices : sequence of arrays, shapes (n_0, n_1), (n_1, n_2), ...
+        At least one.
+
+    Returns
+    -------
+    array, shape (n_0, n_k)
+    """
+    sizes = [matrices[0].shape[0], *(m.shape[1] for m in matrices)]
+    count = len(matrices)
+    cost = [[0] * count for _ in range(count)]
+    cut = [[0] * count for _ in range(count)]
+    for span in range(1, count):
+        for i in range(count - span):
+            j = i + span
+            options = [cost[i][k] + cost[k + 1][j] + sizes[i] * sizes[k + 1] * sizes[j + 1] for k in range(i, j)]
+            cost[i][j] = min(options)
+            cut[i][j] = i + options.index(cost[i][j])
+
+    def product(i: int, j: int) -> Array:
+        if i == j:
+            return matrices[i]
+        return product(i, cut[i][j]) @ product(cut[i][j] + 1, j)
+
+    return product(0, count - 1)
+
+
+def gaussian(shape: tuple[int, ...], seed: int, like: Array) -> Array:
+    """Standard normal numbers in the library, dtype and device of `like`; one seed gives the same on every library."""
+    xp = namespace(like)
+    numbers = np.random.default_rng(seed).standard_normal(shape)
+    return xp.astype(from_host(numbers, like), like.dtype)
+
+
+def dense_svd(matrix: Array, rank: int, seed: int = 0) -> tuple[Array, Array, Array]:
+    """Top `rank` singular triplets of a matrix: U (d1, rank), s (rank,) descending, V^T (rank, d2)."""
+    if min(matrix.shape) <= max(_DENSE_SVD_LIMIT, rank + _OVERSAMPLING):
+        return _lapack_svd(matrix, rank)
+    return truncated_svd(
+        lambda block: matrix @ block,
+        lambda block: namespace(matrix).matrix_transpose(matrix) @ block,
+        matrix.shape,
+        rank,
+        like=matrix,
+        seed=seed,
+        sweeps=100,
+    )
+
+
+def truncated_svd(
+    apply: Callable[[Array], Array],
+    apply_transposed: Callable[[Array], Array],
+    shape: tuple[int, int],
+    rank: int,
+    *,
+    like: Array,
+    seed: int = 0,
+    sweeps: int = 12,
+    tolerance: float = 1e-10,
+) -> tuple[Array, Array, Array]:
+    """Top singular triplets of a matrix known by its products: randomised subspace iteration with QR.
+
+    Parameters
+    ----------
+    apply, apply_transposed : callables
+        ``S @ X`` for X (d2, k) and ``S^T @ X`` for X (d1, k).
+    shape : (int, int)
+        (d1, d2) of S.
+    rank : int, 1 <= rank <= min(d1, d2)
+    like : array
+        Gives library, dtype and device.
+    seed : int
+        Seed of the random first block.
+    sweeps : int
+        Most subspace iterations. Where singular values beyond `rank` are close to those before, the vectors are those of a
+        nearby subspace.
+    tolerance : float
+        Iterations end when the top `rank` singular values change by less than this, relative to the largest.
+
+    Returns
+    -------
+    U (d1, rank), s (rank,) descending, V^T (rank, d2)
+
+    References
+    ----------
+    .. [1] Halko, Martinsson, Tropp, SIAM Review 53 (2011), algorithms 4.4 and 5.1.
+    """
+    xp = namespace(like)
+    size = min(rank + _OVERSAMPLING, *shape)
+    right = xp.linalg.qr(gaussian((shape[1], size), seed, like)).Q
+    last = None
+    for _ in range(sweeps):
+        left = xp.linalg.qr(apply(right)).Q
+        image = apply_transposed(left)  # (d2, size); S is close to left @ image^T
+        right, core = xp.linalg.qr(image)
+        values = xp.linalg.svdvals(core)[:rank]
+        if last is not None and number(xp.max(xp.abs(values - last))) <= tolerance * number(values[0]):
+            break
+        last = values
+    u, s, vt = _lapack_svd(xp.matrix_transpose(core), rank)
+    return left @ u, s, vt @ xp.matrix_transpose(right)
+
+
+def _lapack_svd(matrix: Array, rank: int) -> tuple[Array, Array, Array]:
+    u, s, vt = namespace(matrix).linalg.svd(matrix, full_matrices=False)
+    return u[:, :rank], s[:rank], vt[:rank, :]
+
+
+def identity(size: int, like: Array) -> Array:
+    """Identity matrix (size, size) in the library, dtype and device of `like`."""
+    return namespace(like).eye(size, dtype=like.dtype, device=device(like))
+
+
+def conjugate_gradient(
+    apply: Callable[[Array], Array], target: Array, start: Array, tolerance: float = 1e-10, iterations: int = 100
+) -> Array:
+    """Solution X of ``apply(X) = target`` for a symmetric positive semidefinite map of matrices.
+
+    Parameters
+    ----------
+    apply : callable
+        Linear, from arrays shaped like `target` to the same.
+    target, start : arrays of one shape
+    tolerance : float
+        Ends when the residual is at most this, relative to the norm of `target`.
+    iterations : int
+        Most steps.
+
+    Returns
+    -------
+    array shaped as `target`
+        The last iterate; where the map is singular, the solution nearest to `start`.
+    """
+    xp = namespace(target, start)
+    residual = target - apply(start)
+    direction, solution = residual, start
+    square = number(xp.sum(residual * residual))
+    stop = tolerance**2 * number(xp.sum(target * target))
+    for _ in range(iterations):
+        if square <= stop:
+            break
+        image = apply(direction)
+        curvature = number(xp.sum(direction * image))
+        if curvature <= 0:
+            break
+        length = square / curvature
+        solution = solution + length * direction
+        residual = residual - length * image
+        square, last = number(xp.sum(residual * residual)), square
+        direction = residual + (square / last) * direction
+    return solution

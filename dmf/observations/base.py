@@ -1,0 +1,199 @@
+"""What is known of a matrix: the contract between data and solvers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from dmf.backend import Array, namespace
+from dmf.errors import ArgumentError, ObservationError, RankError, ShapeError
+
+
+class Observations(ABC):
+    """Linear measurements ``y = A(X)`` of an unknown matrix X of shape (d1, d2).
+
+    Solvers see a matrix only as a product ``left @ right`` of factors of shapes (d1, w) and (w, d2), of any width w, and
+    ask for nothing beyond the methods below. Factors must have the library, dtype and device of `values`.
+
+    To add a kind of observation, write these methods and add it to the suite tests/contracts/test_observations.py.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        (d1, d2).
+    values : array, shape (m,)
+        The measurements y, in the units of X times those of A.
+    """
+
+    shape: tuple[int, int]
+    values: Array
+
+    @property
+    def n_measurements(self) -> int:
+        """Number m of measurements."""
+        return self.values.shape[0]
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of the measurements, float32 or float64."""
+        return self.values.dtype
+
+    @abstractmethod
+    def predict(self, left: Array, right: Array) -> Array:
+        """``A(left @ right)``, shape (m,)."""
+
+    @abstractmethod
+    def adjoint(self, weights: Array, left: Array, right: Array) -> tuple[Array, Array]:
+        """Products of the matrix ``Z = A^T(weights)`` with the factors.
+
+        Parameters
+        ----------
+        weights : array, shape (m,)
+        left : array, shape (d1, w)
+        right : array, shape (w, d2)
+
+        Returns
+        -------
+        ``Z @ right^T`` (d1, w) and ``left^T @ Z`` (w, d2)
+        """
+
+    def evaluate(self, left: Array, right: Array) -> tuple[Array, Array, Array]:
+        """Loss ``1/2 ||A(left @ right) - y||^2`` and `adjoint` of the residual ``A(left @ right) - y``.
+
+        Returns
+        -------
+        float64 array of shape (), array (d1, w), array (w, d2)
+        """
+        residual = self.predict(left, right) - self.values
+        return half_square(residual), *self.adjoint(residual, left, right)
+
+    def loss(self, left: Array, right: Array) -> Array:
+        """Loss ``1/2 ||A(left @ right) - y||^2``, a float64 array of shape ()."""
+        return half_square(self.predict(left, right) - self.values)
+
+    @abstractmethod
+    def surrogate_svd(self, rank: int, seed: int = 0) -> tuple[Array, Array, Array]:
+        """Top singular triplets of the surrogate matrix ``A^T(y)``, scaled so that its expectation is X.
+
+        Returns
+        -------
+        U (d1, rank), s (rank,) descending, V^T (rank, d2)
+        """
+
+    @abstractmethod
+    def split(self, fraction: float, seed: int = 0) -> tuple[Observations, Observations]:
+        """Random partition of the measurements into kept and held-out ones.
+
+        Parameters
+        ----------
+        fraction : float, 0 < fraction < 1
+            Share of the measurements held out; at least one measurement falls on either side.
+        seed : int
+        """
+
+    @abstractmethod
+    def with_values(self, values: Array) -> Observations:
+        """The same measurements with other outcomes, shape (m,)."""
+
+    @abstractmethod
+    def fill(self, matrix: Array) -> Array:
+        """`matrix` (d1, d2) with the entries that were observed directly put in their place."""
+
+    def descent(self, widths: tuple[int, ...]) -> Any:
+        """Compiled chunk of descent steps for a network of these inner widths; None where there is none or it does not pay."""
+        return None
+
+    def __repr__(self) -> str:
+        d1, d2 = self.shape
+        return f"{type(self).__name__}({d1} x {d2}, {self.n_measurements} measurements, {self.dtype})"
+
+
+def half_square(residual: Array) -> Array:
+    """``1/2 ||residual||^2`` summed in float64."""
+    xp = namespace(residual)
+    return 0.5 * xp.sum(xp.astype(residual, xp.float64) ** 2)
+
+
+def check_shape(shape: Any) -> tuple[int, int]:
+    """(d1, d2) as Python integers.
+
+    Raises
+    ------
+    ShapeError
+        If `shape` is not a pair of positive integers below 2**31.
+    """
+    try:
+        d1, d2 = (int(n) if int(n) == n else -1 for n in shape)
+    except (TypeError, ValueError):
+        d1 = d2 = -1
+    if min(d1, d2) < 1 or max(d1, d2) >= 2**31:
+        raise ShapeError(
+            f"shape={shape!r}, but a matrix has two dimensions from 1 to 2**31 - 1. Pass (rows, columns).",
+            argument="shape",
+            value=shape,
+            limit=(1, 2**31 - 1),
+        )
+    return d1, d2
+
+
+def check_rank(rank: Any, shape: tuple[int, int]) -> int:
+    """`rank` as a Python integer.
+
+    Raises
+    ------
+    RankError
+        If it is not an integer from 1 to min(d1, d2).
+    """
+    most = min(shape)
+    if isinstance(rank, (bool, np.bool_)) or not isinstance(rank, (int, np.integer)) or not 1 <= rank <= most:
+        raise RankError(
+            f"rank={rank!r}, but the matrix is {shape[0]} x {shape[1]}, whose rank is an integer from 1 to {most}. "
+            f"Pass 1 <= rank <= {most}; for wider layers use orthogonal_network(width=...).",
+            argument="rank",
+            value=rank,
+            limit=(1, most),
+        )
+    return int(rank)
+
+
+def check_finite(values: Array, argument: str, hint: str = "") -> None:
+    """Raise ObservationError if a number is NaN or infinite."""
+    xp = namespace(values)
+    bad = ~xp.isfinite(values)
+    if bool(xp.any(bad)):
+        count = int(xp.sum(xp.astype(bad, xp.int64)))
+        first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
+        raise ObservationError(
+            f"{argument} holds {count} NaN or infinite numbers (the first at flat index {first}), but measurements must "
+            f"be finite. {hint or 'Remove them.'}",
+            argument=argument,
+            value=count,
+            limit=0,
+        )
+
+
+def held_out_count(fraction: float, total: int) -> int:
+    """Number of `total` measurements to hold out.
+
+    Raises
+    ------
+    ArgumentError
+        If the fraction is not between 0 and 1, or there is nothing to split.
+    """
+    if not 0 < fraction < 1:
+        raise ArgumentError(
+            f"fraction={fraction!r}, but the held-out share lies strictly between 0 and 1.",
+            argument="fraction",
+            value=fraction,
+            limit=(0, 1),
+        )
+    if total < 2:
+        raise ObservationError(
+            f"there is {total} measurement, but a split needs at least 2. Do not hold anything out.",
+            argument="fraction",
+            value=total,
+            limit=2,
+        )
+    return min(max(round(fraction * total), 1), total - 1)

@@ -1,0 +1,74 @@
+"""A matrix known at every entry."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dmf.backend import Array, as_array, device, floating, from_host, namespace
+from dmf.errors import ShapeError
+from dmf.linalg import dense_svd
+from dmf.observations.base import Observations, check_finite, check_rank, check_shape, half_square, held_out_count
+from dmf.observations.entries import SampledEntries
+
+
+class FullMatrix(Observations):
+    """Every entry of a matrix, possibly with noise.
+
+    Parameters
+    ----------
+    matrix : array, shape (d1, d2)
+        Finite numbers; float32 and float64 are kept, integers become float64.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ObservationError
+        If `matrix` is not two-dimensional, not numeric, or holds NaN or infinity.
+    """
+
+    def __init__(self, matrix: Array) -> None:
+        matrix = as_array(matrix, "matrix")
+        if matrix.ndim != 2:
+            raise ShapeError(
+                f"matrix has {matrix.ndim} dimensions (shape {tuple(matrix.shape)}), but a matrix has 2.",
+                argument="matrix",
+                value=tuple(matrix.shape),
+                limit=2,
+            )
+        self.shape = check_shape(matrix.shape)
+        self.matrix = floating(matrix, "matrix")
+        check_finite(self.matrix, "matrix", "For a matrix with missing entries use SampledEntries.from_dense.")
+        self.values = namespace(matrix).reshape(self.matrix, (-1,))
+
+    def predict(self, left, right):
+        return namespace(left).reshape(left @ right, (-1,))
+
+    def adjoint(self, weights, left, right):
+        xp = namespace(weights, left, right)
+        dense = xp.reshape(weights, self.shape)
+        return dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
+
+    def loss(self, left, right):
+        return half_square(left @ right - self.matrix)
+
+    def surrogate_svd(self, rank, seed=0):
+        return dense_svd(self.matrix, check_rank(rank, self.shape), seed)
+
+    def split(self, fraction, seed=0):
+        """Entries, as two `SampledEntries`."""
+        d1, d2 = self.shape
+        held = held_out_count(fraction, d1 * d2)
+        order = np.random.default_rng(seed).permutation(d1 * d2)
+        xp = namespace(self.matrix)
+
+        def entries(index):
+            rows, cols = (from_host(part, self.matrix) for part in np.divmod(np.sort(index), d2))
+            values = xp.take(self.values, xp.asarray(rows * d2 + cols, device=device(self.matrix)))
+            return SampledEntries(rows, cols, values, self.shape)
+
+        return entries(order[held:]), entries(order[:held])
+
+    def with_values(self, values):
+        return FullMatrix(namespace(values).reshape(values, self.shape))
+
+    def fill(self, matrix):
+        return self.matrix

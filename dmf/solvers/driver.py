@@ -1,0 +1,221 @@
+"""The only loop: budgets, stopping, history, callbacks and interruption live here, once for all solvers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import numpy as np
+
+from dmf.backend import namespace
+from dmf.errors import ArgumentError, DTypeError, ShapeError
+from dmf.networks import DeepLinearNetwork
+from dmf.observations import Observations
+from dmf.results import History, Recovery, Status
+
+_CHUNK_SECONDS = 0.1  # longest time for which a solver works without listening to Ctrl-C
+
+
+class Solver(Protocol):
+    """A frozen dataclass of options with three pure functions; a state is whatever the solver needs to go on.
+
+    To add a solver: write these functions, call `run`, and add it to the suite tests/contracts/test_solvers.py.
+    """
+
+    def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
+        """State at the start."""
+
+    def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
+        """State after at most `iterations` iterations, and their number: fewer if the next one would not be finite."""
+
+    def read(self, state: Any) -> tuple[DeepLinearNetwork, float]:
+        """Network and training loss of a state."""
+
+    def advice(self, reason: str) -> str:
+        """One sentence on what to do after a run that ended for `reason`."""
+
+
+class Snapshot:
+    """A solver's state, as callbacks see it.
+
+    Attributes
+    ----------
+    iteration : int
+    loss : float
+        Training loss.
+    seconds : float
+        Time spent in the solver so far.
+    network : DeepLinearNetwork
+    """
+
+    def __init__(self, iteration: int, loss: float, seconds: float, network: Callable[[], DeepLinearNetwork]) -> None:
+        self.iteration, self.loss, self.seconds = iteration, loss, seconds
+        self._network = network
+
+    @property
+    def network(self) -> DeepLinearNetwork:
+        """The network at this iteration."""
+        return self._network()
+
+
+Callback = Callable[[Snapshot], Mapping[str, Any] | None]
+
+
+class _Records:
+    """Rows of the history. The first answer of the callback fixes its columns; a row without an answer holds NaN there."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, float, float]] = []
+        self._measured: list[dict[str, np.ndarray]] = []
+
+    def add(self, iteration: int, loss: float, seconds: float, measured: Mapping[str, Any] | None = None) -> None:
+        row = {name: np.asarray(value) for name, value in (measured or {}).items()}
+        if self._measured:
+            first = self._measured[0]
+            if not row:
+                row = {name: np.full(value.shape, np.nan) for name, value in first.items()}
+            if row.keys() != first.keys():
+                raise ArgumentError(
+                    f"callback measured {sorted(row)} at iteration {iteration}, but {sorted(first)} before. Return the same "
+                    "names each time.",
+                    argument="callback",
+                )
+        self._rows.append((iteration, loss, seconds))
+        self._measured.append(row)
+
+    def last_iteration(self) -> int:
+        return self._rows[-1][0] if self._rows else -1
+
+    def history(self) -> History:
+        columns = dict(
+            zip(("iteration", "loss", "seconds"), map(np.asarray, zip(*self._rows, strict=True)), strict=True)
+        )
+        measured = {name: np.stack([row[name] for row in self._measured]) for name in self._measured[0]}
+        return History({**measured, **columns})
+
+
+def run(
+    solver: Solver,
+    observations: Observations,
+    network: DeepLinearNetwork,
+    *,
+    iterations: int,
+    tolerance: float = 0.0,
+    record_every: int = 1,
+    callback: Callback | None = None,
+) -> Recovery:
+    """Run a solver from `network` until it converges, its budget is spent, or it must stop.
+
+    Parameters
+    ----------
+    solver : Solver
+    observations : Observations
+    network : DeepLinearNetwork
+        The start; of the library, device, dtype and shape of the observations.
+    iterations : int, >= 0
+        Exact upper bound on the number of iterations.
+    tolerance : float, >= 0
+        Converged once the training loss is at or below it; checked at recorded iterations.
+    record_every : int, >= 1
+        The history holds iteration 0, every multiple of this, and the last one.
+    callback : callable, optional
+        Called with a `Snapshot` at each recorded iteration. It may return a mapping of names to numbers (or arrays of one
+        shape), which become columns of the history, and may raise StopIteration("reason") to end the run.
+
+    Returns
+    -------
+    Recovery
+        Always finite. Ctrl-C ends the run at its last good state, with the status "interrupted".
+    """
+    _check(observations, network, iterations, tolerance, record_every)
+    with np.errstate(over="ignore", invalid="ignore"):
+        state = solver.init(observations, network)
+    if not math.isfinite(solver.read(state)[1]):
+        raise ArgumentError(
+            "the loss at the start is not finite. Start from smaller weights, or scale the data down.",
+            argument="network",
+        )
+    iteration, seconds, rate = 0, 0.0, 0.0  # rate: iterations per second, 0 until known
+    records = _Records()
+
+    def ends() -> tuple[str, str] | None:
+        """Record this iteration; (reason, detail) if the run ends here."""
+        loss = solver.read(state)[1]
+        measured, stop = None, None
+        if callback is not None:
+            try:
+                measured = callback(Snapshot(iteration, loss, seconds, lambda: solver.read(state)[0]))
+            except StopIteration as wish:
+                stop = "stopped", str(wish) or "a callback asked for it"
+        records.add(iteration, loss, seconds, measured)
+        if loss <= tolerance:
+            return "converged", f"the loss {loss:.3g} is at or below the tolerance {tolerance:g}"
+        return stop
+
+    end = None
+    try:
+        end = ends()
+        while end is None and iteration < iterations:
+            chunk = min(
+                record_every - iteration % record_every, iterations - iteration, max(1, int(rate * _CHUNK_SECONDS))
+            )
+            begin = time.perf_counter()
+            with np.errstate(over="ignore", invalid="ignore"):
+                state, done = solver.advance(observations, state, chunk)
+            elapsed = time.perf_counter() - begin
+            seconds, iteration, rate = seconds + elapsed, iteration + done, chunk / max(elapsed, 1e-6)
+            if done < chunk:
+                end = (
+                    "diverged",
+                    f"the loss was no longer finite after iteration {iteration}; this is the last finite state",
+                )
+            elif iteration % record_every == 0 or iteration == iterations:
+                end = ends()
+    except KeyboardInterrupt:
+        end = "interrupted", f"Ctrl-C after iteration {iteration}; this is the last good state"
+    result, loss = solver.read(state)
+    if records.last_iteration() < iteration:
+        records.add(iteration, loss, seconds)
+    reason, detail = end or ("budget spent", f"after {iterations} iterations the loss is {loss:.3g}")
+    status = Status(reason, f"{detail}. {solver.advice(reason)}".strip())
+    options = {"solver": type(solver).__name__, **asdict(solver), "iterations": iterations, "tolerance": tolerance}  # type: ignore[call-overload]
+    return Recovery(result, records.history(), status, observations=observations, options=options)
+
+
+def _check(observations, network, iterations, tolerance, record_every) -> None:
+    if network.shape != observations.shape:
+        raise ShapeError(
+            f"network is of shape {network.shape}, but the observations are of a {observations.shape} matrix.",
+            argument="network",
+            value=network.shape,
+            limit=observations.shape,
+        )
+    namespace(network.weights[0], observations.values)
+    if network.dtype != observations.dtype:
+        raise DTypeError(
+            f"network has dtype {network.dtype} and the observations {observations.dtype}, but one call computes in one "
+            "dtype. Convert one of them; a start takes its dtype from orthogonal_network(like=...).",
+            argument="network",
+            value=str(network.dtype),
+            limit=str(observations.dtype),
+        )
+    check_option("iterations", iterations, least=0, whole=True)
+    check_option("record_every", record_every, least=1, whole=True)
+    check_option("tolerance", tolerance, least=0)
+
+
+def check_option(argument: str, value: Any, least: float = 0, *, whole: bool = False, strictly: bool = False) -> None:
+    """Raise ArgumentError unless `value` is a finite number (`whole`: an integer) of at least (`strictly`: above) `least`."""
+    kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    good = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or value < least or (strictly and value == least):
+        raise ArgumentError(
+            f"{argument}={value!r}, but it is {'an integer' if whole else 'a finite number'} "
+            f"{'above' if strictly else 'of at least'} {least}.",
+            argument=argument,
+            value=value,
+            limit=least,
+        )

@@ -1,0 +1,24 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Kernels are compiled in the first example, so examples have no deadline.
+settings.register_profile("dmf", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dmf")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def reference_folder():
+    """Trajectories of an independent implementation, kept outside the repository."""
+    folder = Path(os.environ.get("DMF_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference trajectories: the folder {folder} is absent (set DMF_REFERENCE)")
+    return folder
