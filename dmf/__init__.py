@@ -13,6 +13,7 @@ from dmf.errors import (
 )
 from dmf.networks import DeepLinearNetwork, orthogonal_network, spectral_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
+from dmf.recover import complete, factorize, sense
 from dmf.results import History, Recovery, Status, load
 from dmf.solvers import alternating_minimization, gradient_descent, largest_curvature
 
@@ -35,9 +36,12 @@ __all__ = [
     "ShapeError",
     "Status",
     "alternating_minimization",
+    "complete",
+    "factorize",
     "gradient_descent",
     "largest_curvature",
     "load",
     "orthogonal_network",
+    "sense",
     "spectral_network",
 ]

@@ -84,8 +84,7 @@ def fit_offsets(observations: Observations) -> Offsets:
     if total > 0:
         for _ in range(_ROUNDS):
             floor = 1e-8 * total
-            variances = xp.where(is_row > 0, xp.asarray(max(row_variance, floor)), xp.asarray(max(col_variance, floor)))
-            ridge = max(noise, floor) / xp.astype(variances, observations.dtype)
+            ridge = max(noise, floor) / (max(row_variance, floor) * is_row + max(col_variance, floor) * (1 - is_row))
             effects = solve(ridge, effects)
             residual = target - image(effects)
             spread = effects * effects + max(noise, floor) / (counts + ridge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -11,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, as_array, namespace, to_host
-from dmf.errors import ArgumentError, DmfError, FileError, ShapeError
+from dmf.backend import Array, as_array, from_host, namespace, to_host
+from dmf.errors import ArgumentError, DmfError, FileError, ObservationError, ShapeError
 from dmf.io.archive import read_archive, write_archive
 from dmf.networks import DeepLinearNetwork
 from dmf.observations import Observations
@@ -44,6 +45,11 @@ class Status:
 
 class History(Mapping):
     """Numbers recorded along a run, one row for each recorded iteration; a mapping of column names to arrays.
+
+    Parameters
+    ----------
+    columns : mapping of str to arrays, each with first dimension n
+        At least those below; callbacks add more.
 
     Attributes
     ----------
@@ -138,7 +144,51 @@ class Recovery:
         if self.offsets is None:
             return values
         xp = namespace(values)
+        rows, cols = xp.astype(rows, xp.int64), xp.astype(cols, xp.int64)
         return values + self.offsets.mean + xp.take(self.offsets.row, rows) + xp.take(self.offsets.col, cols)
+
+    def predict_named(self, row_ids: Sequence[str], col_ids: Sequence[str]) -> tuple[np.ndarray, int]:
+        """Entries for rows and columns given by name (by position counted from 0, where the data had no names).
+
+        A row or column that was not in the data has no factor and no offset: its prediction is the mean plus the offset
+        of the other side.
+
+        Parameters
+        ----------
+        row_ids, col_ids : sequences of str, of one length
+
+        Returns
+        -------
+        values : NumPy array, shape (m,)
+        unknown : int
+            Number of pairs with an unknown row or column.
+
+        Raises
+        ------
+        ObservationError
+            If there are unknown ones and the model has no offsets.
+        """
+        rows = _positions(row_ids, self.row_ids, self.shape[0])
+        cols = _positions(col_ids, self.col_ids, self.shape[1])
+        known = (rows >= 0) & (cols >= 0)
+        first = int(np.argmin(known)) if known.size else 0
+        if self.offsets is None and not known.all():
+            raise ObservationError(
+                f"{int((~known).sum())} of {known.size} pairs have a row or column that was not in the data (the first: "
+                f"{row_ids[first]}, {col_ids[first]}), and this model has no offsets to fall back on. Remove these pairs.",
+                argument="row_ids, col_ids",
+                value=(row_ids[first], col_ids[first]),
+            )
+        values = np.empty(known.size, to_host(self.network.weights[0]).dtype)
+        values[known] = to_host(self.predict(*(self._index(index[known]) for index in (rows, cols))))
+        if self.offsets is not None:
+            row_offsets = np.append(to_host(self.offsets.row), 0)  # position -1 finds the 0
+            col_offsets = np.append(to_host(self.offsets.col), 0)
+            values[~known] = self.offsets.mean + row_offsets[rows[~known]] + col_offsets[cols[~known]]
+        return values, int((~known).sum())
+
+    def _index(self, index: np.ndarray) -> Array:
+        return from_host(index, self.network.weights[0])
 
     def filled(self, observations: Observations | None = None) -> Array:
         """The whole matrix: observed entries kept, the others predicted.
@@ -213,9 +263,37 @@ class Recovery:
         write_archive(path, header, arrays)
 
     def with_ids(self, row_ids: Sequence[str] | None, col_ids: Sequence[str] | None) -> Recovery:
-        """The same recovery with names for rows and columns."""
+        """The same recovery with names for rows and columns.
+
+        Raises
+        ------
+        ArgumentError
+            If names are not strings, not all different, or not one for each row or column.
+        """
         names = [None if ids is None else tuple(ids) for ids in (row_ids, col_ids)]
+        for argument, ids, size in zip(("row_ids", "col_ids"), names, self.shape, strict=True):
+            if ids is not None and not _are_names(ids, size):
+                raise ArgumentError(
+                    f"{argument} holds {len(ids)} names, but {size} different strings are needed. Pass one for each.",
+                    argument=argument,
+                    value=len(ids),
+                    limit=size,
+                )
         return replace(self, row_ids=names[0], col_ids=names[1])
+
+
+def _are_names(ids: Sequence[Any], size: int) -> bool:
+    return all(isinstance(i, str) for i in ids) and len(ids) == len(set(ids)) == size
+
+
+def _positions(names: Sequence[str], known: tuple[str, ...] | None, size: int) -> np.ndarray:
+    """Position of each name, -1 for unknown ones."""
+    if known is not None:
+        table = {name: position for position, name in enumerate(known)}
+        return np.asarray([table.get(name, -1) for name in names], dtype=np.int64)
+    numbers = [int(name) if name.isascii() and name.isdigit() and len(name) < 19 else -1 for name in names]
+    positions = np.asarray(numbers, dtype=np.int64)
+    return np.where(positions < size, positions, -1)
 
 
 def _jsonable(value: Any) -> Any:
@@ -288,13 +366,18 @@ def load(path: str | os.PathLike) -> Recovery:
     offsets = None
     if header.get("mean") is not None:
         row, col = take("offsets_row", (network.shape[0],)), take("offsets_col", (network.shape[1],))
-        offsets = Offsets(float(entry("mean", int, float)), row, col)
+        mean = entry("mean", int, float)
+        if not abs(mean) <= sys.float_info.max:  # NaN, infinite, or an integer beyond any float
+            raise fail("the header entry 'mean' is not a finite number")
+        offsets = Offsets(float(mean), row, col)
         if not (np.isfinite(row).all() and np.isfinite(col).all() and row.dtype == col.dtype == network.dtype):
             raise fail("offsets are not finite or not of the dtype of the weights")
     names = entry("history", list)
     if not {"iteration", "loss", "seconds"} <= set(map(str, names)):
         raise fail("the history lacks iteration, loss or seconds")
     length = take("history_iteration", (None,), "iu").shape[0]
+    if not all(np.isfinite(take(f"history_{name}", (length,))).all() for name in ("loss", "seconds")):
+        raise fail("the history holds a loss or time that is not finite")
     columns = {}
     for name in map(str, names):
         column = arrays.get(f"history_{name}")
@@ -327,6 +410,6 @@ def _read_ids(arrays, name, size, fail):
         ids = json.loads(arrays[name].tobytes().decode())
     except (ValueError, RecursionError) as error:
         raise fail(f"{name} are not JSON") from error
-    if not isinstance(ids, list) or len(set(map(str, ids))) != size or not all(isinstance(i, str) for i in ids):
+    if not isinstance(ids, list) or not _are_names(ids, size):
         raise fail(f"{name} are not {size} different strings")
     return tuple(ids)

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from dmf.errors import FileError
 
 _HEADER = "header"
 _MOST_MEMBERS = 10_000
+_WAY_OUT = "Name a file in a folder that exists and can be written to."
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
@@ -30,14 +32,12 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) 
         If the folder is missing or not writable, or `path` is a folder. The old file, if any, is then untouched.
     """
     path = Path(path)
-    if path.is_dir():
+    if _is_folder(path):
         raise FileError(f"cannot write {path}: it is a folder. Name a file.")
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     except OSError as error:
-        raise FileError(
-            f"cannot write {path}: {error.strerror or error}. Name a file in a folder that exists and can be written to."
-        ) from error
+        raise FileError(f"cannot write {path}: {_reason(error)}. {_WAY_OUT}") from error
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -49,8 +49,31 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) 
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
         if isinstance(error, OSError):
-            raise FileError(f"cannot write {path}: {error.strerror or error}.") from error
+            raise FileError(f"cannot write {path}: {_reason(error)}.") from error
         raise
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Raise FileError if `path` cannot be written, before hours are spent on what should go there."""
+    path = Path(path)
+    if _is_folder(path):
+        raise FileError(f"cannot write {path}: it is a folder. Name a file.")
+    try:
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent):
+            pass
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {_reason(error)}. {_WAY_OUT}") from error
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long, for one; opening the file will say so
+        return False
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _umask() -> int:
@@ -79,7 +102,7 @@ def write_archive(path: str | os.PathLike, header: Mapping[str, Any], arrays: Ma
     FileError
         If the file cannot be written; nothing is left behind.
     """
-    text = json.dumps(dict(header), allow_nan=False, ensure_ascii=False)
+    text = json.dumps(dict(header), allow_nan=False)
     members = {_HEADER: np.frombuffer(text.encode(), np.uint8), **arrays}
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **members))
 
@@ -96,7 +119,7 @@ def read_archive(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.
         If the file is missing, a folder, truncated, or not such an archive.
     """
     path = Path(path)
-    if path.is_dir():
+    if _is_folder(path):
         raise FileError(f"cannot read {path}: it is a folder, not a model file.")
     arrays: dict[str, np.ndarray] = {}
     try:
@@ -114,8 +137,7 @@ def read_archive(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.
                     )
                 arrays[name] = _read_array(archive.read(member), f"{path}, member {name!r}")
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise FileError(f"cannot read {path}: {reason}. Pass a model file that dmf wrote.") from error
+        raise FileError(f"cannot read {path}: {_reason(error)}. Pass a model file that dmf wrote.") from error
     if _HEADER not in arrays:
         raise FileError(f"cannot read {path}: it has no member {_HEADER!r}. Pass a model file that dmf wrote.")
     try:
@@ -129,10 +151,15 @@ def read_archive(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.
 
 def _read_array(data: bytes, where: str) -> np.ndarray:
     stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0):
-        raise FileError(f"cannot read {where}: array format {version}, but dmf writes (1, 0).")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns when it repairs a header
+            version = np.lib.format.read_magic(stream)
+            if version != (1, 0):
+                raise ValueError(f"array format {version}, but dmf writes (1, 0)")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    except Exception as error:  # the header is a Python literal, and its parser raises a dozen kinds of error
+        raise FileError(f"cannot read {where}: {error}. Pass a model file that dmf wrote.") from error
     if dtype.kind not in "fiub":
         raise FileError(f"cannot read {where}: dtype {dtype}, but a model holds numbers only.")
     expected = math.prod(shape) * dtype.itemsize

@@ -12,15 +12,16 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
 
+from dmf.backend import thread_count
 from dmf.kernels import simd
 from dmf.kernels.descent import compile_descent
 
 _NARROW = 64
 _BLOCK_BYTES = 256  # of a wide row: eight vector registers
 _CHUNKS = 64  # pieces of equal work, handed to the threads in order
-_PARALLEL_WORK = 200_000  # multiply-adds below which starting threads costs more than it saves
+_PARALLEL_WORK = 500_000  # multiply-adds below which starting threads costs more than it saves
 
 
 def _row_length(width: int, itemsize: int) -> tuple[int, int]:
@@ -41,9 +42,12 @@ def _padded_rows(factor: np.ndarray, length: int) -> np.ndarray:
 
 @cache
 def _compile(block: int, parallel: bool):
-    options = {"cache": True, "nogil": True, "parallel": parallel}
+    def compiled(function):
+        # Numba's disk cache tells functions apart by name, line and closure, but not by their options.
+        function.__qualname__ += "_parallel" if parallel else "_serial"
+        return njit(cache=True, nogil=True, parallel=parallel)(function)
 
-    @njit(**options)
+    @compiled
     def sampled_product(left, right, rows, cols):
         values = np.empty(rows.shape[0], left.dtype)
         length = left.shape[1]
@@ -55,7 +59,7 @@ def _compile(block: int, parallel: bool):
             values[k] = simd.total(sums)
         return values
 
-    @njit(**options)
+    @compiled
     def gather(starts, index, weights, factor, bounds):
         length = factor.shape[1]
         result = np.empty((starts.shape[0] - 1, length), factor.dtype)
@@ -70,7 +74,7 @@ def _compile(block: int, parallel: bool):
                     simd.store(result, i * length + b, sums)
         return result
 
-    @njit(**options)
+    @compiled
     def residual_rows(starts, cols, values, to_column_order, left, right, bounds):
         """Residuals in column order, their products with the rows of `right`, and the loss of each row."""
         length = left.shape[1]
@@ -97,7 +101,7 @@ def _compile(block: int, parallel: bool):
 
 def _kernels(width: int, itemsize: int, work: int):
     length, block = _row_length(width, itemsize)
-    return length, block, _compile(block, work > _PARALLEL_WORK and get_num_threads() > 1)
+    return length, block, _compile(block, work > _PARALLEL_WORK and thread_count() > 1)
 
 
 def sampled_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:

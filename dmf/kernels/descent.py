@@ -16,82 +16,90 @@ from numba import njit
 
 from dmf.kernels import simd
 
+_OPTIONS = {"cache": True}
+
+# The helpers take `length`, a constant where they are called, as an argument and are no closures of `descend`: Numba's
+# disk cache never finds a function again whose closure holds a compiled function.
+
+# The two products work on four rows at a time: one row alone is bound by the latency of its chain of additions.
+
+
+@njit(**_OPTIONS)
+def multiply(length, left, at_left, count, right, at_right, result, at_result):
+    """Rows of ``left @ right``; left has `count` rows, right is square."""
+    for i in range(0, count - count % 4, 4):
+        at = at_left + i * length
+        zeros = simd.zeros_like(simd.load(right, at_right, length))
+        a, b, c, d = zeros, zeros, zeros, zeros
+        for k in range(length):
+            row = simd.load(right, at_right + k * length, length)
+            a = simd.add_scaled(a, left[at + k], row)
+            b = simd.add_scaled(b, left[at + length + k], row)
+            c = simd.add_scaled(c, left[at + 2 * length + k], row)
+            d = simd.add_scaled(d, left[at + 3 * length + k], row)
+        at = at_result + i * length
+        simd.store(result, at, a)
+        simd.store(result, at + length, b)
+        simd.store(result, at + 2 * length, c)
+        simd.store(result, at + 3 * length, d)
+    for i in range(count - count % 4, count):
+        a = simd.zeros_like(simd.load(right, at_right, length))
+        for k in range(length):
+            a = simd.add_scaled(a, left[at_left + i * length + k], simd.load(right, at_right + k * length, length))
+        simd.store(result, at_result + i * length, a)
+
+
+@njit(**_OPTIONS)
+def transposed_multiply(length, left, at_left, count, right, result):
+    """Rows of ``left^T @ right``; both have `count` rows, right and the result start at 0."""
+    for k in range(0, length, 4):
+        zeros = simd.zeros_like(simd.load(right, 0, length))
+        a, b, c, d = zeros, zeros, zeros, zeros
+        for i in range(0, count * length, length):
+            row, at = simd.load(right, i, length), at_left + i + k
+            a = simd.add_scaled(a, left[at], row)
+            b = simd.add_scaled(b, left[at + 1], row)
+            c = simd.add_scaled(c, left[at + 2], row)
+            d = simd.add_scaled(d, left[at + 3], row)
+        simd.store(result, k * length, a)
+        simd.store(result, (k + 1) * length, b)
+        simd.store(result, (k + 2) * length, c)
+        simd.store(result, (k + 3) * length, d)
+
+
+@njit(**_OPTIONS)
+def transpose(length, square, at, result):
+    for i in range(length):
+        for k in range(length):
+            result[k * length + i] = square[at + i * length + k]
+
+
+@njit(**_OPTIONS)
+def sparse_products(length, samples, d1, d2, left, right, scale, grad_left, grad_right):
+    """Loss, ``R V^T`` into `grad_left` and ``(U^T R)^T`` into the head of `grad_right`, in one pass."""
+    row_starts, cols, values = samples
+    loss = 0.0
+    grad_right[: d2 * length] = 0
+    for i in range(d1):
+        row = simd.load(left, i * length, length)
+        sums = simd.zeros_like(row)
+        for k in range(row_starts[i], row_starts[i + 1]):
+            j = np.intp(cols[k]) * length
+            other = simd.load(right, j, length)
+            error = simd.total(simd.add_product(simd.zeros_like(row), row, other)) - values[k]
+            loss += np.float64(error) * np.float64(error)
+            error *= scale
+            sums = simd.add_scaled(sums, error, other)
+            simd.store(grad_right, j, simd.add_scaled(simd.load(grad_right, j, length), error, row))
+        simd.store(grad_left, i * length, sums)
+    return 0.5 * np.float64(scale) * loss
+
 
 @cache
 def compile_descent(length: int):
     """Compiled `descend` for rows of `length` numbers."""
-    options = {"cache": True, "nogil": True}
 
-    # The two products work on four rows at a time: one row alone is bound by the latency of its chain of additions.
-
-    @njit(**options)
-    def multiply(left, at_left, count, right, at_right, result, at_result):
-        """Rows of ``left @ right``; left has `count` rows, right is square."""
-        for i in range(0, count - count % 4, 4):
-            at = at_left + i * length
-            zeros = simd.zeros_like(simd.load(right, at_right, length))
-            a, b, c, d = zeros, zeros, zeros, zeros
-            for k in range(length):
-                row = simd.load(right, at_right + k * length, length)
-                a = simd.add_scaled(a, left[at + k], row)
-                b = simd.add_scaled(b, left[at + length + k], row)
-                c = simd.add_scaled(c, left[at + 2 * length + k], row)
-                d = simd.add_scaled(d, left[at + 3 * length + k], row)
-            at = at_result + i * length
-            simd.store(result, at, a)
-            simd.store(result, at + length, b)
-            simd.store(result, at + 2 * length, c)
-            simd.store(result, at + 3 * length, d)
-        for i in range(count - count % 4, count):
-            a = simd.zeros_like(simd.load(right, at_right, length))
-            for k in range(length):
-                a = simd.add_scaled(a, left[at_left + i * length + k], simd.load(right, at_right + k * length, length))
-            simd.store(result, at_result + i * length, a)
-
-    @njit(**options)
-    def transposed_multiply(left, at_left, count, right, result):
-        """Rows of ``left^T @ right``; both have `count` rows, right and the result start at 0."""
-        for k in range(0, length, 4):
-            zeros = simd.zeros_like(simd.load(right, 0, length))
-            a, b, c, d = zeros, zeros, zeros, zeros
-            for i in range(0, count * length, length):
-                row, at = simd.load(right, i, length), at_left + i + k
-                a = simd.add_scaled(a, left[at], row)
-                b = simd.add_scaled(b, left[at + 1], row)
-                c = simd.add_scaled(c, left[at + 2], row)
-                d = simd.add_scaled(d, left[at + 3], row)
-            simd.store(result, k * length, a)
-            simd.store(result, (k + 1) * length, b)
-            simd.store(result, (k + 2) * length, c)
-            simd.store(result, (k + 3) * length, d)
-
-    @njit(**options)
-    def transpose(square, at, result):
-        for i in range(length):
-            for k in range(length):
-                result[k * length + i] = square[at + i * length + k]
-
-    @njit(**options)
-    def sparse_products(samples, d1, d2, left, right, scale, grad_left, grad_right):
-        """Loss, ``R V^T`` into `grad_left` and ``(U^T R)^T`` into the head of `grad_right`, in one pass."""
-        row_starts, cols, values = samples
-        loss = 0.0
-        grad_right[: d2 * length] = 0
-        for i in range(d1):
-            row = simd.load(left, i * length, length)
-            sums = simd.zeros_like(row)
-            for k in range(row_starts[i], row_starts[i + 1]):
-                j = np.intp(cols[k]) * length
-                other = simd.load(right, j, length)
-                error = simd.total(simd.add_product(simd.zeros_like(row), row, other)) - values[k]
-                loss += np.float64(error) * np.float64(error)
-                error *= scale
-                sums = simd.add_scaled(sums, error, other)
-                simd.store(grad_right, j, simd.add_scaled(simd.load(grad_right, j, length), error, row))
-            simd.store(grad_left, i * length, sums)
-        return 0.5 * np.float64(scale) * loss
-
-    @njit(**options)
+    @njit(**_OPTIONS)
     def descend(samples, shape, depth, weights, gradient, loss, rates, shrink, scale, iterations):
         """At most `iterations` steps from `weights`, of which `gradient` and `loss` are given.
 
@@ -123,22 +131,23 @@ def compile_descent(length: int):
             else:
                 products[:square] = next_weights[inner : inner + square]
                 for k in range(1, depth - 2):
-                    multiply(next_weights, inner + k * square, length, products, (k - 1) * square, products, k * square)
-                multiply(next_weights, last, d1, products, (depth - 3) * square, left, 0)
-            next_loss = sparse_products(samples, d1, d2, left, next_weights, scale, grad_left, next_gradient)
+                    at = (k - 1) * square
+                    multiply(length, next_weights, inner + k * square, length, products, at, products, k * square)
+                multiply(length, next_weights, last, d1, products, (depth - 3) * square, left, 0)
+            next_loss = sparse_products(length, samples, d1, d2, left, next_weights, scale, grad_left, next_gradient)
             if not np.isfinite(next_loss):
                 return weights, gradient, loss, step
             if depth == 2:
                 next_gradient[last:] = grad_left
             else:
-                transpose(products, (depth - 3) * square, transposed)
-                multiply(grad_left, 0, d1, transposed, 0, next_gradient, last)
-                transposed_multiply(next_weights, last, d1, grad_left, back)
+                transpose(length, products, (depth - 3) * square, transposed)
+                multiply(length, grad_left, 0, d1, transposed, 0, next_gradient, last)
+                transposed_multiply(length, next_weights, last, d1, grad_left, back)
                 for layer in range(depth - 1, 2, -1):  # back = (W_L...W_{layer+1})^T R V^T
                     at = inner + (layer - 2) * square
-                    transpose(products, (layer - 3) * square, transposed)
-                    multiply(back, 0, length, transposed, 0, next_gradient, at)
-                    transposed_multiply(next_weights, at, length, back, back_next)
+                    transpose(length, products, (layer - 3) * square, transposed)
+                    multiply(length, back, 0, length, transposed, 0, next_gradient, at)
+                    transposed_multiply(length, next_weights, at, length, back, back_next)
                     back, back_next = back_next, back
                 next_gradient[inner : inner + square] = back
             weights, next_weights = next_weights, weights

@@ -52,11 +52,14 @@ class DeepLinearNetwork:
             raise DTypeError(
                 f"weights have dtypes {[str(w.dtype) for w in layers]}, but a network has one dtype. Convert them.",
                 argument="weights",
+                value=[str(w.dtype) for w in layers],
             )
         for layer, w in enumerate(layers, start=1):
             if not bool(xp.all(xp.isfinite(w))):
                 raise ObservationError(
-                    f"W_{layer} holds NaN or infinite numbers, but weights must be finite.", argument="weights"
+                    f"W_{layer} holds NaN or infinite numbers, but weights must be finite.",
+                    argument="weights",
+                    value=f"W_{layer}",
                 )
         object.__setattr__(self, "weights", layers)
 
@@ -135,10 +138,12 @@ class DeepLinearNetwork:
                     limit="integer",
                 )
             if index.shape[0] and bool(xp.any((index < 0) | (index >= size))):
+                least, most = int(xp.min(index)), int(xp.max(index))
                 raise ObservationError(
-                    f"{argument} runs from {int(xp.min(index))} to {int(xp.max(index))}, but the matrix has {size} {argument}: "
+                    f"{argument} runs from {least} to {most}, but the matrix has {size} {argument}: "
                     f"indices run from 0 to {size - 1}.",
                     argument=argument,
+                    value=least if least < 0 else most,
                     limit=(0, size - 1),
                 )
         return kernel("sampled_product", self.weights[0])(*self.factors(), rows, cols)

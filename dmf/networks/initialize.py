@@ -63,6 +63,13 @@ def orthogonal_network(
             limit=DISTRIBUTIONS,
         )
     check_depth_and_scale(depth, scale)
+    if not isinstance(shape, (tuple, list)) or len(shape) != 2:
+        raise ArgumentError(
+            f"shape={shape!r}, but a matrix has two dimensions. Pass (rows, columns).",
+            argument="shape",
+            value=shape,
+            limit=2,
+        )
     d1, d2 = (positive_integer(n, "shape") for n in shape)
     inner = max(d1, d2) if width is None else positive_integer(width, "width")
     sizes = [d2, *[inner] * (depth - 1), d1]
@@ -118,11 +125,29 @@ def spectral_network(
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3.
     """
     check_depth_and_scale(depth, scale)
-    u, _, vt = observations.surrogate_svd(rank, seed)
+    u, s, vt = observations.surrogate_svd(rank, seed)
+    unit = balanced_network(u, 0 * s + 1, vt, depth)
+    return DeepLinearNetwork(scale * w for w in unit.weights)  # scale**depth may be below the smallest number
+
+
+def balanced_network(u: Array, s: Array, vt: Array, depth: int) -> DeepLinearNetwork:
+    """Network with product ``u diag(s) vt`` whose layers share each singular value equally: ``s^(1/L)`` in every layer.
+
+    Parameters
+    ----------
+    u : array, shape (d1, r)
+        Orthonormal columns.
+    s : array, shape (r,)
+        Not negative.
+    vt : array, shape (r, d2)
+        Orthonormal rows.
+    depth : int, >= 1
+    """
+    roots = s ** (1.0 / depth)
     if depth == 1:
-        return DeepLinearNetwork([scale * (u @ vt)])
-    inner = scale * identity(rank, u)
-    return DeepLinearNetwork([scale * vt, *[inner] * (depth - 2), scale * u])
+        return DeepLinearNetwork([(u * roots) @ vt])
+    inner = identity(s.shape[0], u) * roots
+    return DeepLinearNetwork([roots[:, None] * vt, *[inner] * (depth - 2), u * roots])
 
 
 def check_depth_and_scale(depth: int, scale: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmf.backend import Array, namespace
-from dmf.errors import ArgumentError, ObservationError, RankError, ShapeError
+from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 
 
 class Observations(ABC):
@@ -116,6 +116,33 @@ def half_square(residual: Array) -> Array:
     return 0.5 * xp.sum(xp.astype(residual, xp.float64) ** 2)
 
 
+def check_values(observations: Observations, values: Array) -> Array:
+    """`values` if they can take the place of those of `observations`.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If their shape, dtype, library or device differs.
+    """
+    namespace(observations.values, values)
+    if values.shape != observations.values.shape:
+        raise ShapeError(
+            f"values have shape {tuple(values.shape)}, but there are {observations.n_measurements} measurements. Pass one "
+            "value for each, in the order of `values`.",
+            argument="values",
+            value=tuple(values.shape),
+            limit=tuple(observations.values.shape),
+        )
+    if values.dtype != observations.dtype:
+        raise DTypeError(
+            f"values have dtype {values.dtype}, but the measurements {observations.dtype}. Convert them first.",
+            argument="values",
+            value=str(values.dtype),
+            limit=str(observations.dtype),
+        )
+    return values
+
+
 def check_shape(shape: Any) -> tuple[int, int]:
     """(d1, d2) as Python integers.
 
@@ -125,8 +152,8 @@ def check_shape(shape: Any) -> tuple[int, int]:
         If `shape` is not a pair of positive integers below 2**31.
     """
     try:
-        d1, d2 = (int(n) if int(n) == n else -1 for n in shape)
-    except (TypeError, ValueError):
+        d1, d2 = (-1 if isinstance(n, bool) or int(n) != n else int(n) for n in shape)
+    except (TypeError, ValueError, OverflowError):
         d1 = d2 = -1
     if min(d1, d2) < 1 or max(d1, d2) >= 2**31:
         raise ShapeError(

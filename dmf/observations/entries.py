@@ -11,7 +11,7 @@ from dmf.backend import Array, as_array, device, floating, from_host, is_numpy, 
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
 from dmf.linalg import truncated_svd
-from dmf.observations.base import Observations, check_finite, check_rank, check_shape, held_out_count
+from dmf.observations.base import Observations, check_finite, check_rank, check_shape, check_values, held_out_count
 
 
 class SampledEntries(Observations):
@@ -120,13 +120,35 @@ class SampledEntries(Observations):
         return cls(coo.coords[0], coo.coords[1], coo.data, coo.shape)
 
     def predict(self, left, right):
+        self._check_factors(left, right)
         return self._kernel.product(left, right)
 
     def adjoint(self, weights, left, right):
-        return self._kernel.adjoint(weights, left, right)
+        self._check_factors(left, right)
+        return self._kernel.adjoint(check_values(self, weights), left, right)
 
     def evaluate(self, left, right):
+        self._check_factors(left, right)
         return self._kernel.residual(self.values, left, right)
+
+    def _check_factors(self, left, right):
+        """Raise where a kernel, which checks no bounds, would read outside an array."""
+        d1, d2 = self.shape
+        if left.shape[0] != d1 or right.shape[1] != d2 or left.shape[1] != right.shape[0]:
+            raise ShapeError(
+                f"left has shape {tuple(left.shape)} and right {tuple(right.shape)}, but the matrix is {d1} x {d2}. Pass "
+                f"factors ({d1}, w) and (w, {d2}).",
+                argument="left, right",
+                value=(tuple(left.shape), tuple(right.shape)),
+                limit=((d1, "w"), ("w", d2)),
+            )
+        if not left.dtype == right.dtype == self.dtype:
+            raise DTypeError(
+                f"left has dtype {left.dtype} and right {right.dtype}, but the values {self.dtype}. Convert them first.",
+                argument="left, right",
+                value=(str(left.dtype), str(right.dtype)),
+                limit=str(self.dtype),
+            )
 
     def descent(self, widths):
         return self._kernel.descent(self.values, widths)
@@ -167,7 +189,8 @@ class SampledEntries(Observations):
     def with_values(self, values):
         """The same positions with other values; shares the sorted positions."""
         other = SampledEntries.__new__(SampledEntries)
-        other.rows, other.cols, other.shape, other.values = self.rows, self.cols, self.shape, values
+        other.rows, other.cols, other.shape = self.rows, self.cols, self.shape
+        other.values = check_values(self, values)
         other._kernel = self._kernel
         return other
 

@@ -7,7 +7,15 @@ import numpy as np
 from dmf.backend import Array, as_array, device, floating, from_host, namespace
 from dmf.errors import ShapeError
 from dmf.linalg import dense_svd
-from dmf.observations.base import Observations, check_finite, check_rank, check_shape, half_square, held_out_count
+from dmf.observations.base import (
+    Observations,
+    check_finite,
+    check_rank,
+    check_shape,
+    check_values,
+    half_square,
+    held_out_count,
+)
 from dmf.observations.entries import SampledEntries
 
 
@@ -68,7 +76,7 @@ class FullMatrix(Observations):
         return entries(order[held:]), entries(order[:held])
 
     def with_values(self, values):
-        return FullMatrix(namespace(values).reshape(values, self.shape))
+        return FullMatrix(namespace(values).reshape(check_values(self, values), self.shape))
 
     def fill(self, matrix):
         return self.matrix

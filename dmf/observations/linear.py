@@ -9,7 +9,15 @@ import numpy as np
 from dmf.backend import Array, as_array, device, floating, from_host, namespace, number, real_dtype, to_host
 from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
 from dmf.linalg import dense_svd, gaussian
-from dmf.observations.base import Observations, check_finite, check_rank, check_shape, half_square, held_out_count
+from dmf.observations.base import (
+    Observations,
+    check_finite,
+    check_rank,
+    check_shape,
+    check_values,
+    half_square,
+    held_out_count,
+)
 
 _BLOCK_BYTES = 2**21  # of A: its rows are still in the cache when the residual comes back to them
 
@@ -75,10 +83,11 @@ class LinearMeasurements(Observations):
         return dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
 
     def evaluate(self, left, right):
-        if self._selected is not None or not isinstance(self.operator, _DenseOperator):
+        if not isinstance(self.operator, _DenseOperator):
             return super().evaluate(left, right)
         xp = namespace(left, right)
-        loss, dense = self.operator.evaluate(left @ right, self.values)
+        selected = None if self._selected is None else self._expand(xp.ones_like(self.values))
+        loss, dense = self.operator.evaluate(left @ right, self._expand(self.values), selected)
         return loss, dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
 
     def surrogate_svd(self, rank, seed=0):
@@ -93,6 +102,9 @@ class LinearMeasurements(Observations):
         return self._subset(np.sort(order[held:])), self._subset(np.sort(order[:held]))
 
     def with_values(self, values):
+        return self._with_values(check_values(self, values))
+
+    def _with_values(self, values):
         other = LinearMeasurements.__new__(LinearMeasurements)
         other.operator, other.shape, other.values, other._selected = self.operator, self.shape, values, self._selected
         return other
@@ -102,7 +114,7 @@ class LinearMeasurements(Observations):
         return matrix
 
     def _subset(self, index: np.ndarray) -> LinearMeasurements:
-        other = self.with_values(namespace(self.values).take(self.values, from_host(index, self.values)))
+        other = self._with_values(namespace(self.values).take(self.values, from_host(index, self.values)))
         selected = index if self._selected is None else self._selected[0][index]
         total = self.n_measurements if self._selected is None else self._selected[1]
         slots = np.full(total, index.size)  # where each measurement of the operator finds its weight
@@ -149,8 +161,13 @@ class _DenseOperator:
         size = self.shape[0] * self.shape[1]
         self._flat = xp.reshape(matrices, (-1, size))
         self._step = max(1, _BLOCK_BYTES // (size * xp.finfo(matrices.dtype).bits // 8))
-        for first in range(0, values.shape[0], self._step):
-            check_finite(self._flat[first : first + self._step, :], f"operator (from measurement {first} on)")
+        for first, end in self._blocks():
+            check_finite(self._flat[first:end, :], f"operator (from measurement {first} on)")
+
+    def _blocks(self):
+        """First and end of each block of measurements."""
+        count = self._flat.shape[0]
+        return [(first, min(first + self._step, count)) for first in range(0, count, self._step)]
 
     def forward(self, matrix):
         return self._flat @ namespace(matrix).reshape(matrix, (-1,))
@@ -158,15 +175,17 @@ class _DenseOperator:
     def adjoint(self, weights):
         return namespace(weights).reshape(weights @ self._flat, self.shape)
 
-    def evaluate(self, matrix, values):
-        """Loss and ``A^T(A(matrix) - values)``, each block of A read from memory once."""
+    def evaluate(self, matrix, values, selected=None):
+        """Loss and ``A^T(A(matrix) - values)``, each block of A read from memory once; `selected`: 1 or 0 for each."""
         xp = namespace(matrix, values)
         flat = xp.reshape(matrix, (-1,))
         gradient = xp.zeros_like(flat)
         loss = xp.zeros((), dtype=xp.float64, device=device(values))
-        for first in range(0, values.shape[0], self._step):
-            block = self._flat[first : first + self._step, :]
-            residual = block @ flat - values[first : first + self._step]
+        for first, end in self._blocks():
+            block = self._flat[first:end, :]
+            residual = block @ flat - values[first:end]
+            if selected is not None:
+                residual = residual * selected[first:end]
             gradient = gradient + residual @ block
             loss = loss + half_square(residual)
         return loss, xp.reshape(gradient, self.shape)
@@ -194,7 +213,8 @@ def _check_adjoint(operator: Any, shape: tuple[int, int], values: Array) -> None
                 value=str(result.dtype),
                 limit=str(values.dtype),
             )
-    one, other = number(xp.sum(image * weights)), number(xp.sum(matrix * back))
+    with np.errstate(over="ignore", invalid="ignore"):
+        one, other = number(xp.sum(image * weights)), number(xp.sum(matrix * back))
     scale = float(np.linalg.norm(to_host(image)) * np.linalg.norm(to_host(weights)))
     if not np.isfinite(one) or not np.isfinite(other):
         raise ObservationError("operator gives NaN or infinite numbers for finite ones.", argument="operator")

@@ -16,6 +16,7 @@ from dmf.networks import DeepLinearNetwork
 from dmf.observations import Observations
 from dmf.results import History, Recovery, Status
 
+_COLUMNS = ("iteration", "loss", "seconds")
 _CHUNK_SECONDS = 0.1  # longest time for which a solver works without listening to Ctrl-C
 
 
@@ -49,7 +50,11 @@ class Snapshot:
     seconds : float
         Time spent in the solver so far.
     network : DeepLinearNetwork
+    phase : str
+        What the run is for, where it is one of several; set by `dmf.recover`.
     """
+
+    phase = ""
 
     def __init__(self, iteration: int, loss: float, seconds: float, network: Callable[[], DeepLinearNetwork]) -> None:
         self.iteration, self.loss, self.seconds = iteration, loss, seconds
@@ -70,19 +75,28 @@ class _Records:
     def __init__(self) -> None:
         self._rows: list[tuple[int, float, float]] = []
         self._measured: list[dict[str, np.ndarray]] = []
+        self._first: dict[str, np.ndarray] = {}
 
     def add(self, iteration: int, loss: float, seconds: float, measured: Mapping[str, Any] | None = None) -> None:
         row = {name: np.asarray(value) for name, value in (measured or {}).items()}
-        if self._measured:
-            first = self._measured[0]
-            if not row:
-                row = {name: np.full(value.shape, np.nan) for name, value in first.items()}
-            if row.keys() != first.keys():
+        for name, value in row.items():
+            if value.dtype.kind not in "fiub" or name in _COLUMNS:
                 raise ArgumentError(
-                    f"callback measured {sorted(row)} at iteration {iteration}, but {sorted(first)} before. Return the same "
-                    "names each time.",
+                    f"callback measured {name!r} of dtype {value.dtype}, but it returns real numbers or arrays of them, "
+                    f"under names other than {', '.join(_COLUMNS)}, which the history has already. Convert or rename it.",
                     argument="callback",
+                    value=name,
                 )
+        self._first = self._first or row
+        shapes, before = ({name: value.shape for name, value in r.items()} for r in (row, self._first))
+        if row and shapes != before:
+            raise ArgumentError(
+                f"callback measured {shapes} (names and shapes) at iteration {iteration}, but {before} before. Return the "
+                "same names and shapes each time.",
+                argument="callback",
+                value=shapes,
+                limit=before,
+            )
         self._rows.append((iteration, loss, seconds))
         self._measured.append(row)
 
@@ -90,10 +104,11 @@ class _Records:
         return self._rows[-1][0] if self._rows else -1
 
     def history(self) -> History:
-        columns = dict(
-            zip(("iteration", "loss", "seconds"), map(np.asarray, zip(*self._rows, strict=True)), strict=True)
-        )
-        measured = {name: np.stack([row[name] for row in self._measured]) for name in self._measured[0]}
+        columns = dict(zip(_COLUMNS, map(np.asarray, zip(*self._rows, strict=True)), strict=True))
+        measured = {
+            name: np.stack([row.get(name, np.full(value.shape, np.nan)) for row in self._measured])
+            for name, value in self._first.items()
+        }
         return History({**measured, **columns})
 
 
@@ -174,7 +189,9 @@ def run(
                 )
             elif iteration % record_every == 0 or iteration == iterations:
                 end = ends()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as error:
+        if not _interrupted(error):
+            raise
         end = "interrupted", f"Ctrl-C after iteration {iteration}; this is the last good state"
     result, loss = solver.read(state)
     if records.last_iteration() < iteration:
@@ -183,6 +200,13 @@ def run(
     status = Status(reason, f"{detail}. {solver.advice(reason)}".strip())
     options = {"solver": type(solver).__name__, **asdict(solver), "iterations": iterations, "tolerance": tolerance}  # type: ignore[call-overload]
     return Recovery(result, records.history(), status, observations=observations, options=options)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: compiled functions that it meets on their way out raise SystemError from it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error is not None
 
 
 def _check(observations, network, iterations, tolerance, record_every) -> None:

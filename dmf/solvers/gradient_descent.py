@@ -97,7 +97,7 @@ def gradient_descent(
     network : DeepLinearNetwork
         The start, of the same shape, dtype, library and device; see `orthogonal_network` and `spectral_network`.
     step_size : float, > 0
-        eta, in units that make it stable below 2 / (largest curvature); see `stable_step_size`.
+        eta, in units that make it stable below 2 / (largest curvature); see `largest_curvature`.
     outer_scale : float, > 0
         alpha, the discrepant learning rate: W_1 and W_L move with ``alpha * eta``.
     weight_decay : float, >= 0

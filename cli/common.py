@@ -1,0 +1,128 @@
+"""What all commands share: options, error reports, tables, progress."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+import dmf
+from dmf.backend import set_threads
+from dmf.solvers import Snapshot
+
+
+def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --seed, --threads, --json and --debug, and turn errors into one line on stderr with exit code 1.
+
+    The command gets the keyword arguments `seed` and `as_json`.
+    """
+
+    @click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all random choices."
+    )
+    @click.option("--threads", type=click.IntRange(min=1), help="Most threads to use; all cores unless given.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def wrapper(*args: Any, threads: int | None, debug: bool, **options: Any) -> Any:
+        try:
+            if threads is not None:
+                set_threads(threads)
+            return command(*args, **options)
+        except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            problem = "interrupted."
+            if debug:
+                raise
+        except dmf.DmfError as error:
+            problem = f"{type(error).__name__}: {error}"
+            if debug:
+                raise
+        except MemoryError:
+            problem = "not enough memory. Take a smaller --rank or a smaller problem."
+            if debug:
+                raise
+        except Exception as error:
+            problem = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"
+            if debug:
+                raise
+        click.echo(f"Error: {' '.join(problem.split())}", err=True)
+        raise click.exceptions.Exit(1)
+
+    return wrapper
+
+
+def emit(as_json: bool, report: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """Print the report as JSON, or the lines."""
+    click.echo(to_json(report) if as_json else "\n".join(lines))
+
+
+def to_json(report: Mapping[str, Any]) -> str:
+    """JSON text of a report; NaN and infinities become null."""
+    return json.dumps(_plain(report), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def note(text: str, as_json: bool = False) -> None:
+    """One line of information: on stdout, or on stderr where stdout holds JSON."""
+    click.echo(text, err=as_json)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of an aligned table; numbers to the right."""
+    names = list(rows[0])
+    cells = [[_cell(row[name]) for name in names] for row in rows]
+    widths = [max(len(name), *(len(row[k]) for row in cells)) for k, name in enumerate(names)]
+    right = [isinstance(rows[0][name], (int, float)) for name in names]
+
+    def line(texts: Sequence[str]) -> str:
+        pairs = zip(texts, widths, right, strict=True)
+        return "  ".join(
+            text.rjust(width) if to_right else text.ljust(width) for text, width, to_right in pairs
+        ).rstrip()
+
+    return [line(names), line(["-" * width for width in widths]), *map(line, cells)]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+class Progress:
+    """One line on a terminal that is rewritten as a solver goes on; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._last = -1.0
+
+    def __call__(self, label: str, snapshot: Snapshot) -> None:
+        """Show a snapshot, at most ten times a second."""
+        if self._shown and not 0 <= snapshot.seconds - self._last < 0.1:
+            self._last = snapshot.seconds
+            text = f"{label}: iteration {snapshot.iteration:,}, loss {snapshot.loss:.4g}, {snapshot.seconds:.1f} s"
+            click.echo(f"\r{text:<78}", nl=False, err=True)
+
+    def solver(self, snapshot: Snapshot) -> None:
+        """The same as a solver's callback."""
+        self(snapshot.phase, snapshot)
+
+    def done(self) -> None:
+        """Clear the line."""
+        if self._shown:
+            click.echo("\r" + " " * 78 + "\r", nl=False, err=True)

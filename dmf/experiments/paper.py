@@ -1,0 +1,284 @@
+"""The paper's experiments: original against compressed network, and alternating minimisation where the paper has it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmf.experiments.problems import gaussian_measurements, movielens_100k, paper_target, sample_entries
+from dmf.io.matrices import read_entries
+from dmf.networks import DeepLinearNetwork, orthogonal_network, spectral_network
+from dmf.observations import FullMatrix, Observations
+from dmf.plotting import plot_errors, plot_sweep
+from dmf.results import Recovery
+from dmf.solvers import Snapshot, alternating_minimization, gradient_descent, largest_curvature
+
+Progress = Callable[[str, Snapshot], None]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run: `recovery.history` holds the measured error in the column "error"."""
+
+    label: str
+    recovery: Recovery
+
+    def row(self) -> dict[str, Any]:
+        """What tables show of this run."""
+        history = self.recovery.history
+        return {
+            "network": self.label,
+            "iterations": int(history.iteration[-1]),
+            "seconds": float(history.seconds[-1]),
+            "parameters": self.recovery.network.n_parameters,
+            "training loss": float(history.loss[-1]),
+            "error": float(history["error"][-1]),
+            "status": self.recovery.status.reason,
+        }
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Curves of one experiment of the paper, with the settings that produced them."""
+
+    name: str
+    title: str
+    error: str  # what the column "error" measures
+    settings: dict[str, Any]
+    curves: list[Curve] = field(default_factory=list)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row for each curve."""
+        return [curve.row() for curve in self.curves]
+
+    def as_json(self) -> dict[str, Any]:
+        """Settings, table and full curves, as JSON holds them."""
+        curves = [
+            {"label": curve.label}
+            | {name: np.asarray(column).tolist() for name, column in curve.recovery.history.items()}
+            for curve in self.curves
+        ]
+        return {
+            "experiment": self.name,
+            "title": self.title,
+            "error": self.error,
+            "settings": self.settings,
+            "table": self.rows(),
+            "curves": curves,
+        }
+
+
+class _Runner:
+    """Runs networks on one problem and collects their curves."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        observations: Observations,
+        error: Callable[[DeepLinearNetwork], float],
+        progress: Progress | None,
+    ) -> None:
+        self.experiment, self._observations, self._error, self._progress = experiment, observations, error, progress
+
+    def _measure(self, label: str) -> Callable[[Snapshot], Mapping[str, float]]:
+        def callback(snapshot: Snapshot) -> Mapping[str, float]:
+            if self._progress is not None:
+                self._progress(label, snapshot)
+            return {"error": self._error(snapshot.network)}
+
+        return callback
+
+    def descend(self, label: str, network: DeepLinearNetwork, step_size: float, **options: Any) -> None:
+        callback = self._measure(label)
+        recovery = gradient_descent(self._observations, network, step_size, callback=callback, **options)
+        self.experiment.curves.append(Curve(label, recovery))
+
+    def alternate(self, rank: int, **options: Any) -> None:
+        label = "AltMin"
+        recovery = alternating_minimization(self._observations, rank, callback=self._measure(label), **options)
+        self.experiment.curves.append(Curve(label, recovery))
+
+
+def relative_error(target: np.ndarray) -> Callable[[DeepLinearNetwork], float]:
+    """Function of a network: ``||W - M||_F / ||M||_F``."""
+    size = np.linalg.norm(target)
+    return lambda network: float(np.linalg.norm(network.product() - target) / size)
+
+
+def demo(seed: int = 0, progress: Progress | None = None) -> Experiment:
+    """The paper's main result in seconds: completion at d=100, r=5, 30 % seen, original against compressed network."""
+    return _completion("demo", 100, 5, 10, 10.0, 5.0, 0.3, 20_000, seed, progress, altmin=False)
+
+
+def completion(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+    """Matrix completion, 30 % of the entries seen, r=10, over-estimated twofold."""
+    if small:
+        return _completion("completion", 40, 3, 6, 5.0, 5.0, 0.5, 4_000, seed, progress)
+    return _completion("completion", 100, 10, 20, 50.0, 1.0, 0.3, 40_000, seed, progress)
+
+
+def _completion(name, d, rank, width, step_size, outer_scale, share, iterations, seed, progress, altmin=True):
+    target = paper_target(d, rank, seed)
+    seen, _ = sample_entries(target, share, seed)
+    settings = {
+        "d": d, "rank": rank, "compressed rank": width, "depth": 3, "scale": 1e-2, "step size": step_size,
+        "outer scale (compressed)": outer_scale, "share of entries seen": share, "seed": seed,
+    }  # fmt: skip
+    title = f"Completion: {d} x {d}, rank {rank}, {share:.0%} of the entries seen"
+    experiment = Experiment(name, title, "relative recovery error", settings)
+    runner = _Runner(experiment, seen, relative_error(target), progress)
+    options = {"iterations": iterations, "tolerance": 1e-12, "record_every": 50}
+    runner.descend("original", orthogonal_network(target.shape, seed=seed), step_size, **options)
+    runner.descend("compressed", spectral_network(seen, width), step_size, outer_scale=outer_scale, **options)
+    if altmin:
+        runner.alternate(width, iterations=200, tolerance=1e-12)
+    return experiment
+
+
+def factorization(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+    """Deep factorization of a fully known matrix of rank 10."""
+    d, rank, step_size, iterations = (40, 4, 5.0, 6_000) if small else (100, 10, 1.0, 100_000)
+    target = paper_target(d, rank, seed)
+    settings = {
+        "d": d, "rank": rank, "compressed rank": 2 * rank, "depth": 3, "scale": 1e-2, "step size": step_size,
+        "iterations": iterations, "seed": seed,
+    }  # fmt: skip
+    experiment = Experiment("factorization", f"Factorization: {d} x {d}, rank {rank}", "relative error", settings)
+    known = FullMatrix(target)
+    runner = _Runner(experiment, known, relative_error(target), progress)
+    options = {"iterations": iterations, "tolerance": 1e-14, "record_every": max(1, iterations // 200)}
+    runner.descend("original", orthogonal_network(target.shape, seed=seed), step_size, **options)
+    runner.descend("compressed", spectral_network(known, 2 * rank), step_size, **options)
+    return experiment
+
+
+def sensing(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+    """Recovery from Gaussian measurements."""
+    d, rank, count, step_size, iterations = (40, 2, 1200, 20.0, 1_500) if small else (200, 5, 4000, 20.0, 3_000)
+    target = paper_target(d, rank, seed)
+    settings = {
+        "d": d, "rank": rank, "compressed rank": 2 * rank, "measurements": count, "depth": 3, "scale": 1e-2,
+        "step size": step_size, "reduction": "sum", "seed": seed,
+    }  # fmt: skip
+    title = f"Sensing: {d} x {d}, rank {rank}, {count} Gaussian measurements"
+    experiment = Experiment("sensing", title, "relative recovery error", settings)
+    measured = gaussian_measurements(target, count, seed)
+    runner = _Runner(experiment, measured, relative_error(target), progress)
+    options = {"iterations": iterations, "tolerance": 1e-14, "record_every": 10, "reduction": "sum"}
+    runner.descend("original", orthogonal_network(target.shape, seed=seed), step_size, **options)
+    runner.descend("compressed", spectral_network(measured, 2 * rank), step_size, **options)
+    return experiment
+
+
+def movielens(
+    small: bool = False, seed: int = 0, progress: Progress | None = None, data: Path | None = None
+) -> Experiment:
+    """MovieLens-100K ratings, 80 % seen, as in the paper: no offsets, half mean square on the others."""
+    ratings = read_entries(data or movielens_100k()).observations
+    if small:
+        inside = (ratings.rows < 200) & (ratings.cols < 300)
+        ratings = type(ratings)(ratings.rows[inside], ratings.cols[inside], ratings.values[inside], (200, 300))
+    seen, held = ratings.split(0.2, seed)
+    rank = 10
+    compressed = spectral_network(seen, rank, seed=seed)
+    u, s, vt = seen.surrogate_svd(rank, seed)
+    roots = s ** (1 / 3)
+    step_size = 0.5 / largest_curvature(seen, DeepLinearNetwork([roots[:, None] * vt, np.diag(roots), u * roots]), 5.0)
+    iterations = 400 if small else 2_000
+    settings = {
+        "ratings seen": seen.n_measurements, "ratings held out": held.n_measurements, "compressed rank": rank, "depth": 3,
+        "scale": 1e-2, "step size": step_size, "outer scale (compressed)": 5.0, "iterations": iterations, "seed": seed,
+    }  # fmt: skip
+    title = f"MovieLens-100K: {ratings.shape[0]} users, {ratings.shape[1]} films, {seen.n_measurements} ratings seen"
+    experiment = Experiment("movielens", title, "half mean square on held-out ratings", settings)
+
+    def error(network: DeepLinearNetwork) -> float:
+        return float(held.loss(*network.factors())) / held.n_measurements
+
+    runner = _Runner(experiment, seen, error, progress)
+    options = {"iterations": iterations, "record_every": 20}
+    runner.descend("original", orthogonal_network(seen.shape, seed=seed), step_size, **options)
+    runner.descend("compressed", compressed, step_size, outer_scale=5.0, **options)
+    runner.alternate(rank, iterations=20, ridge=0.1)
+    return experiment
+
+
+def depth(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+    """Completion with compressed networks of depth 2 and 3."""
+    d, rank, width, share, step_size, iterations = (
+        (40, 3, 6, 0.5, 20.0, 4_000) if small else (100, 10, 20, 0.3, 50.0, 20_000)
+    )
+    target = paper_target(d, rank, seed)
+    seen, _ = sample_entries(target, share, seed)
+    settings = {
+        "d": d, "rank": rank, "compressed rank": width, "scale": 1e-2, "step size": step_size, "outer scale": 2.0,
+        "share of entries seen": share, "seed": seed,
+    }  # fmt: skip
+    title = f"Depth: completion of {d} x {d}, rank {rank}, {share:.0%} of the entries seen"
+    experiment = Experiment("depth", title, "relative recovery error", settings)
+    runner = _Runner(experiment, seen, relative_error(target), progress)
+    for layers in (2, 3):
+        runner.descend(
+            f"compressed, depth {layers}", spectral_network(seen, width, depth=layers), step_size, outer_scale=2.0,
+            iterations=iterations, tolerance=1e-12, record_every=50,
+        )  # fmt: skip
+    return experiment
+
+
+def alpha(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+    """Completion with 20 % of the entries seen, for outer scales from 0.5 to 9.75."""
+    d, rank, width, share, iterations = (40, 2, 4, 0.4, 4_000) if small else (100, 5, 10, 0.2, 20_000)
+    step_size = 2.0 if small else 10.0
+    scales = np.linspace(0.5, 9.75, 5 if small else 38)
+    target = paper_target(d, rank, seed)
+    seen, _ = sample_entries(target, share, seed)
+    settings = {
+        "d": d, "rank": rank, "compressed rank": width, "depth": 3, "scale": 1e-2, "step size": step_size,
+        "outer scales": scales.tolist(), "share of entries seen": share, "seed": seed,
+    }  # fmt: skip
+    title = f"Discrepant rates: completion of {d} x {d}, rank {rank}, {share:.0%} of the entries seen"
+    experiment = Experiment("alpha", title, "relative recovery error", settings)
+    runner = _Runner(experiment, seen, relative_error(target), progress)
+    start = spectral_network(seen, width)
+    for scale in scales:
+        runner.descend(
+            f"outer scale {scale:.2f}", start, step_size, outer_scale=float(scale), iterations=iterations,
+            tolerance=1e-12, record_every=50,
+        )  # fmt: skip
+    return experiment
+
+
+EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
+    "factorization": factorization,
+    "completion": completion,
+    "sensing": sensing,
+    "movielens": movielens,
+    "depth": depth,
+    "alpha": alpha,
+}
+
+
+def iterations_to(curve: Curve, level: float) -> float:
+    """First recorded iteration at which the error is at or below `level`; NaN if it never is."""
+    history = curve.recovery.history
+    below = np.flatnonzero(history["error"] <= level)
+    return float(history.iteration[below[0]]) if below.size else math.nan
+
+
+def draw(experiment: Experiment, path: Path) -> None:
+    """Write the figure of an experiment as a PNG."""
+    if experiment.name == "alpha":
+        scales = experiment.settings["outer scales"]
+        panels = [
+            (experiment.error, [float(curve.recovery.history["error"][-1]) for curve in experiment.curves]),
+            ("iterations to an error of 1e-2", [iterations_to(curve, 1e-2) for curve in experiment.curves]),
+        ]
+        plot_sweep(path, experiment.title, "outer scale", scales, panels)
+        return
+    curves = [(curve.label, curve.recovery.history) for curve in experiment.curves]
+    plot_errors(path, experiment.title, experiment.error, curves, logarithmic=experiment.name != "movielens")

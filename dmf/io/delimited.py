@@ -1,0 +1,227 @@
+"""Delimited text: finds the delimiter, streams the records, and names the line where something is wrong."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO
+
+from dmf.errors import FileError
+
+BLANKS = "blanks"
+# In order of preference: a comma also occurs within numbers ("3,5"), a blank within ids ("New York").
+_DELIMITERS = {
+    "\t": "tab-separated",
+    "::": "separated by '::'",
+    ";": "semicolon-separated",
+    "|": "separated by '|'",
+    ",": "comma-separated",
+    BLANKS: "separated by blanks",
+}
+_SAMPLE_LINES = 50
+_LONGEST_LINE = 2**20  # of the sample: a binary file without line ends is not read into memory
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "it is compressed by gzip. Decompress it first.",
+    b"PK\x03\x04": "it is a zip archive. If it is an npz file, let its name end in .npz; otherwise unpack it first.",
+    b"\x93NUMPY": "it is a NumPy array. Let its name end in .npy.",
+    b"PAR1": "it is a Parquet file. Let its name end in .parquet.",
+    codecs.BOM_UTF16_LE: "it is UTF-16 text. Save it as UTF-8.",
+    codecs.BOM_UTF16_BE: "it is UTF-16 text. Save it as UTF-8.",
+}
+
+
+class DelimitedText:
+    """Records of a text file, one list of fields after the other; made by `open_delimited`.
+
+    Iterating gives lists of `width` fields as they stand in the file, blanks around them included; blank lines are skipped.
+
+    Attributes
+    ----------
+    first : list of str
+        The first record, a header perhaps; stripped.
+    single : bool
+        Whether it is the only record.
+    width : int
+        Number of columns.
+    """
+
+    def __init__(
+        self, path: os.PathLike, file: BinaryIO, columns: Sequence[str], plausible: Callable[[list[str]], bool]
+    ) -> None:
+        self.path, self.line = path, 0
+        self._file, self._start = file, 1
+        self._sample = self._read_sample()
+        lines = list(self._decoded(self._sample))
+        self._delimiter = max(_DELIMITERS, key=lambda delimiter: _fit(lines, delimiter, len(columns), plausible))
+        records = _first_records(lines, self._delimiter)
+        if not records:
+            raise FileError(f"cannot read {path}: it holds no {' and '.join(columns)}, only blank lines or comments.")
+        self.first = [field.strip() for field in records[0]]
+        self.single, self.width = len(records) == 1, len(self.first)
+        if self.width < len(columns):
+            self.line = self._start
+            found = "1 column" if self.width == 1 else f"{self.width} columns"
+            raise self.error(
+                f"{found} ({', '.join(map(shown, self.first))}), but {len(columns)} are needed: {', '.join(columns)}. "
+                "Separate them by tabs, '::', ',', ';', '|' or blanks."
+            )
+        self._names: list[str] = []
+        self._records = _split(self._decoded(itertools.chain(self._sample, file)), self._delimiter, strict=True)
+
+    def skip_header(self) -> None:
+        """Leave the first record out of the iteration."""
+        next(iter(self))
+        self._names = self.first
+
+    def notes(self, used: int) -> tuple[str, ...]:
+        """What was decided, when the first `used` columns were used; one sentence each."""
+        header = f"header: {', '.join(listed(self._names))}" if self._names else "no header"
+        notes = [f"{_DELIMITERS[self._delimiter]}, {header}"]
+        if self._comments:
+            notes.append(f"{self._comments} comment lines at the top skipped")
+        names = self._names or [f"number {k}" for k in range(1, self.width + 1)]
+        return (*notes, *ignored("columns", names[used:]))
+
+    def __iter__(self) -> Iterator[list[str]]:
+        width = self.width
+        for record in self._records:
+            if len(record) == width:
+                yield record
+            elif _is_filled(record):
+                # Most often a delimiter or a decimal comma inside a field, which would shift the columns unnoticed.
+                raise self.error(
+                    f"{len(record)} columns, but the first record has {width}. Quote fields that contain the delimiter "
+                    f"(the file was taken as {_DELIMITERS[self._delimiter]}).",
+                    record,
+                )
+
+    def error(self, reason: str, record: Iterable[str] = ()) -> FileError:
+        """FileError that names the file and the first line of the current record."""
+        line = self.line - sum(field.count("\n") for field in record)
+        return FileError(f"cannot read {self.path}, line {line}: {reason}")
+
+    def _read_sample(self) -> list[bytes]:
+        sample: list[bytes] = []
+        self._comments = 0
+        for number, raw in enumerate(iter(lambda: self._file.readline(_LONGEST_LINE), b""), 1):
+            if number == 1:
+                self._check_start(raw)
+                raw = raw.removeprefix(codecs.BOM_UTF8)
+            self.line = number
+            if b"\0" in raw or len(raw) >= _LONGEST_LINE:
+                raise self.error(
+                    "no text (it has NUL bytes, or a line of a MiB or more). Pass csv, tsv, npy, npz, mtx or parquet."
+                )
+            if b"\r" in raw.strip():
+                raise self.error("a carriage return within the line. End lines with \\n or \\r\\n.")
+            if not sample and (not raw.strip() or raw.startswith((b"#", b"%"))):
+                self._comments += raw.startswith((b"#", b"%"))
+                self._start = number + 1
+                continue
+            sample.append(raw)
+            if len(sample) == _SAMPLE_LINES:
+                break
+        return sample
+
+    def _check_start(self, raw: bytes) -> None:
+        for magic, reason in _OTHER_FORMATS.items():
+            if raw.startswith(magic):
+                raise FileError(f"cannot read {self.path} as text: {reason}")
+        if raw[:14].lower() == b"%%matrixmarket":
+            raise FileError(f"cannot read {self.path} as text: it is a Matrix Market file. Let its name end in .mtx.")
+
+    def _decoded(self, lines: Iterable[bytes]) -> Iterator[str]:
+        for number, raw in enumerate(lines, self._start):
+            self.line = number
+            try:
+                text = raw.decode()
+            except UnicodeDecodeError as error:
+                raise self.error(
+                    f"no UTF-8 text (byte {raw[error.start]:#04x} at position {error.start}). Convert the file to UTF-8."
+                ) from error
+            yield text
+
+
+@contextlib.contextmanager
+def open_delimited(
+    path: os.PathLike, columns: Sequence[str], plausible: Callable[[list[str]], bool]
+) -> Iterator[DelimitedText]:
+    """Open a delimited text file (UTF-8, with or without byte order mark).
+
+    The delimiter is the one of tab, ``::``, ``;``, ``|``, ``,`` and blanks that gives the most of the first lines enough
+    columns and makes the most of them plausible. Fields may be quoted by ``"`` where the delimiter is one character.
+    Lines at the top that start with ``#`` or ``%`` are comments.
+
+    Parameters
+    ----------
+    path : path
+    columns : sequence of str
+        Names of the columns needed, for messages; more may follow in the file.
+    plausible : callable
+        Whether a record with enough fields looks as it should.
+
+    Raises
+    ------
+    FileError
+        Inside the ``with`` block too, when a record cannot be read; the message names file and line.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123 - also takes pipes
+        text = None
+        try:
+            text = DelimitedText(path, file, columns, plausible)
+            yield text
+        except csv.Error as error:
+            line = text.line if text else 1
+            raise FileError(f"cannot read {path}, line {line}: {error}. Check the quotes there.") from error
+
+
+def shown(text: str) -> str:
+    """A field as messages show it: quoted, escaped, not too long."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def listed(names: Sequence[str]) -> list[str]:
+    """At most six column names for a one-line note."""
+    names = [name if name.isprintable() and len(name) <= 40 else shown(name) for name in names]
+    return names if len(names) <= 6 else [*names[:5], f"and {len(names) - 5} more"]
+
+
+def ignored(kind: str, names: Sequence[str]) -> list[str]:
+    """Note on the columns or members that were left out, if any."""
+    return [f"{kind} ignored: {', '.join(listed(names))}"] if names else []
+
+
+def _is_filled(record: list[str]) -> bool:
+    return any(field.strip() for field in record)
+
+
+def _split(lines: Iterator[str], delimiter: str, strict: bool) -> Iterator[list[str]]:
+    if delimiter == BLANKS:
+        return (line.split() for line in lines)
+    if len(delimiter) > 1:
+        return (line.rstrip("\r\n").split(delimiter) for line in lines)
+    # Strict, or one stray quote would swallow all lines up to the next one.
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=strict)
+
+
+def _first_records(lines: list[str], delimiter: str) -> list[list[str]]:
+    records = []
+    with contextlib.suppress(csv.Error):  # met again, with its line, when the file is read in earnest
+        for record in _split(iter(lines), delimiter, strict=False):
+            if _is_filled(record):
+                records.append(record)  # noqa: PERF401 - what comes before an error is kept
+    return records
+
+
+def _fit(lines: list[str], delimiter: str, columns: int, plausible: Callable[[list[str]], bool]) -> tuple:
+    """How well a delimiter explains the first lines; compared as a tuple."""
+    records = _first_records(lines, delimiter)
+    enough = [record for record in records if len(record) >= columns]
+    if not enough:
+        return 0.0, 0, False, max((len(record) for record in records[:1]), default=0)
+    share = len(enough) / len(records)
+    return share, sum(map(plausible, enough)), len({len(record) for record in records}) == 1, 0

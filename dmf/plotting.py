@@ -1,0 +1,95 @@
+"""Pictures of runs. Drawn without a display and written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from dmf.io.archive import write_atomically
+from dmf.results import History
+
+_COLORS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#6a4c93")
+_FLOOR = 1e-17  # zeros cannot be drawn on a logarithmic axis
+
+
+def save_figure(figure, path: str | os.PathLike) -> None:
+    """Write a matplotlib figure to `path` as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+
+
+def plot_errors(
+    path: str | os.PathLike, title: str, error: str, curves: Sequence[tuple[str, History]], logarithmic: bool = True
+) -> None:
+    """Error against iteration and against seconds, side by side, as in the paper's figures.
+
+    Parameters
+    ----------
+    path : path
+        PNG file to write.
+    title : str
+    error : str
+        What the history column "error" measures; the label of the vertical axis.
+    curves : sequence of (label, History)
+    logarithmic : bool
+        Whether the error has a logarithmic axis.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, column, label in zip(axes, ("iteration", "seconds"), ("iteration", "time (s)"), strict=True):
+        for color, (name, history) in zip(_COLORS * len(curves), curves, strict=False):
+            errors = np.maximum(history["error"], _FLOOR)
+            axis.plot(history[column], errors, color=color, label=name, linewidth=2)
+            axis.plot(history[column][-1:], errors[-1:], "o", color=color, markersize=5)
+        axis.set_xlabel(label)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        if logarithmic:
+            axis.set_yscale("log")
+    axes[0].set_ylabel(error)
+    axes[1].legend(frameon=False)
+    figure.suptitle(title, fontsize=11)
+    save_figure(figure, path)
+
+
+def plot_sweep(
+    path: str | os.PathLike,
+    title: str,
+    parameter: str,
+    values: Sequence[float],
+    panels: Sequence[tuple[str, Sequence[float]]],
+) -> None:
+    """One number of each run against a parameter, one panel for each number, on logarithmic axes.
+
+    Parameters
+    ----------
+    path : path
+        PNG file to write.
+    title : str
+    parameter : str
+        Label of the horizontal axes.
+    values : sequence of float
+        Parameter of each run.
+    panels : sequence of (label, numbers)
+        NaN leaves a gap.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.75 * len(panels), 3.8), layout="constrained")
+    for axis, color, (label, numbers) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), _COLORS * len(panels), panels, strict=False
+    ):
+        axis.plot(values, np.maximum(numbers, _FLOOR), "o-", color=color, markersize=4)
+        axis.set_yscale("log")
+        axis.set_xlabel(parameter)
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3, which="both")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=11)
+    save_figure(figure, path)

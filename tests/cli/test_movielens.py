@@ -1,0 +1,30 @@
+"""Real ratings: MovieLens-100K, skipped where it cannot be had."""
+
+import pytest
+
+from dmf.errors import FileError
+from dmf.experiments.problems import movielens_100k
+
+from cli.program import as_json
+
+
+@pytest.fixture(scope="session")
+def movielens():
+    try:
+        return movielens_100k()
+    except FileError as error:
+        pytest.skip(str(error))
+
+
+def test_complete_the_raw_file(dmf_program, movielens):
+    """80/20 with no option but the split: better than row and column offsets alone (0.94)."""
+    report = as_json(dmf_program("complete", movielens, "--holdout", 0.2, "--json"))
+    assert report["shape"] == [943, 1682] and report["n_heldout"] == 20_000
+    assert report["heldout_rmse"] < 0.93
+
+
+def test_reproduce_small(dmf_program, movielens, tmp_path):
+    report = as_json(dmf_program("reproduce", "movielens", "--small", "--data", movielens, "--json"))
+    table = {row["network"]: row for row in report["table"]}
+    assert table["compressed"]["error"] <= table["original"]["error"]
+    assert (tmp_path / "movielens.png").exists()

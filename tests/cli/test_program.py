@@ -1,0 +1,56 @@
+"""Help, version, and the paper's experiments as commands."""
+
+import json
+
+import pytest
+
+from cli.program import as_json
+
+COMMANDS = ["demo", "complete", "predict", "factorize", "sense", "info", "reproduce"]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help(dmf_program, command):
+    done = dmf_program(*([command] if command else []), "-h")
+    assert "Usage: dmf" in done.stdout
+    for option in ("--json", "--seed", "--threads", "--debug") if command else COMMANDS:
+        assert option in done.stdout
+
+
+def test_version(dmf_program):
+    assert "0.1.0" in dmf_program("--version").stdout
+
+
+def test_demo(dmf_program, tmp_path):
+    """The compressed network needs fewer iterations and parameters, and ends at no larger an error."""
+    report = as_json(dmf_program("demo", "--json", "-o", "picture.png"))
+    original, compressed = report["table"]
+    assert original["status"] == compressed["status"] == "converged"
+    assert compressed["iterations"] < original["iterations"] / 2
+    assert compressed["parameters"] == 2100 and original["parameters"] == 30_000
+    assert compressed["error"] < 2e-5 and original["error"] < 2e-5
+    assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("experiment", ["factorization", "completion", "sensing", "depth", "alpha"])
+def test_reproduce_small(dmf_program, tmp_path, experiment):
+    done = dmf_program("reproduce", experiment, "--small", "-o", tmp_path)
+    assert "iterations" in done.stdout
+    assert (tmp_path / f"{experiment}.png").read_bytes().startswith(PNG)
+    numbers = json.loads((tmp_path / f"{experiment}.json").read_text())
+    table = {row["network"]: row for row in numbers["table"]}
+    assert all(row["status"] in ("converged", "budget spent") for row in table.values())
+    assert all(len(curve["error"]) == len(curve["iteration"]) > 2 for curve in numbers["curves"])
+    if "original" in table:  # the paper's claim
+        assert table["compressed"]["error"] <= table["original"]["error"] * 1.01
+        assert table["compressed"]["parameters"] < table["original"]["parameters"] / 2
+
+
+def test_reproduce_checks_the_folder_first(dmf_program):
+    done = dmf_program("reproduce", "depth", "--small", "-o", "missing", code=1)
+    assert "Error: FileError: cannot write" in done.stderr
+
+
+def test_data_is_for_movielens_only(dmf_program, ratings):
+    assert "--data is only for" in dmf_program("reproduce", "depth", "--data", ratings, code=2).stderr

@@ -1,0 +1,157 @@
+"""dmf complete, predict, info, factorize and sense, as a program."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+import dmf
+
+from cli.program import PROGRAM, as_json, error_line
+
+
+def test_complete_predict_and_info(dmf_program, ratings, tmp_path):
+    """Ratings with text ids to a model, a report, and predictions with the ids as given."""
+    done = dmf_program("complete", ratings, "--rank", 4, "-o", "model.npz")
+    assert "comma-separated" in done.stdout and "header" in done.stdout
+    assert "2,000 entries of a 60 x 50 matrix" in done.stdout
+    assert done.stderr == ""  # no progress where stderr is no terminal
+    report = json.loads((tmp_path / "model.json").read_text())
+    assert report["n_heldout"] == 200
+    assert 0.08 < report["heldout_rmse"] < 0.3  # the noise has 0.1, the values spread by 2
+    assert report["options"]["offsets"] is True
+    assert report["status"]["reason"] in ("converged", "budget spent")
+
+    (tmp_path / "pairs.csv").write_text("user,item,comment\nu3,film 7,hello\nu59,film 49,\nnobody,film 7,\n")
+    done = dmf_program("predict", "model.npz", "pairs.csv", "-o", "out.csv")
+    assert "1 pairs have a row or column that was not in the data" in done.stdout
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["row"], row["column"]) for row in rows] == [("u3", "film 7"), ("u59", "film 49"), ("nobody", "film 7")]
+    model = dmf.load(tmp_path / "model.npz")
+    expected, _ = model.predict_named([row["row"] for row in rows], [row["column"] for row in rows])
+    np.testing.assert_array_equal([float(row["prediction"]) for row in rows], expected)
+    piped = dmf_program("predict", "model.npz", "pairs.csv", "-o", "-")
+    assert piped.stdout == (tmp_path / "out.csv").read_text()
+
+    shown = as_json(dmf_program("info", "model.npz", "--json"))
+    assert shown["shape"] == [60, 50] and shown["offsets"] is True and shown["named_rows_and_columns"] is True
+    assert "60 x 50" in dmf_program("info", "model.npz").stdout
+
+
+def test_complete_prints_one_json_object(dmf_program, ratings):
+    report = as_json(dmf_program("complete", ratings, "--json", "--rank", 3, "--threads", 1))
+    assert report["model"] == "ratings.dmf.npz"
+    assert report["heldout_rmse"] > 0
+
+
+def test_same_seed_same_model(dmf_program, ratings, tmp_path):
+    """Also with another number of threads."""
+    for name, threads in (("a", 1), ("b", os.cpu_count())):
+        dmf_program("complete", ratings, "--iterations", 200, "--seed", 5, "--threads", threads, "-o", f"{name}.npz")
+    a, b = dmf.load(tmp_path / "a.npz"), dmf.load(tmp_path / "b.npz")
+    for one, other in zip(a.network.weights, b.network.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
+
+
+def test_complete_without_holdout_uses_every_entry(dmf_program, ratings):
+    report = as_json(dmf_program("complete", ratings, "--holdout", 0, "--json"))
+    assert "heldout_rmse" not in report
+
+
+def test_factorize(dmf_program, tmp_path, rng):
+    matrix = rng.standard_normal((20, 3)) @ rng.standard_normal((3, 15))
+    np.save(tmp_path / "m.npy", matrix)
+    report = as_json(dmf_program("factorize", "m.npy", "--rank", 5, "--json"))
+    assert report["relative_error"] < 1e-4
+    model = dmf.load(tmp_path / "m.dmf.npz")
+    np.testing.assert_allclose(model.product(), matrix, atol=1e-3)
+
+
+def test_sense(dmf_program, tmp_path, rng):
+    matrix = rng.standard_normal((12, 2)) @ rng.standard_normal((2, 10))
+    A = rng.standard_normal((250, 12, 10))
+    np.savez(tmp_path / "s.npz", A=A, y=np.einsum("mij,ij->m", A, matrix))
+    report = as_json(dmf_program("sense", "s.npz", "--rank", 4, "-o", "x.npz", "--json"))
+    assert report["heldout_relative_error"] < 1e-3
+    np.testing.assert_allclose(dmf.load(tmp_path / "x.npz").product(), matrix, atol=0.02)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="signals are sent differently on Windows")
+def test_interrupt_writes_the_last_good_state(ratings, tmp_path):
+    """Ctrl-C: exit code 1, a finished model file marked as interrupted, no traceback."""
+    command = [
+        PROGRAM,
+        "complete",
+        ratings,
+        "--iterations",
+        "1000000000",
+        "--scale",
+        "1e-7",
+        "-o",
+        "m.npz",
+        "--holdout",
+        "0",
+    ]
+    program = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "entries of a" in program.stdout.readline() + program.stdout.readline()
+    time.sleep(8)  # the kernels may have to be compiled first
+    program.send_signal(signal.SIGINT)
+    try:
+        out, err = program.communicate(timeout=60)
+    finally:
+        program.kill()
+    assert program.returncode == 1, out + err
+    assert "interrupted; the last good state was written to m.npz" in err and "Traceback" not in err
+    model = dmf.load(tmp_path / "m.npz")
+    assert model.status.reason == "interrupted"
+    assert all(np.isfinite(weight).all() for weight in model.network.weights)
+
+
+def test_a_diverging_run_says_so_and_keeps_the_last_finite_state(dmf_program, ratings, tmp_path):
+    done = dmf_program("complete", ratings, "--step-size", 1e9, "-o", "m.npz", "--holdout", 0, code=1)
+    assert "diverged" in done.stderr
+    assert "smaller step_size" in done.stdout
+    assert np.isfinite(dmf.load(tmp_path / "m.npz").network.product()).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,b,c\n1,2,x\n", "line 2"),
+        ("", "empty"),
+        ("1,2\n3,4\n", "2 columns"),
+        ("1,2,nan\n", "line 1"),
+    ],
+)
+def test_bad_files(dmf_program, tmp_path, content, words):
+    (tmp_path / "bad.csv").write_text(content)
+    line = error_line(dmf_program("complete", "bad.csv", code=1))
+    assert "bad.csv" in line and words in line
+    assert not (tmp_path / "bad.dmf.npz").exists()
+
+
+def test_bad_arguments(dmf_program, ratings, tmp_path):
+    assert "RankError: rank=500" in error_line(dmf_program("complete", ratings, "--rank", 500, code=1))
+    assert "Invalid value for '--rank'" in dmf_program("complete", ratings, "--rank", 0, code=2).stderr
+    assert "is a directory" in dmf_program("complete", tmp_path, code=2).stderr
+    assert "does not exist" in dmf_program("complete", "missing.csv", code=2).stderr
+    assert "No such file or directory" in error_line(dmf_program("complete", ratings, "-o", "no/where.npz", code=1))
+    assert "it is a folder" in error_line(dmf_program("complete", ratings, "-o", tmp_path, code=1))
+    assert "threads=9999" in error_line(dmf_program("complete", ratings, "--threads", 9999, code=1))
+    assert "No such command" in dmf_program("solve", code=2).stderr
+    (tmp_path / "model.npz").write_bytes(b"PK nonsense")
+    assert "cannot read model.npz" in error_line(dmf_program("info", "model.npz", code=1))
+    assert "Traceback" in dmf_program("info", "model.npz", "--debug", code=1).stderr
+
+
+def test_unknown_ids_without_offsets(dmf_program, ratings, tmp_path):
+    dmf_program("complete", ratings, "--no-offsets", "--iterations", 50, "-o", "m.npz")
+    (tmp_path / "p.csv").write_text("u1,film 1\nnobody,film 1\n")
+    assert "nobody" in error_line(dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv", code=1))
+    assert not (tmp_path / "o.csv").exists()
