@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import scipy.sparse
 
-from dmf.backend import Array, as_array, namespace, number
+from dmf.backend import Array, as_array, number
 from dmf.errors import ArgumentError
-from dmf.networks import DeepLinearNetwork, balanced_network
-from dmf.networks.initialize import check_depth_and_scale
+from dmf.fit import SCALE, Callback, Fit, Plan, fit, mean_square
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
 from dmf.observations.base import check_rank
 from dmf.offsets import Offsets, fit_offsets
 from dmf.results import Recovery, Status
-from dmf.solvers import Snapshot, gradient_descent, largest_curvature
-from dmf.solvers.driver import check_option
-
-Callback = Callable[[Snapshot], Any]
 
 _DEFAULT_RANK = 10
-_RECORD_EVERY = 25
 _FEWEST_HELD_OUT = 20  # below, an error on held-out measurements says too little to choose by
-_OFFSETS_GAIN = 0.9  # offsets are tried if they alone cut the held-out mean square below this share
-_SCALE = 1e-2
-_ROUGH_SCALE, _ROUGH_ITERATIONS = 1e-1, 2_000  # noisy data are fitted best, and ten times sooner, from a large start
-_PREDICTABLE = 0.5  # held-out root-mean-square error, relative to predicting zero, that shows more structure than noise
-_LEARNING = 0.99  # of the first loss: below, the first component is being learned
-_RETRIES = 5  # of a diverging descent, each with half the step
+_OFFSETS_GAIN = 0.9  # offsets are taken if they alone cut the held-out mean square below this share
+_ROUGH_SCALE, _ROUGH_ITERATIONS = 2e-1, 2_000  # noisy data are fitted best, and ten times sooner, from a large start
 
 
 def complete(
@@ -62,7 +50,7 @@ def complete(
         Number of layers.
     scale : float, > 0, optional
         Scale of the layers at the start, relative to ``s_1^(1/depth)``, s_1 the largest singular value expected. Unless
-        given, 0.1 is tried first, then 0.01 if the held-out entries are predicted well; the better one is taken.
+        given, 0.2 is tried first, then 0.01 if the held-out entries are predicted well; the better one is taken.
     outer_scale : float, > 0
         Discrepant learning rate of the first and the last layer.
     step_size : float, > 0, optional
@@ -77,7 +65,7 @@ def complete(
     seed : int
         Seed of the split and of the randomised singular value decomposition.
     callback : callable, optional
-        Called with a `Snapshot` every 25 iterations; may raise StopIteration to end the fit under way.
+        Called with a `Snapshot` every 5 iterations; may raise StopIteration to end the fit under way.
 
     Returns
     -------
@@ -101,7 +89,7 @@ def complete(
             value=offsets,
             limit=(True, False, "auto"),
         )
-    plan = _Plan.checked(rank, depth, scale, outer_scale, step_size, iterations, validation, seed, callback)
+    plan = Plan.checked(rank, depth, scale, outer_scale, step_size, iterations, validation, seed, callback)
     return _recover(_entries(data), plan, offsets)
 
 
@@ -140,7 +128,7 @@ def factorize(
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3.
     """
     observations = matrix if isinstance(matrix, FullMatrix) else FullMatrix(matrix)
-    plan = _Plan.checked(rank, depth, scale, outer_scale, step_size, iterations, 0.0, seed, callback)
+    plan = Plan.checked(rank, depth, scale, outer_scale, step_size, iterations, 0.0, seed, callback)
     return _recover(observations, plan, False)
 
 
@@ -188,44 +176,10 @@ def sense(
     ----------
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3.
     """
-    plan = _Plan.checked(rank, depth, scale, outer_scale, step_size, iterations, validation, seed, callback)
+    plan = Plan.checked(rank, depth, scale, outer_scale, step_size, iterations, validation, seed, callback)
     if isinstance(operator, LinearMeasurements):
         return _recover(operator, plan, False)
     return _recover(LinearMeasurements(operator, values, shape), plan, False)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The options that all pipelines share."""
-
-    rank: int | None
-    depth: int
-    scale: float | None
-    outer_scale: float
-    step_size: float | None
-    iterations: int
-    validation: float
-    seed: int
-    callback: Callback | None
-
-    @classmethod
-    def checked(cls, *options: Any) -> _Plan:
-        plan = cls(*options)
-        check_depth_and_scale(plan.depth, _SCALE if plan.scale is None else plan.scale)
-        check_option("outer_scale", plan.outer_scale, strictly=True)
-        if plan.step_size is not None:
-            check_option("step_size", plan.step_size, strictly=True)
-        check_option("iterations", plan.iterations, whole=True)
-        check_option("seed", plan.seed, whole=True)
-        if not 0 <= plan.validation < 1:
-            raise ArgumentError(
-                f"validation={plan.validation!r}, but the held-out share is at least 0 and below 1. Pass 0 to hold nothing "
-                "out.",
-                argument="validation",
-                value=plan.validation,
-                limit=(0, 1),
-            )
-        return plan
 
 
 def _entries(data: Any) -> SampledEntries:
@@ -236,7 +190,7 @@ def _entries(data: Any) -> SampledEntries:
     return SampledEntries.from_dense(as_array(data, "data"))
 
 
-def _recover(observations: Observations, plan: _Plan, offsets: bool | str) -> Recovery:
+def _recover(observations: Observations, plan: Plan, offsets: bool | str) -> Recovery:
     plan = replace(
         plan,
         rank=min(_DEFAULT_RANK, *observations.shape)
@@ -244,22 +198,23 @@ def _recover(observations: Observations, plan: _Plan, offsets: bool | str) -> Re
         else check_rank(plan.rank, observations.shape),
     )
     if plan.validation * observations.n_measurements < _FEWEST_HELD_OUT:
-        fit = _fit(observations, plan, fit_offsets(observations) if offsets is True else None, "fit")
-        return replace(fit.recovery, options=_report(fit, {}))
+        single = fit(observations, plan, fit_offsets(observations) if offsets is True else None, "fit")
+        return replace(single.recovery, options=_report(single, {}))
     kept, held = observations.split(plan.validation, plan.seed)
     fitted = _choose_offsets(kept, held, offsets)
-    fits: list[_Fit] = []
+    fits: list[Fit] = []
     for step in _steps(plan):
-        fits.append(_fit(kept, step, fitted, "choose", held))
+        fits.append(fit(kept, step, fitted, "choose", held))
         if fits[-1].failed or not fits[-1].predictable:
             break
-    chosen = min(fits, key=lambda fit: fit.validation_rmse)
+    chosen = min(fits, key=lambda tried: tried.validation_rmse)
     validation = {"validation_rmse": chosen.validation_rmse, "n_validation": held.n_measurements}
     if fits[-1].failed:
         return replace(fits[-1].recovery, options=_report(fits[-1], validation))
-    final = _fit(
+    iterations = chosen.iterations if chosen.turned else plan.iterations
+    final = fit(
         observations,
-        replace(plan, step_size=chosen.step_size, iterations=chosen.iterations, scale=chosen.scale),
+        replace(plan, step_size=chosen.step_size, iterations=iterations, scale=chosen.scale),
         None if fitted is None else fit_offsets(observations),
         "fit",
     )
@@ -269,7 +224,7 @@ def _recover(observations: Observations, plan: _Plan, offsets: bool | str) -> Re
             recovery,
             status=Status(
                 "converged",
-                f"fitted to all measurements for {chosen.iterations} iterations, after which the error on the held-out "
+                f"fitted to all measurements for {iterations} iterations, after which the error on the held-out "
                 f"ones was lowest ({chosen.validation_rmse:.4g} root-mean-square).",
             ),
         )
@@ -282,135 +237,16 @@ def _choose_offsets(kept: Observations, held: Observations, offsets: bool | str)
         return None
     fitted = fit_offsets(kept)
     alone = 2 * number(held.loss(*fitted.factors())) / held.n_measurements
-    return fitted if offsets is True or alone < _OFFSETS_GAIN * _mean_square(held) else None
+    return fitted if offsets is True or alone < _OFFSETS_GAIN * mean_square(held) else None
 
 
-def _steps(plan: _Plan) -> list[_Plan]:
+def _steps(plan: Plan) -> list[Plan]:
     """Fits to try in turn: from a large start quickly, then from a small one, which learns components more separately."""
     if plan.scale is not None:
         return [plan]
     rough = replace(plan, scale=_ROUGH_SCALE, iterations=min(plan.iterations, _ROUGH_ITERATIONS))
-    return [rough, replace(plan, scale=_SCALE)]
+    return [rough, replace(plan, scale=SCALE)]
 
 
-@dataclass(frozen=True)
-class _Fit:
-    recovery: Recovery
-    step_size: float
-    validation_rmse: float  # lowest one; NaN without held-out measurements
-    iterations: int  # at the lowest one, or the budget if the error was still falling
-    turned: bool  # whether the held-out error had a minimum before the end
-    scale: float
-    predictable: bool  # most of the held-out measurements' square is predicted: more structure than noise
-
-    @property
-    def failed(self) -> bool:
-        return self.recovery.status.reason in ("interrupted", "diverged")
-
-
-def _report(fit: _Fit, more: dict[str, Any]) -> dict[str, Any]:
-    return fit.recovery.options | {"step_size": fit.step_size, "offsets": fit.recovery.offsets is not None} | more
-
-
-def _fit(
-    observations: Observations, plan: _Plan, offsets: Offsets | None, phase: str, held: Observations | None = None
-) -> _Fit:
-    """One descent from the spectral start to convergence, or until the error on `held` has been rising for long."""
-    target, held_target = observations, held
-    if offsets is not None:
-        target = _without(observations, offsets)
-        held_target = None if held is None else _without(held, offsets)
-    assert plan.rank is not None  # set by _recover
-    scale = _SCALE if plan.scale is None else plan.scale
-    u, s, vt = target.surrogate_svd(plan.rank, plan.seed)
-    size = max(number(s[0]), float(namespace(s).finfo(s.dtype).smallest_normal) ** 0.25)
-    start = balanced_network(u, 0 * s + size * scale**plan.depth, vt, plan.depth)
-    step_size = plan.step_size
-    if step_size is None:
-        solution = balanced_network(u, s + 1e-3 * size, vt, plan.depth)
-        curvature = largest_curvature(target, solution, plan.outer_scale, seed=plan.seed)
-        step_size = 1 / curvature if curvature > 0 else 1.0
-    relative = 1e-8 if "64" in str(target.dtype) else 1e-5
-    for _ in range(_RETRIES if plan.step_size is None else 1):
-        monitor = _Monitor(held_target, plan.callback, phase, relative / 10)
-        recovery = gradient_descent(
-            target,
-            start,
-            step_size,
-            plan.outer_scale,
-            iterations=plan.iterations,
-            tolerance=relative**2 * _mean_square(target) / 2,
-            record_every=_RECORD_EVERY,
-            callback=monitor,
-        )
-        if recovery.status.reason != "diverged":
-            break
-        step_size /= 2
-    spent = int(recovery.history.iteration[-1])
-    options: dict[str, Any] = {"solver": "gradient descent", "rank": plan.rank, "depth": plan.depth, "scale": scale}
-    options |= {"outer_scale": plan.outer_scale, "seed": plan.seed, "iterations": spent}
-    status = recovery.status
-    if monitor.settled:
-        status = Status("converged", f"the weights stopped moving at iteration {spent}.")
-    recovery = replace(recovery, offsets=offsets, observations=observations, options=options, status=status)
-    turned = monitor.best_iteration < spent
-    return _Fit(
-        recovery,
-        step_size,
-        math.sqrt(monitor.best) if held is not None else math.nan,
-        monitor.best_iteration if turned else plan.iterations,
-        turned,
-        scale,
-        held_target is not None and monitor.best < _PREDICTABLE**2 * _mean_square(held_target),
-    )
-
-
-def _mean_square(observations: Observations) -> float:
-    """Mean square error of predicting zero."""
-    xp = namespace(observations.values)
-    return number(xp.sum(observations.values**2)) / observations.n_measurements
-
-
-def _without(observations: Observations, offsets: Offsets) -> Observations:
-    return observations.with_values(observations.values - observations.predict(*offsets.factors()))
-
-
-class _Monitor:
-    """Callback that measures the held-out error and ends the descent when it has risen for long, or nothing moves."""
-
-    def __init__(self, held: Observations | None, callback: Callback | None, phase: str, still: float) -> None:
-        self._held, self._callback, self._phase, self._still = held, callback, phase, still
-        self.best, self.best_iteration, self.settled = math.inf, 0, False
-        self._last: DeepLinearNetwork | None = None
-        self._first_loss = math.inf
-
-    def __call__(self, snapshot: Snapshot) -> dict[str, float]:
-        snapshot.phase = self._phase
-        measured = {}
-        network = snapshot.network
-        if snapshot.iteration == 0:
-            self._first_loss = snapshot.loss
-        learning = snapshot.loss < _LEARNING * self._first_loss  # before, nothing says when to stop
-        if self._held is not None:
-            square = 2 * number(self._held.loss(*network.factors())) / self._held.n_measurements
-            measured["validation_rmse"] = math.sqrt(square)
-            if square < self.best:
-                self.best, self.best_iteration = square, snapshot.iteration
-            elif learning and snapshot.iteration > 1.5 * self.best_iteration + 20 * _RECORD_EVERY:
-                raise StopIteration(f"the held-out error was lowest at iteration {self.best_iteration}")
-        if self._callback is not None:
-            measured |= dict(self._callback(snapshot) or {})
-        if self._last is not None and learning and snapshot.iteration % _RECORD_EVERY == 0:
-            self.settled = _movement(self._last, network) <= self._still * _RECORD_EVERY
-            if self.settled:
-                raise StopIteration("the weights stopped moving")
-        self._last = network
-        return measured
-
-
-def _movement(before: DeepLinearNetwork, after: DeepLinearNetwork) -> float:
-    """Change of all weights between two networks, relative to their size."""
-    xp = namespace(after.weights[0])
-    change = sum(number(xp.sum((a - b) ** 2)) for a, b in zip(after.weights, before.weights, strict=True))
-    size = sum(number(xp.sum(a**2)) for a in after.weights)
-    return math.sqrt(change / size)
+def _report(done: Fit, more: dict[str, Any]) -> dict[str, Any]:
+    return done.recovery.options | {"step_size": done.step_size, "offsets": done.recovery.offsets is not None} | more

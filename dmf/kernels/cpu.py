@@ -43,8 +43,9 @@ def _padded_rows(factor: np.ndarray, length: int) -> np.ndarray:
 @cache
 def _compile(block: int, parallel: bool):
     def compiled(function):
-        # Numba's disk cache tells functions apart by name, line and closure, but not by their options.
-        function.__qualname__ += "_parallel" if parallel else "_serial"
+        # Every variant needs a name of its own: Numba's disk cache ignores options, and functions of one name that come
+        # from it share their constants ("descr is NULL").
+        function.__qualname__ += f"_{block}_{'parallel' if parallel else 'serial'}"
         return njit(cache=True, nogil=True, parallel=parallel)(function)
 
     @compiled

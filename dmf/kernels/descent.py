@@ -99,7 +99,6 @@ def sparse_products(length, samples, d1, d2, left, right, scale, grad_left, grad
 def compile_descent(length: int):
     """Compiled `descend` for rows of `length` numbers."""
 
-    @njit(**_OPTIONS)
     def descend(samples, shape, depth, weights, gradient, loss, rates, shrink, scale, iterations):
         """At most `iterations` steps from `weights`, of which `gradient` and `loss` are given.
 
@@ -155,4 +154,5 @@ def compile_descent(length: int):
             loss = next_loss
         return weights, gradient, loss, iterations
 
-    return descend
+    descend.__qualname__ += f"_{length}"  # a name of its own, as in dmf.kernels.cpu
+    return njit(**_OPTIONS)(descend)
