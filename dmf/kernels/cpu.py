@@ -1,7 +1,7 @@
 """Numba kernels for NumPy arrays on the CPU.
 
 Factors are copied into rows padded to whole machine vectors. Up to `_NARROW` numbers a row stays in registers and the
-kernel is compiled once for each padded length (0.2 s, cached on disk); longer rows are worked through in blocks.
+kernel is compiled once for each padded length and kept on disk; longer rows are worked through in blocks.
 
 Every row and every column is summed by one thread in the order of its samples, and the losses of the rows are added in
 one order: results do not depend on the number of threads.

@@ -1,0 +1,442 @@
+"""One suite over every solver, through the one driver loop."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+import dmf
+from dmf.backend import to_host
+from dmf.results import REASONS
+from dmf.solvers.alternating import AlternatingMinimization
+from dmf.solvers.driver import check_option, run
+from dmf.solvers.gradient_descent import GradientDescent
+
+from helpers import KINDS, LIBRARIES, like, observe, on_device1, random_weights
+
+EPS = np.finfo(float).eps
+SOLVERS = {
+    "gradient descent": GradientDescent(0.05, 2.0, 0.01, "sum"),
+    "alternating minimization": AlternatingMinimization(0.1),
+}
+
+
+@pytest.fixture(params=SOLVERS)
+def solver(request):
+    return SOLVERS[request.param]
+
+
+def start(observations, depth=2, width=4, scale=0.3, seed=17):
+    """A random network like the observations; width 4 keeps sampled entries on the compiled chunk."""
+    d1, d2 = observations.shape
+    sizes = (d2, *[width] * (depth - 1), d1)
+    weights = random_weights(np.random.default_rng(seed), sizes, scale=scale)
+    return dmf.DeepLinearNetwork(like(observations, w) for w in weights)
+
+
+@pytest.fixture
+def observations():
+    return observe("entries")
+
+
+def weights_of(recovery):
+    return [to_host(w) for w in recovery.network.weights]
+
+
+def assert_same(one, other):
+    """Bit for bit."""
+    for a, b in zip(weights_of(one), weights_of(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def assert_finite(recovery):
+    assert np.isfinite(recovery.history.loss).all()
+    assert np.isfinite(recovery.history.seconds).all()
+    assert all(np.isfinite(w).all() for w in weights_of(recovery))
+    assert recovery.status.reason in REASONS
+    assert len(recovery.status.advice) > 20
+    assert recovery.status.advice.endswith(".")
+
+
+@pytest.mark.parametrize("iterations", [0, 1, 7])
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_the_budget_is_exact_and_rows_are_where_asked_for(solver, observations, iterations, every):
+    recovery = run(solver, observations, start(observations), iterations=iterations, record_every=every)
+    assert recovery.history.iteration.tolist() == sorted({*range(0, iterations + 1, every), iterations})
+    assert recovery.status.reason == "budget spent"
+    assert str(iterations) in recovery.status.advice
+    assert np.all(np.diff(recovery.history.seconds) >= 0)
+    assert_finite(recovery)
+    assert recovery.observations is observations
+    assert recovery.options["solver"] == type(solver).__name__
+    assert recovery.options["iterations"] == iterations
+
+
+def test_records_do_not_change_the_run(solver, observations):
+    """However often it is recorded, the same iterates come out, bit for bit."""
+    runs = [run(solver, observations, start(observations), iterations=8, record_every=k) for k in (1, 3, 8)]
+    assert_same(runs[0], runs[1])
+    assert_same(runs[0], runs[2])
+    np.testing.assert_array_equal(runs[1].history.loss, runs[0].history.loss[[0, 3, 6, 8]])
+
+
+def test_history_holds_the_loss_of_the_network(solver, observations):
+    """To 200 roundings; with the reduction of the solver: alternating minimisation reports the mean."""
+    seen = []
+    recovery = run(
+        solver, observations, start(observations), iterations=3, callback=lambda s: seen.append((s.loss, s.network))
+    )
+    scale = 1.0 if getattr(solver, "reduction", "mean") == "sum" else 1 / observations.n_measurements
+    for recorded, (loss, network) in zip(recovery.history.loss, seen, strict=True):
+        assert recorded == loss
+        residual = observations.predict(*network.factors()) - observations.values
+        assert abs(recorded - scale * residual @ residual / 2) <= 200 * EPS * recorded
+
+
+def test_tolerance_ends_the_run_at_the_first_record_below_it(solver, observations):
+    full = run(solver, observations, start(observations), iterations=40).history.loss
+    tolerance = full[20] * (1 + 1e-9)
+    first = int(np.argmax(full <= tolerance))
+    recovery = run(solver, observations, start(observations), iterations=40, tolerance=tolerance)
+    assert recovery.status.reason == "converged"
+    assert recovery.history.iteration[-1] == first
+    assert recovery.history.loss[-1] <= tolerance < recovery.history.loss[-2]
+    rare = run(solver, observations, start(observations), iterations=40, tolerance=tolerance, record_every=8)
+    assert rare.history.iteration[-1] == 8 * -(-first // 8)
+    assert_finite(recovery)
+
+
+def test_tolerance_already_met_ends_at_iteration_0(solver, observations):
+    recovery = run(solver, observations, start(observations), iterations=5, tolerance=1e9)
+    assert recovery.status.reason == "converged"
+    assert recovery.history.iteration.tolist() == [0]
+    assert_same(recovery, run(solver, observations, start(observations), iterations=0))
+
+
+def test_callback_sees_the_run_and_adds_columns(solver, observations):
+    seen = []
+
+    def callback(snapshot):
+        seen.append((snapshot.iteration, snapshot.seconds))
+        return {"norm": np.linalg.norm(snapshot.network.product()), "diagonal": np.diag(snapshot.network.product())}
+
+    recovery = run(solver, observations, start(observations), iterations=4, record_every=2, callback=callback)
+    history = recovery.history
+    assert [i for i, _ in seen] == history.iteration.tolist() == [0, 2, 4]
+    np.testing.assert_array_equal([s for _, s in seen], history.seconds)
+    assert set(history) == {"iteration", "loss", "seconds", "norm", "diagonal"}
+    assert history["diagonal"].shape == (3, 5)
+    assert history["norm"][-1] == np.linalg.norm(recovery.network.product())
+    assert_same(recovery, run(solver, observations, start(observations), iterations=4))
+
+
+@pytest.mark.parametrize("silent", [[0], [2], [0, 4]])
+def test_a_row_without_an_answer_holds_nan(solver, observations, silent):
+    recovery = run(
+        solver,
+        observations,
+        start(observations),
+        iterations=4,
+        callback=lambda s: None if s.iteration in silent else {"a": s.iteration, "b": [1.0, 2.0]},
+    )
+    expected = [np.nan if k in silent else k for k in range(5)]
+    np.testing.assert_array_equal(recovery.history["a"], expected)
+    np.testing.assert_array_equal(np.isnan(recovery.history["b"]).all(axis=1), np.isnan(expected))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [lambda k: {f"name {k}": 1}, lambda k: {"a": np.zeros(k)}, lambda k: {"a": 1} if k else {"a": 1, "b": 1}],
+    ids=["other names", "other shapes", "a name less"],
+)
+def test_an_answer_unlike_the_first_is_an_error(solver, observations, answer):
+    with pytest.raises(dmf.ArgumentError, match="Return the same names and shapes each time") as caught:
+        run(solver, observations, start(observations), iterations=3, callback=lambda s: answer(s.iteration))
+    assert caught.value.argument == "callback"
+    assert caught.value.value != caught.value.limit
+
+
+@pytest.mark.parametrize("answer", [{"a": "text"}, {"a": object()}, {"a": 1j}, {"loss": 1.0}, {"iteration": 0}])
+def test_an_answer_that_is_no_number_or_takes_a_name_of_the_history(solver, observations, answer):
+    """It would be lost, or the model could not be saved and loaded again."""
+    with pytest.raises(dmf.ArgumentError, match="Convert or rename it") as caught:
+        run(solver, observations, start(observations), iterations=1, callback=lambda s: answer)
+    assert (caught.value.argument, caught.value.value) == ("callback", *answer)
+
+
+def raising(error, at):
+    def callback(snapshot):
+        if snapshot.iteration == at:
+            raise error
+        return {"a": 1.0}
+
+    return callback
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_stop_iteration_ends_the_run_with_its_reason(solver, observations, at):
+    recovery = run(
+        solver, observations, start(observations), iterations=9, callback=raising(StopIteration("good enough"), at)
+    )
+    assert recovery.status.reason == "stopped"
+    assert "good enough" in recovery.status.advice
+    assert recovery.history.iteration[-1] == at
+    assert_same(recovery, run(solver, observations, start(observations), iterations=at))
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_ctrl_c_in_a_callback_ends_the_run_at_its_last_good_state(solver, observations, at):
+    recovery = run(solver, observations, start(observations), iterations=9, callback=raising(KeyboardInterrupt, at))
+    assert recovery.status.reason == "interrupted"
+    assert str(at) in recovery.status.advice
+    assert recovery.history.iteration.tolist() == list(range(at + 1))
+    assert_finite(recovery)
+    assert_same(recovery, run(solver, observations, start(observations), iterations=at))
+
+
+def test_other_errors_of_a_callback_are_not_swallowed(solver, observations):
+    with pytest.raises(ZeroDivisionError):
+        run(solver, observations, start(observations), iterations=9, callback=raising(ZeroDivisionError, 2))
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A solver at which Ctrl-C arrives in the middle of its n-th call."""
+
+    solver: object
+    calls: int
+    made: list = field(default_factory=list)
+
+    def __getattr__(self, name):
+        return getattr(self.solver, name)
+
+    def advance(self, observations, state, iterations):
+        self.made.append(iterations)
+        if len(self.made) == self.calls:
+            raise KeyboardInterrupt
+        return self.solver.advance(observations, state, iterations)
+
+
+def test_ctrl_c_in_the_solver_ends_the_run_at_its_last_good_state(solver, observations, monkeypatch):
+    monkeypatch.setattr("dmf.solvers.driver._CHUNK_SECONDS", 0)  # one iteration a call
+    interrupted = Interrupted(solver, calls=5)
+    recovery = run(interrupted, observations, start(observations), iterations=100, record_every=1000)
+    assert recovery.status.reason == "interrupted"
+    assert recovery.history.iteration.tolist() == [0, 4]
+    assert_finite(recovery)
+    assert_same(recovery, run(solver, observations, start(observations), iterations=4))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_goes_on_as_if_never_interrupted(solver, kind):
+    """Bit for bit where a step is plain array code; 5 steps of about 100 roundings for the compiled chunk.
+
+    (The chunk sums gradients in another order than the evaluation at which a run begins.)
+    """
+    observations = observe(kind)
+    whole = run(solver, observations, start(observations), iterations=9)
+    first = run(solver, observations, start(observations), iterations=4)
+    rest = run(solver, observations, first.network, iterations=5)
+    if observations.descent((4,)) is None or isinstance(solver, AlternatingMinimization):
+        assert_same(rest, whole)
+    for one, other in zip(weights_of(rest), weights_of(whole), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=5 * 100 * EPS * np.max(np.abs(other)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strict_arrays_off_the_default_device_follow_numpy(solver, kind):
+    """4 iterations of descent: 1e-12 leaves a factor of 5,000 over the rounding unit.
+
+    Alternating minimisation: conjugate gradients end at 1e-10 of the right-hand side, and 100 for their conditioning.
+    """
+    tolerance = 1e-8 if isinstance(solver, AlternatingMinimization) else 1e-12
+    results = []
+    for move in LIBRARIES.values():
+        observations = observe(kind, move=move)
+        recovery = run(solver, observations, start(observations), iterations=4, record_every=2)
+        assert all(w.device == observations.values.device for w in recovery.network.weights)
+        results.append(recovery)
+    np.testing.assert_allclose(results[1].history.loss, results[0].history.loss, rtol=tolerance)
+    for one, other in zip(*map(weights_of, results), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.max(np.abs(one)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_stays_float32(solver, kind):
+    observations = observe(kind, dtype=np.float32)
+    recovery = run(solver, observations, start(observations, width=10), iterations=3)
+    assert {w.dtype for w in recovery.network.weights} == {np.dtype(np.float32)}
+    assert recovery.history.loss.dtype == np.float64
+    assert_finite(recovery)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_descent_ends_at_the_last_finite_state_when_it_diverges(kind, depth):
+    """Never NaN; the state is that of a run with exactly that budget, and the next step is the one that overflows."""
+    observations = observe(kind)
+    diverging = GradientDescent(40.0, reduction="sum")
+    network = start(observations, depth, scale=1.0)
+    recovery = run(diverging, observations, network, iterations=1000, record_every=300)
+    assert recovery.status.reason == "diverged"
+    assert "smaller step_size than 40" in recovery.status.advice
+    assert_finite(recovery)
+    last = int(recovery.history.iteration[-1])
+    assert last < 1000
+    again = run(diverging, observations, network, iterations=last, record_every=300)
+    assert again.status.reason == "budget spent"
+    assert_same(again, recovery)
+    beyond = run(diverging, observations, network, iterations=last + 1, record_every=300)
+    assert beyond.status.reason == "diverged"
+    assert_same(beyond, recovery)
+
+
+def test_alternating_minimization_ends_at_the_last_finite_state_when_it_diverges():
+    """Numbers near the largest one overflow inside conjugate gradients."""
+    rng = np.random.default_rng(0)
+    observations = dmf.FullMatrix(1e153 * rng.standard_normal((6, 5)))
+    network = dmf.DeepLinearNetwork([1e2 * rng.standard_normal((2, 5)), rng.standard_normal((6, 2))])
+    recovery = run(AlternatingMinimization(), observations, network, iterations=5)
+    assert recovery.status.reason == "diverged"
+    assert "ridge" in recovery.status.advice
+    assert_finite(recovery)
+    assert_same(recovery, run(AlternatingMinimization(), observations, network, iterations=0))
+
+
+def test_a_start_whose_loss_overflows_is_an_error(solver):
+    observations = dmf.FullMatrix(np.full((3, 3), 1e200))
+    with pytest.raises(dmf.ArgumentError, match="Start from smaller weights, or scale the data down") as caught:
+        run(solver, observations, start(observations), iterations=1)
+    assert caught.value.argument == "network"
+
+
+def test_a_start_of_another_shape_is_an_error(solver, observations):
+    network = start(dmf.FullMatrix(np.ones((5, 6))))
+    with pytest.raises(dmf.ShapeError, match="the observations are of a") as caught:
+        run(solver, observations, network, iterations=1)
+    assert (caught.value.argument, caught.value.value, caught.value.limit) == ("network", (5, 6), (6, 5))
+
+
+def test_a_start_of_another_dtype_is_an_error(solver, observations):
+    network = start(observe("full", dtype=np.float32))
+    with pytest.raises(dmf.DTypeError, match="Convert one of them") as caught:
+        run(solver, observations, network, iterations=1)
+    assert (caught.value.argument, caught.value.value, caught.value.limit) == ("network", "float32", "float64")
+
+
+def test_a_start_of_another_library_is_an_error(solver, observations):
+    network = start(observe("full", move=on_device1))
+    with pytest.raises(dmf.BackendError, match="Convert them to one kind first") as caught:
+        run(solver, observations, network, iterations=1)
+    assert len(caught.value.value) == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "limit"),
+    [
+        ("iterations", -1, 0),
+        ("iterations", 1.5, 0),
+        ("iterations", True, 0),
+        ("record_every", 0, 1),
+        ("tolerance", -1e-9, 0),
+        ("tolerance", float("nan"), 0),
+        ("tolerance", "1", 0),
+    ],
+)
+def test_options_out_of_range(solver, observations, option, value, limit):
+    with pytest.raises(dmf.ArgumentError, match=f"{option}=.* of at least {limit}") as caught:
+        run(solver, observations, start(observations), **{"iterations": 1, option: value})
+    assert (caught.value.argument, caught.value.limit) == (option, limit)
+    assert caught.value.value is value
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("step_size", 0.0),
+        ("step_size", float("inf")),
+        ("outer_scale", -1),
+        ("weight_decay", -1e-9),
+        ("weight_decay", None),
+    ],
+)
+def test_options_of_descent_out_of_range(observations, option, value):
+    with pytest.raises(dmf.ArgumentError, match=f"{option}=") as caught:
+        dmf.gradient_descent(observations, start(observations), **{"step_size": 0.1, "iterations": 1, option: value})
+    assert (caught.value.argument, caught.value.limit) == (option, 0)
+
+
+def test_an_unknown_reduction(observations):
+    with pytest.raises(dmf.ArgumentError, match="one of mean, sum") as caught:
+        dmf.gradient_descent(observations, start(observations), 0.1, reduction="max")
+    assert (caught.value.argument, caught.value.value, caught.value.limit) == ("reduction", "max", ("mean", "sum"))
+
+
+def test_a_negative_ridge(observations):
+    with pytest.raises(dmf.ArgumentError, match="ridge=-1") as caught:
+        dmf.alternating_minimization(observations, 2, ridge=-1)
+    assert (caught.value.argument, caught.value.value, caught.value.limit) == ("ridge", -1, 0)
+
+
+@pytest.mark.parametrize("value", [1, np.int64(1), 0.5, np.float32(0.5)])
+def test_numbers_of_numpy_are_numbers(value):
+    assert check_option("tolerance", value) is None
+
+
+def test_weight_decay_uses_the_step_and_not_the_outer_step():
+    """One step by hand: ``W_l <- (1 - eta lambda) W_l - eta_l dW_l`` with ``eta_l = alpha eta`` on the outer layers."""
+    observations = observe("full")
+    network = start(observations, depth=3, width=2)
+    w1, w2, w3 = network.weights
+    residual = (w3 @ w2 @ w1 - observations.matrix) / 30
+    eta, alpha, decay = 0.1, 5.0, 0.7
+    recovery = dmf.gradient_descent(observations, network, eta, alpha, decay, iterations=1)
+    expected = [
+        (1 - eta * decay) * w1 - alpha * eta * (w3 @ w2).T @ residual,
+        (1 - eta * decay) * w2 - eta * w3.T @ residual @ w1.T,
+        (1 - eta * decay) * w3 - alpha * eta * residual @ (w2 @ w1).T,
+    ]
+    for one, other in zip(recovery.network.weights, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=50 * EPS)
+
+
+def test_alternating_minimization_of_a_full_matrix_is_truncated_svd():
+    """From a random start: with a gap of 10 each sweep gains a factor of 100, so 10 sweeps reach the rounding unit.
+
+    (Conjugate gradients end at 1e-10 of each right-hand side, which bounds the distance of the factors; the product is
+    optimal to second order.)
+    """
+    rng = np.random.default_rng(1)
+    u, v = (np.linalg.qr(rng.standard_normal((n, 6)))[0] for n in (9, 8))
+    matrix = (u * [4.0, 3.0, 2.0, 0.2, 0.1, 0.05]) @ v.T
+    observations = dmf.FullMatrix(matrix)
+    recovery = run(AlternatingMinimization(), observations, start(observations, width=3), iterations=12)
+    left, s, right = np.linalg.svd(matrix)
+    best = (left[:, :3] * s[:3]) @ right[:3]
+    np.testing.assert_allclose(recovery.network.product(), best, rtol=0, atol=1e-9)
+    assert abs(recovery.history.loss[-1] - 0.5 * np.sum(s[3:] ** 2) / 72) <= 1e-12
+    assert np.all(np.diff(recovery.history.loss) <= 1e-12)
+
+
+def test_alternating_minimization_recovers_an_easy_matrix():
+    """Rank 2, 70 % of the entries, no noise: linear convergence to the tolerance of conjugate gradients."""
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((14, 2)) @ rng.standard_normal((2, 12))
+    rows, cols = np.nonzero(rng.random(truth.shape) < 0.7)
+    observations = dmf.SampledEntries(rows, cols, truth[rows, cols], truth.shape)
+    recovery = dmf.alternating_minimization(observations, 2, iterations=60, tolerance=1e-18)
+    assert recovery.status.reason == "converged"
+    error = np.linalg.norm(recovery.product() - truth) / np.linalg.norm(truth)
+    assert error < 1e-7  # loss 1e-18 is an error of 1e-9 on the samples; 100 for the conditioning of the sampling
+
+
+def test_ridge_shrinks_the_factors():
+    """One sweep by hand: left solves ``left (V V^T + ridge I) = M V^T``, then right likewise; CG ends at 1e-10."""
+    observations = observe("full")
+    network = start(observations, width=2)
+    recovery = run(AlternatingMinimization(0.5), observations, network, iterations=1)
+    right = network.weights[0]
+    left = observations.matrix @ right.T @ np.linalg.inv(right @ right.T + 0.5 * np.eye(2))
+    right = np.linalg.inv(left.T @ left + 0.5 * np.eye(2)) @ left.T @ observations.matrix
+    np.testing.assert_allclose(recovery.network.weights[1], left, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(recovery.network.weights[0], right, rtol=0, atol=1e-8)

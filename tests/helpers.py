@@ -1,0 +1,156 @@
+"""What several suites share: array libraries, kinds of observations, dense oracles and bounds on rounding errors."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import array_api_strict
+import numpy as np
+from hypothesis import strategies as st
+
+import dmf
+from dmf.backend import to_host
+
+# Strict arrays off the default device catch implicit NumPy conversions and a missing `device=`.
+DEVICE = array_api_strict.Device("device1")
+
+
+def on_device1(host):
+    return array_api_strict.asarray(np.asarray(host), device=DEVICE)
+
+
+LIBRARIES = {"numpy": np.asarray, "strict": on_device1}
+DTYPES = {"float32": np.float32, "float64": np.float64}
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+class TwoSided:
+    """The linear map ``X -> vec(B X C)`` as an object with `forward`, `adjoint` and `shape`."""
+
+    def __init__(self, left, right):
+        self.left, self.right = left, right
+        self.shape = left.shape[1], right.shape[0]
+
+    def forward(self, matrix):
+        xp = self.left.__array_namespace__()
+        return xp.reshape(self.left @ matrix @ self.right, (-1,))
+
+    def adjoint(self, weights):
+        xp = self.left.__array_namespace__()
+        dense = xp.reshape(weights, (self.left.shape[0], self.right.shape[1]))
+        return xp.matrix_transpose(self.left) @ dense @ xp.matrix_transpose(self.right)
+
+
+def _full(rng, shape, dtype, move):
+    return dmf.FullMatrix(move(rng.standard_normal(shape).astype(dtype)))
+
+
+def _entries(rng, shape, dtype, move):
+    """Half of the entries, a quarter of these twice, in random order."""
+    d1, d2 = shape
+    index = rng.permutation(d1 * d2)[: max(2, d1 * d2 // 2)]
+    index = rng.permutation(np.concatenate([index, index[: index.size // 4]]))
+    rows, cols = np.divmod(index, d2)
+    return dmf.SampledEntries(move(rows), move(cols), move(rng.standard_normal(index.size).astype(dtype)), shape)
+
+
+def _linear(rng, shape, dtype, move):
+    count = max(2, shape[0] * shape[1] // 2)
+    operator, values = rng.standard_normal((count, *shape)), rng.standard_normal(count)
+    return dmf.LinearMeasurements(move(operator.astype(dtype)), move(values.astype(dtype)))
+
+
+def _operator(rng, shape, dtype, move):
+    left, right = rng.standard_normal((3, shape[0])), rng.standard_normal((shape[1], 4))
+    operator = TwoSided(move(left.astype(dtype)), move(right.astype(dtype)))
+    return dmf.LinearMeasurements(operator, move(rng.standard_normal(12).astype(dtype)))
+
+
+def _part(make, which):
+    return lambda *args: make(*args).split(0.4, seed=1)[which]
+
+
+# Every implementation of the contract `Observations`, and what `split` makes of each.
+KINDS = {
+    "full": _full,
+    "entries": _entries,
+    "linear array": _linear,
+    "linear object": _operator,
+    "part of full": _part(_full, 0),
+    "part of entries": _part(_entries, 0),
+    "part of linear array": _part(_linear, 1),
+    "part of linear object": _part(_operator, 0),
+    "part of a part of linear array": _part(_part(_linear, 0), 0),
+}
+
+
+def observe(kind, seed=0, shape=(6, 5), dtype=np.float64, move=np.asarray):
+    """Observations of a kind, with random data."""
+    return KINDS[kind](np.random.default_rng(seed), shape, dtype, move)
+
+
+def like(observations, host):
+    """Host array in the library, dtype and device of the observations."""
+    values = observations.values
+    if isinstance(values, np.ndarray):
+        return np.asarray(host, dtype=values.dtype)
+    xp = values.__array_namespace__()
+    return xp.asarray(np.asarray(host), dtype=values.dtype, device=values.device)
+
+
+def dense_form(observations):
+    """The map A as a host matrix (m, d1 * d2), one column for each unit matrix."""
+    d1, d2 = observations.shape
+    rows, cols = np.eye(d1), np.eye(d2)
+    columns = [
+        to_host(observations.predict(like(observations, rows[:, i : i + 1]), like(observations, cols[j : j + 1])))
+        for i in range(d1)
+        for j in range(d2)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def random_weights(rng, sizes, dtype=np.float64, scale=1.0):
+    """(W_1, ..., W_L) for sizes (d2, w_1, ..., w_{L-1}, d1)."""
+    return tuple(
+        (scale * rng.standard_normal((rows, columns))).astype(dtype)
+        for columns, rows in zip(sizes, sizes[1:], strict=False)
+    )
+
+
+def dense_product(weights):
+    return reduce(lambda below, weight: weight @ below, weights)
+
+
+def dense_loss_and_gradients(matrix, values, weights):
+    """``1/2 ||A vec(W_L...W_1) - y||^2`` and its gradients by the chain rule, everything dense."""
+    product = dense_product(weights)
+    residual = matrix @ product.ravel() - values
+    outer = (matrix.T @ residual).reshape(product.shape)
+    gradients = []
+    for layer in range(len(weights)):
+        gradient = outer
+        if weights[layer + 1 :]:
+            gradient = dense_product(weights[layer + 1 :]).T @ gradient
+        if weights[:layer]:
+            gradient = gradient @ dense_product(weights[:layer]).T
+        gradients.append(gradient)
+    return 0.5 * residual @ residual, tuple(gradients)
+
+
+def absolute_loss_and_gradients(matrix, values, weights):
+    """The same polynomials with every term replaced by its absolute value.
+
+    A sum of products computed in any order with at most K roundings on the way of each term has an error of at most
+    ``K eps/2`` times the sum of the absolute terms, so two ways of computing it differ by at most K eps times that.
+    """
+    weights = tuple(np.abs(w.astype(np.float64)) for w in weights)
+    return dense_loss_and_gradients(np.abs(matrix.astype(np.float64)), -np.abs(values.astype(np.float64)), weights)
+
+
+def roundings(observations, weights):
+    """At least the number of roundings of a term of the loss or a gradient, in whatever order it is computed."""
+    d1, d2 = observations.shape
+    widths = sum(w.shape[0] for w in weights)
+    return 2 * (widths + len(weights)) + d1 * d2 + d1 + d2 + observations.n_measurements + 16

@@ -1,0 +1,46 @@
+"""Errors: one family, fields for programs, sentences for people."""
+
+import inspect
+import pickle
+
+import pytest
+
+import dmf
+from dmf import errors
+
+FAMILY = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, Exception)]
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_every_error_is_a_dmf_error_and_public(cls):
+    """So ``except dmf.DmfError`` catches whatever dmf raises on purpose."""
+    assert issubclass(cls, dmf.DmfError)
+    assert getattr(dmf, cls.__name__) is cls
+    assert cls.__name__ in dmf.__all__
+
+
+@pytest.mark.parametrize(
+    ("cls", "builtin"),
+    [(dmf.ArgumentError, ValueError), (dmf.MissingPackageError, ImportError), (dmf.DmfError, Exception)],
+)
+def test_errors_are_kinds_of_builtin_ones(cls, builtin):
+    assert issubclass(cls, builtin)
+
+
+@pytest.mark.parametrize("cls", [cls for cls in FAMILY if issubclass(cls, dmf.ArgumentError)])
+def test_argument_errors_carry_what_was_wrong(cls):
+    error = cls("rank=9, but 3 is the most. Pass 3.", argument="rank", value=9, limit=(1, 3))
+    assert str(error) == "rank=9, but 3 is the most. Pass 3."
+    assert (error.argument, error.value, error.limit) == ("rank", 9, (1, 3))
+    bare = cls("message")
+    assert (bare.argument, bare.value, bare.limit) == ("", None, None)
+
+
+@pytest.mark.parametrize("cls", FAMILY)
+def test_errors_cross_the_border_of_a_process(cls):
+    """Pickled with message and fields, as process pools and Dask need."""
+    error = cls("message", argument="x", value=1, limit=2) if issubclass(cls, dmf.ArgumentError) else cls("message")
+    other = pickle.loads(pickle.dumps(error))
+    assert type(other) is cls
+    assert str(other) == "message"
+    assert vars(other) == vars(error)
