@@ -13,9 +13,9 @@ from dmf.networks import DeepLinearNetwork, balanced_network
 from dmf.networks.initialize import check_depth_and_scale
 from dmf.observations import Observations
 from dmf.offsets import Offsets
+from dmf.options import check_option
 from dmf.results import Recovery, Status
 from dmf.solvers import Snapshot, gradient_descent, largest_curvature
-from dmf.solvers.driver import check_option
 
 Callback = Callable[[Snapshot], Any]
 

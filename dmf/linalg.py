@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from dmf.backend import Array, device, from_host, namespace, number
+from dmf.options import random_generator
 
 _OVERSAMPLING = 10
 _DENSE_SVD_LIMIT = 500  # LAPACK takes 0.1 s at this size; its cost grows with the cube
@@ -46,7 +45,7 @@ def chain_product(matrices: Sequence[Array]) -> Array:
 def gaussian(shape: tuple[int, ...], seed: int, like: Array) -> Array:
     """Standard normal numbers in the library, dtype and device of `like`; one seed gives the same on every library."""
     xp = namespace(like)
-    numbers = np.random.default_rng(seed).standard_normal(shape)
+    numbers = random_generator(seed).standard_normal(shape)
     return xp.astype(from_host(numbers, like), like.dtype)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from dmf.experiments.problems import gaussian_measurements, movielens_100k, paper_target, sample_entries
 from dmf.io.matrices import read_entries
@@ -19,6 +21,8 @@ from dmf.results import Recovery
 from dmf.solvers import Snapshot, alternating_minimization, gradient_descent, largest_curvature
 
 Progress = Callable[[str, Snapshot], None]
+
+_FEW = 128  # rows and columns
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,10 @@ class _Runner:
 
     def descend(self, label: str, network: DeepLinearNetwork, step_size: float, **options: Any) -> None:
         callback = self._measure(label)
-        recovery = gradient_descent(self._observations, network, step_size, callback=callback, **options)
+        # Threads gain nothing on products of small matrices, and on a busy machine they wait for each other.
+        small = max(network.shape) <= _FEW
+        with threadpool_limits(1, user_api="blas") if small else nullcontext():
+            recovery = gradient_descent(self._observations, network, step_size, callback=callback, **options)
         self.experiment.curves.append(Curve(label, recovery))
 
     def alternate(self, rank: int, **options: Any) -> None:

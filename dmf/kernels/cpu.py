@@ -20,6 +20,7 @@ from dmf.kernels.descent import compile_descent
 
 _NARROW = 64
 _BLOCK_BYTES = 256  # of a wide row: eight vector registers
+_LINE_BYTES = 64
 _CHUNKS = 64  # pieces of equal work, handed to the threads in order
 _PARALLEL_WORK = 500_000  # multiply-adds below which starting threads costs more than it saves
 
@@ -34,7 +35,11 @@ def _row_length(width: int, itemsize: int) -> tuple[int, int]:
 
 
 def _padded_rows(factor: np.ndarray, length: int) -> np.ndarray:
-    rows = np.empty((factor.shape[0], length), factor.dtype)
+    """Rows padded with zeros to `length` numbers, from a cache-line boundary on: a vector across two lines costs twice."""
+    size = factor.shape[0] * length * factor.itemsize
+    buffer = np.empty(size + _LINE_BYTES, np.uint8)
+    start = -buffer.ctypes.data % _LINE_BYTES
+    rows = buffer[start : start + size].view(factor.dtype).reshape(factor.shape[0], length)
     rows[:, : factor.shape[1]] = factor
     rows[:, factor.shape[1] :] = 0
     return rows
@@ -76,24 +81,40 @@ def _compile(block: int, parallel: bool):
         return result
 
     @compiled
-    def residual_rows(starts, cols, values, to_column_order, left, right, bounds):
-        """Residuals in column order, their products with the rows of `right`, and the loss of each row."""
+    def residual_rows(starts, cols, values, to_column_order, left, right, bounds, most):
+        """Residuals in column order, their products with the rows of `right`, and the loss of each row.
+
+        `most`: samples of the fullest row. Products and sums are separate loops: in one loop every sum waits for its product.
+        """
         length = left.shape[1]
         residual = np.empty(values.shape[0], values.dtype)
         losses = np.empty(left.shape[0], np.float64)
         result = np.empty(left.shape, left.dtype)
+        lanes, minus_one = 32 // values.itemsize, -values.dtype.type(1)
         for chunk in prange(bounds.shape[0] - 1):
+            errors = np.empty(most, values.dtype)
             for i in range(bounds[chunk], bounds[chunk + 1]):
-                loss = 0.0
                 row = simd.load(left, i * length, block)
-                sums = simd.zeros_like(row)
-                for k in range(starts[i], starts[i + 1]):
+                first, end = starts[i], starts[i + 1]
+                whole = first + (end - first) // lanes * lanes
+                loss, squares = 0.0, simd.double_zeros(values)
+                for k in range(first, whole, lanes):
+                    for lane in range(lanes):
+                        simd.prefetch_for_writing(residual, np.intp(to_column_order[k + lane]))
+                    some = simd.add_scaled(simd.dots(row, right, cols, k), minus_one, simd.load_vector(values, k))
+                    squares = simd.add_squares(squares, some)
+                    simd.store(errors, k - first, some)
+                for k in range(whole, end):
                     other = simd.load(right, np.intp(cols[k]) * length, block)
                     error = simd.total(simd.add_product(simd.zeros_like(row), row, other)) - values[k]
                     loss += np.float64(error) * np.float64(error)
-                    sums = simd.add_scaled(sums, error, other)
+                    errors[k - first] = error
+                sums = simd.zeros_like(row)
+                for k in range(first, end):
+                    error = errors[k - first]
                     residual[to_column_order[k]] = error
-                losses[i] = loss
+                    sums = simd.add_scaled(sums, error, simd.load(right, np.intp(cols[k]) * length, block))
+                losses[i] = loss + simd.total(squares)
                 simd.store(result, i * length, sums)
         return residual, result, losses
 
@@ -130,6 +151,7 @@ class SampledEntries:
         self._rows_by_column = rows[order]
         self._row_starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
         self._col_starts = np.concatenate([[0], np.cumsum(np.bincount(cols, minlength=shape[1]))])
+        self._most = int(np.max(np.diff(self._row_starts)))
         self._row_bounds, self._col_bounds = _bounds(self._row_starts), _bounds(self._col_starts)
 
     def _columns(self, by_column, left, gather, width):
@@ -154,9 +176,10 @@ class SampledEntries:
             residual = self.product(left, right) - values
             grad_left, grad_right = self.adjoint(residual, left, right)
             return 0.5 * np.sum(residual * residual, dtype=np.float64), grad_left, grad_right
+        values = np.ascontiguousarray(values)  # read a machine vector at a time
         left, right = _padded_rows(left, length), _padded_rows(right.T, length)
         by_column, grad_left, losses = residual_rows(
-            self._row_starts, self._cols, values, self._to_column_order, left, right, self._row_bounds
+            self._row_starts, self._cols, values, self._to_column_order, left, right, self._row_bounds, self._most
         )
         grad_right = self._columns(by_column, left, gather, width)
         return 0.5 * np.sum(losses), np.ascontiguousarray(grad_left[:, :width]), grad_right
@@ -167,7 +190,7 @@ class SampledEntries:
         length, block = _row_length(width, values.dtype.itemsize)
         if not widths or length > block or values.shape[0] * length > _PARALLEL_WORK:
             return None
-        samples = (self._row_starts, self._cols, values)
+        samples = (self._row_starts, self._cols, np.ascontiguousarray(values))
         return Descent(samples, (self._row_starts.shape[0] - 1, self._col_starts.shape[0] - 1), length)
 
 

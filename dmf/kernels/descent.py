@@ -75,24 +75,37 @@ def transpose(length, square, at, result):
 
 
 @njit(**_OPTIONS)
-def sparse_products(length, samples, d1, d2, left, right, scale, grad_left, grad_right):
-    """Loss, ``R V^T`` into `grad_left` and ``(U^T R)^T`` into the head of `grad_right`, in one pass."""
+def sparse_products(length, samples, d1, d2, left, right, scale, grad_left, grad_right, errors):
+    """Loss, ``R V^T`` into `grad_left` and ``(U^T R)^T`` into the head of `grad_right`, in one pass.
+
+    `errors` holds the residuals of one row. Its products and its sums are separate loops: in one loop every sum waits for
+    its product.
+    """
     row_starts, cols, values = samples
-    loss = 0.0
+    lanes, minus_one = 32 // values.itemsize, -values.dtype.type(1)
+    loss, squares = 0.0, simd.double_zeros(values)
     grad_right[: d2 * length] = 0
     for i in range(d1):
         row = simd.load(left, i * length, length)
-        sums = simd.zeros_like(row)
-        for k in range(row_starts[i], row_starts[i + 1]):
-            j = np.intp(cols[k]) * length
-            other = simd.load(right, j, length)
+        first, end = row_starts[i], row_starts[i + 1]
+        whole = first + (end - first) // lanes * lanes
+        for k in range(first, whole, lanes):
+            some = simd.add_scaled(simd.dots(row, right, cols, k), minus_one, simd.load_vector(values, k))
+            squares = simd.add_squares(squares, some)
+            simd.store(errors, k - first, some)
+        for k in range(whole, end):
+            other = simd.load(right, np.intp(cols[k]) * length, length)
             error = simd.total(simd.add_product(simd.zeros_like(row), row, other)) - values[k]
             loss += np.float64(error) * np.float64(error)
-            error *= scale
-            sums = simd.add_scaled(sums, error, other)
-            simd.store(grad_right, j, simd.add_scaled(simd.load(grad_right, j, length), error, row))
-        simd.store(grad_left, i * length, sums)
-    return 0.5 * np.float64(scale) * loss
+            errors[k - first] = error
+        sums = simd.zeros_like(row)
+        scaled = simd.add_scaled(sums, scale, row)
+        for k in range(first, end):
+            j, error = np.intp(cols[k]) * length, errors[k - first]
+            sums = simd.add_scaled(sums, error, simd.load(right, j, length))
+            simd.store(grad_right, j, simd.add_scaled(simd.load(grad_right, j, length), error, scaled))
+        simd.store(grad_left, i * length, simd.add_scaled(simd.zeros_like(row), scale, sums))
+    return 0.5 * np.float64(scale) * (loss + simd.total(squares))
 
 
 @cache
@@ -116,15 +129,18 @@ def compile_descent(length: int):
             np.empty(square, weights.dtype),
             np.empty(square, weights.dtype),
         )
+        errors = np.empty(np.max(np.diff(samples[0])), weights.dtype)
         weights, gradient = weights.copy(), gradient.copy()
         next_weights, next_gradient = np.empty_like(weights), np.empty_like(gradient)
+        zeros = simd.zeros_like(simd.load(weights, 0, length))
         for step in range(iterations):
             for layer in range(depth):
                 first = 0 if layer == 0 else inner + (layer - 1) * square
                 end = inner + layer * square if layer < depth - 1 else weights.shape[0]
                 rate = rates[layer]
-                for k in range(first, end):
-                    next_weights[k] = shrink * weights[k] - rate * gradient[k]
+                for k in range(first, end, length):  # whole rows: a loop over numbers stays scalar
+                    shrunk = simd.add_scaled(zeros, shrink, simd.load(weights, k, length))
+                    simd.store(next_weights, k, simd.add_scaled(shrunk, -rate, simd.load(gradient, k, length)))
             if depth == 2:
                 left[:] = next_weights[last:]
             else:
@@ -133,7 +149,9 @@ def compile_descent(length: int):
                     at = (k - 1) * square
                     multiply(length, next_weights, inner + k * square, length, products, at, products, k * square)
                 multiply(length, next_weights, last, d1, products, (depth - 3) * square, left, 0)
-            next_loss = sparse_products(length, samples, d1, d2, left, next_weights, scale, grad_left, next_gradient)
+            next_loss = sparse_products(
+                length, samples, d1, d2, left, next_weights, scale, grad_left, next_gradient, errors
+            )
             if not np.isfinite(next_loss):
                 return weights, gradient, loss, step
             if depth == 2:

@@ -156,3 +156,107 @@ def total(typing_context, row):
         return builder.extract_element(vector, ir.Constant(_I32, 0))
 
     return row.dtype(row), generate
+
+
+@intrinsic
+def load_vector(typing_context, array, offset):
+    """Row of as many numbers of a C-contiguous `array`, from the flat index `offset` on, as one machine vector holds."""
+    if array.layout != "C":
+        return None
+    row = Row(array.dtype, _VECTOR_BITS // array.dtype.bitwidth)
+
+    def generate(context, builder, signature, args):
+        vector_type = context.get_value_type(row).element
+        vector = builder.load(_pointer(context, builder, signature.args[0], args[0], args[1], vector_type, 0))
+        vector.align = array.dtype.bitwidth // 8
+        return builder.insert_value(cgutils.get_null_value(context.get_value_type(row)), vector, 0)
+
+    return row(array, offset), generate
+
+
+@intrinsic
+def dots(typing_context, row, factor, index, first):
+    """Products of a row with rows ``index[first], index[first + 1], ...`` of a C-contiguous `factor`: one for each lane.
+
+    One transposition adds up the lanes of all of them, where `total` takes a chain of shuffles for each product.
+    """
+    if factor.layout != "C" or index.layout != "C":
+        return None
+    count, result_type = row.lanes * row.blocks, Row(row.dtype, row.lanes)
+
+    def generate(context, builder, signature, args):
+        vector_type = context.get_value_type(row).element
+        positions = context.make_array(index)(context, builder, args[2]).data
+        sums = []
+        for lane in range(row.lanes):
+            at = builder.load(builder.gep(positions, [builder.add(args[3], ir.Constant(args[3].type, lane))]))
+            at = builder.mul(builder.sext(at, args[3].type), ir.Constant(args[3].type, count))
+            products = None
+            for block in range(row.blocks):
+                other = builder.load(_pointer(context, builder, factor, args[1], at, vector_type, block))
+                other.align = row.dtype.bitwidth // 8
+                product = builder.fmul(builder.extract_value(args[0], block), other, flags=_FLAGS)
+                products = product if block == 0 else builder.fadd(products, product, flags=_FLAGS)
+            sums.append(products)
+        group = 1
+        while len(sums) > 1:  # every vector of the next round holds sums of `group` lanes of two of this one
+            sums = [_add_groups(builder, a, b, group) for a, b in zip(sums[::2], sums[1::2], strict=True)]
+            group *= 2
+        return builder.insert_value(cgutils.get_null_value(context.get_value_type(result_type)), sums[0], 0)
+
+    return result_type(row, factor, index, first), generate
+
+
+def _add_groups(builder, a, b, group):
+    """Sums of neighbouring groups of lanes, those of `a` and of `b` in turn."""
+    lanes = a.type.count
+
+    def select(odd):
+        index = [(i // group % 2) * lanes + (i // (2 * group) * 2 + odd) * group + i % group for i in range(lanes)]
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, lanes), index))
+
+    return builder.fadd(select(0), select(1), flags=_FLAGS)
+
+
+@intrinsic
+def double_zeros(typing_context, array):
+    """Row of float64 zeros, as many as a machine vector holds numbers of `array`."""
+    wide = Row(types.float64, _VECTOR_BITS // array.dtype.bitwidth)
+    return wide(array), lambda context, builder, signature, args: cgutils.get_null_value(context.get_value_type(wide))
+
+
+@intrinsic
+def add_squares(typing_context, total, row):
+    """``total + row**2``, element by element in float64."""
+
+    def generate(context, builder, signature, args):
+        result = args[0]
+        double = context.get_value_type(total).element
+        for block in range(total.blocks):
+            vector = builder.extract_value(args[1], block * total.lanes // row.lanes)
+            if row.lanes > total.lanes:
+                vector = builder.fpext(_part(builder, vector, block * total.lanes % row.lanes, total.lanes), double)
+            square = builder.fmul(vector, vector, flags=_FLAGS)
+            result = builder.insert_value(
+                result, builder.fadd(builder.extract_value(args[0], block), square, flags=_FLAGS), block
+            )
+        return result
+
+    return total(total, row), generate
+
+
+@intrinsic
+def prefetch_for_writing(typing_context, array, index):
+    """Fetch the cache line of ``array[index]``, which is about to be written out of order."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        byte = ir.IntType(8).as_pointer()
+        address = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        prefetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        )
+        builder.call(prefetch, [address, *(ir.Constant(_I32, option) for option in (1, 3, 1))])  # write, keep, data
+        return context.get_dummy_value()
+
+    return types.none(array, index), generate

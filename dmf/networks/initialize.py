@@ -10,6 +10,7 @@ from dmf.backend import Array, from_host, namespace
 from dmf.errors import ArgumentError
 from dmf.linalg import identity
 from dmf.networks.deep_linear import DeepLinearNetwork
+from dmf.options import check_option, positive_integer, random_generator
 
 DISTRIBUTIONS = ("orthogonal", "normal", "uniform")
 
@@ -73,7 +74,7 @@ def orthogonal_network(
     d1, d2 = (positive_integer(n, "shape") for n in shape)
     inner = max(d1, d2) if width is None else positive_integer(width, "width")
     sizes = [d2, *[inner] * (depth - 1), d1]
-    generator = np.random.default_rng(seed)
+    generator = random_generator(seed)
     layers = []
     for columns, rows in zip(sizes, sizes[1:], strict=False):
         layer = scale * _random_layer(rows, columns, distribution, generator)
@@ -151,21 +152,6 @@ def balanced_network(u: Array, s: Array, vt: Array, depth: int) -> DeepLinearNet
 
 
 def check_depth_and_scale(depth: int, scale: float) -> None:
-    """Raise ArgumentError unless depth >= 1 and 0 < scale < infinity."""
+    """Raise ArgumentError unless depth is an integer of at least 1 and 0 < scale < infinity."""
     positive_integer(depth, "depth")
-    if not 0 < scale < float("inf"):
-        raise ArgumentError(
-            f"scale={scale!r}, but it is a finite number above 0: a network of zeros never moves. The default is 1e-2.",
-            argument="scale",
-            value=scale,
-            limit=(0, float("inf")),
-        )
-
-
-def positive_integer(value: Any, argument: str) -> int:
-    """`value` as a Python integer; ArgumentError unless it is a whole number of at least 1."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ArgumentError(
-            f"{argument}={value!r}, but it is an integer of at least 1.", argument=argument, value=value, limit=1
-        )
-    return int(value)
+    check_option("scale", scale, strictly=True, hint="A network of zeros never moves. The default is 1e-2.")

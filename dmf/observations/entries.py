@@ -12,6 +12,7 @@ from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
 from dmf.linalg import truncated_svd
 from dmf.observations.base import Observations, check_finite, check_rank, check_shape, check_values, held_out_count
+from dmf.options import random_generator
 
 
 class SampledEntries(Observations):
@@ -177,7 +178,7 @@ class SampledEntries(Observations):
         position = np.concatenate([[0], np.cumsum((rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1]))])
         count = int(position[-1]) + 1
         held = np.zeros(count, bool)
-        held[np.random.default_rng(seed).permutation(count)[: held_out_count(fraction, count)]] = True
+        held[random_generator(seed).permutation(count)[: held_out_count(fraction, count)]] = True
         return self._subset(~held[position]), self._subset(held[position])
 
     def _subset(self, mask: np.ndarray) -> SampledEntries:

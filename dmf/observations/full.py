@@ -17,6 +17,7 @@ from dmf.observations.base import (
     held_out_count,
 )
 from dmf.observations.entries import SampledEntries
+from dmf.options import random_generator
 
 
 class FullMatrix(Observations):
@@ -65,7 +66,7 @@ class FullMatrix(Observations):
         """Entries, as two `SampledEntries`."""
         d1, d2 = self.shape
         held = held_out_count(fraction, d1 * d2)
-        order = np.random.default_rng(seed).permutation(d1 * d2)
+        order = random_generator(seed).permutation(d1 * d2)
         xp = namespace(self.matrix)
 
         def entries(index):

@@ -18,6 +18,7 @@ from dmf.observations.base import (
     half_square,
     held_out_count,
 )
+from dmf.options import random_generator
 
 _BLOCK_BYTES = 2**21  # of A: its rows are still in the cache when the residual comes back to them
 
@@ -98,7 +99,7 @@ class LinearMeasurements(Observations):
     def split(self, fraction, seed=0):
         """Measurements; both parts use the same operator, so its array is not copied."""
         held = held_out_count(fraction, self.n_measurements)
-        order = np.random.default_rng(seed).permutation(self.n_measurements)
+        order = random_generator(seed).permutation(self.n_measurements)
         return self._subset(np.sort(order[held:])), self._subset(np.sort(order[:held]))
 
     def with_values(self, values):

@@ -10,8 +10,9 @@ from dmf.backend import number
 from dmf.linalg import conjugate_gradient
 from dmf.networks import DeepLinearNetwork, spectral_network
 from dmf.observations import Observations
+from dmf.options import check_option
 from dmf.results import Recovery
-from dmf.solvers.driver import Callback, check_option, run
+from dmf.solvers.driver import Callback, run
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dmf.backend import namespace
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.networks import DeepLinearNetwork
 from dmf.observations import Observations
+from dmf.options import check_option
 from dmf.results import History, Recovery, Status
 
 _COLUMNS = ("iteration", "loss", "seconds")
@@ -229,17 +230,3 @@ def _check(observations, network, iterations, tolerance, record_every) -> None:
     check_option("iterations", iterations, least=0, whole=True)
     check_option("record_every", record_every, least=1, whole=True)
     check_option("tolerance", tolerance, least=0)
-
-
-def check_option(argument: str, value: Any, least: float = 0, *, whole: bool = False, strictly: bool = False) -> None:
-    """Raise ArgumentError unless `value` is a finite number (`whole`: an integer) of at least (`strictly`: above) `least`."""
-    kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    good = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < least or (strictly and value == least):
-        raise ArgumentError(
-            f"{argument}={value!r}, but it is {'an integer' if whole else 'a finite number'} "
-            f"{'above' if strictly else 'of at least'} {least}.",
-            argument=argument,
-            value=value,
-            limit=least,
-        )

@@ -8,15 +8,13 @@ from functools import partial
 from typing import Any
 
 from dmf.backend import Array, namespace, number
-from dmf.errors import ArgumentError
 from dmf.linalg import gaussian
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.gradients import loss_and_gradients, pull_back, push_forward
 from dmf.observations import Observations
+from dmf.options import check_option, check_reduction, layer_factors
 from dmf.results import Recovery
-from dmf.solvers.driver import Callback, check_option, run
-
-REDUCTIONS = ("mean", "sum")
+from dmf.solvers.driver import Callback, run
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class GradientDescent:
 
     def rates(self, depth: int) -> tuple[float, ...]:
         """Step size of each layer: ``outer_scale * step_size`` on W_1 and W_L, ``step_size`` between."""
-        return tuple(self.step_size * (self.outer_scale if k in (0, depth - 1) else 1.0) for k in range(depth))
+        return tuple((self.step_size * layer_factors(depth, self.outer_scale)).tolist())
 
     def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
         """State at the start; compiles what a step needs, so that the seconds of the history hold none of it."""
@@ -130,13 +128,7 @@ def gradient_descent(
     check_option("step_size", step_size, strictly=True)
     check_option("outer_scale", outer_scale, strictly=True)
     check_option("weight_decay", weight_decay)
-    if reduction not in REDUCTIONS:
-        raise ArgumentError(
-            f"reduction={reduction!r}, but the loss is reduced by one of {', '.join(REDUCTIONS)}.",
-            argument="reduction",
-            value=reduction,
-            limit=REDUCTIONS,
-        )
+    check_reduction(reduction)
     return run(
         GradientDescent(float(step_size), float(outer_scale), float(weight_decay), reduction),
         observations,

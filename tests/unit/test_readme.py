@@ -30,7 +30,8 @@ def test_python_example(example, tmp_path):
 
 
 def test_commands_are_those_of_the_program():
-    named = set(re.findall(r"^dmf (\w+)", README, re.MULTILINE)) | {"demo"}
+    blocks = "\n".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL))
+    named = set(re.findall(r"\bdmf (\w+)", blocks))
     program = Path(sys.executable).with_name("dmf")
     helped = subprocess.run([program, "-h"], capture_output=True, text=True, check=True).stdout
     listed = set(re.findall(r"^  (\w+) ", helped.split("Commands:")[1], re.MULTILINE))

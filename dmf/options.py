@@ -1,0 +1,63 @@
+"""Checks of numbers that users pass: one place, one wording."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dmf.errors import ArgumentError
+
+REDUCTIONS = ("mean", "sum")
+
+
+def check_option(
+    argument: str, value: Any, least: float = 0, *, whole: bool = False, strictly: bool = False, hint: str = ""
+) -> float | int:
+    """`value` if it is a finite number (`whole`: an integer) of at least (`strictly`: above) `least`.
+
+    Raises
+    ------
+    ArgumentError
+        Otherwise; its message ends with `hint`.
+    """
+    kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    good = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or value < least or (strictly and value == least):
+        raise ArgumentError(
+            f"{argument}={value!r}, but it is {'an integer' if whole else 'a finite number'} "
+            f"{'above' if strictly else 'of at least'} {least}. {hint}".rstrip(),
+            argument=argument,
+            value=value,
+            limit=least,
+        )
+    return int(value) if whole else float(value)
+
+
+def check_reduction(reduction: Any) -> None:
+    """Raise ArgumentError unless the loss is to be reduced by "mean" or "sum"."""
+    if reduction not in REDUCTIONS:
+        raise ArgumentError(
+            f"reduction={reduction!r}, but the loss is reduced by one of {', '.join(REDUCTIONS)}.",
+            argument="reduction",
+            value=reduction,
+            limit=REDUCTIONS,
+        )
+
+
+def layer_factors(depth: int, outer_scale: float) -> np.ndarray:
+    """alpha_l, shape (L,): `outer_scale` on W_1 and W_L, 1 between (Kwon et al. 2024, section 3)."""
+    factors = np.ones(depth)
+    factors[0] = factors[-1] = outer_scale
+    return factors
+
+
+def positive_integer(value: Any, argument: str) -> int:
+    """`value` as a Python integer; ArgumentError unless it is a whole number of at least 1."""
+    return int(check_option(argument, value, least=1, whole=True))
+
+
+def random_generator(seed: Any) -> np.random.Generator:
+    """Generator of random numbers on the host for a `seed`, an integer of at least 0; ArgumentError otherwise."""
+    return np.random.default_rng(int(check_option("seed", seed, whole=True)))
