@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import dmf_cli.dynamics
 import dmf_cli.model
 import dmf_cli.paper
 import dmf_cli.solve
@@ -26,5 +27,6 @@ for command in (
     dmf_cli.solve.sense,
     dmf_cli.model.info,
     dmf_cli.paper.reproduce,
+    dmf_cli.dynamics.dynamics_command,
 ):
     main.add_command(command)

@@ -1,5 +1,6 @@
 """Recover low-rank matrices from partial or indirect measurements with compressed deep linear networks."""
 
+from dmf import theory
 from dmf.errors import (
     ArgumentError,
     BackendError,
@@ -44,4 +45,5 @@ __all__ = [
     "orthogonal_network",
     "sense",
     "spectral_network",
+    "theory",
 ]

@@ -126,6 +126,7 @@ def spectral_network(
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3.
     """
     check_depth_and_scale(depth, scale)
+    scale = float(scale)  # a NumPy number would change the dtype
     u, s, vt = observations.surrogate_svd(rank, seed)
     unit = balanced_network(u, 0 * s + 1, vt, depth)
     return DeepLinearNetwork(scale * w for w in unit.weights)  # scale**depth may be below the smallest number

@@ -54,9 +54,13 @@ class AlternatingMinimization:
     def _loss(self, observations, left, right):
         return number(observations.loss(left, right)) / observations.n_measurements
 
-    def read(self, state: Any) -> tuple[DeepLinearNetwork, float]:
-        """Network and training loss of a state."""
-        return DeepLinearNetwork((state[1], state[0])), state[2]
+    def loss(self, state: Any) -> float:
+        """Training loss of a state."""
+        return state[2]
+
+    def network(self, state: Any) -> DeepLinearNetwork:
+        """Network of a state."""
+        return DeepLinearNetwork((state[1], state[0]))
 
     def advice(self, reason: str) -> str:
         """What to do after a run that ended for `reason`."""

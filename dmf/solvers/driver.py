@@ -22,7 +22,7 @@ _CHUNK_SECONDS = 0.1  # longest time for which a solver works without listening 
 
 
 class Solver(Protocol):
-    """A frozen dataclass of options with three pure functions; a state is whatever the solver needs to go on.
+    """A frozen dataclass of options with pure functions; a state is whatever the solver needs to go on.
 
     To add a solver: write these functions, call `run`, and add it to the suite tests/contracts/test_solvers.py.
     """
@@ -33,8 +33,11 @@ class Solver(Protocol):
     def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
         """State after at most `iterations` iterations, and their number: fewer if the next one would not be finite."""
 
-    def read(self, state: Any) -> tuple[DeepLinearNetwork, float]:
-        """Network and training loss of a state."""
+    def loss(self, state: Any) -> float:
+        """Training loss of a state."""
+
+    def network(self, state: Any) -> DeepLinearNetwork:
+        """Network of a state."""
 
     def advice(self, reason: str) -> str:
         """One sentence on what to do after a run that ended for `reason`."""
@@ -149,7 +152,7 @@ def run(
     _check(observations, network, iterations, tolerance, record_every)
     with np.errstate(over="ignore", invalid="ignore"):
         state = solver.init(observations, network)
-    if not math.isfinite(solver.read(state)[1]):
+    if not math.isfinite(solver.loss(state)):
         raise ArgumentError(
             "the loss at the start is not finite. Start from smaller weights, or scale the data down.",
             argument="network",
@@ -159,11 +162,11 @@ def run(
 
     def ends() -> tuple[str, str] | None:
         """Record this iteration; (reason, detail) if the run ends here."""
-        loss = solver.read(state)[1]
+        loss = solver.loss(state)
         measured, stop = None, None
         if callback is not None:
             try:
-                measured = callback(Snapshot(iteration, loss, seconds, lambda: solver.read(state)[0]))
+                measured = callback(Snapshot(iteration, loss, seconds, lambda: solver.network(state)))
             except StopIteration as wish:
                 stop = "stopped", str(wish) or "a callback asked for it"
         records.add(iteration, loss, seconds, measured)
@@ -194,13 +197,13 @@ def run(
         if not _interrupted(error):
             raise
         end = "interrupted", f"Ctrl-C after iteration {iteration}; this is the last good state"
-    result, loss = solver.read(state)
+    loss = solver.loss(state)
     if records.last_iteration() < iteration:
         records.add(iteration, loss, seconds)
     reason, detail = end or ("budget spent", f"after {iterations} iterations the loss is {loss:.3g}")
     status = Status(reason, f"{detail}. {solver.advice(reason)}".strip())
     options = {"solver": type(solver).__name__, **asdict(solver), "iterations": iterations, "tolerance": tolerance}  # type: ignore[call-overload]
-    return Recovery(result, records.history(), status, observations=observations, options=options)
+    return Recovery(solver.network(state), records.history(), status, observations=observations, options=options)
 
 
 def _interrupted(error: BaseException | None) -> bool:

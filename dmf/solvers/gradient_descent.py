@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dmf.backend import Array, namespace, number
-from dmf.linalg import gaussian
+import numpy as np
+
+from dmf.backend import Array, namespace, number, to_host
+from dmf.errors import ArgumentError
+from dmf.linalg import chain_product, gaussian
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.gradients import loss_and_gradients, pull_back, push_forward
-from dmf.observations import Observations
+from dmf.observations import FullMatrix, Observations
 from dmf.options import check_option, check_reduction, layer_factors
 from dmf.results import Recovery
 from dmf.solvers.driver import Callback, run
+from dmf.theory.exact_compression import exact_compression as exact_compression_of
+from dmf.theory.recursions import matrix_descent, scalar_descent
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,13 @@ class GradientDescent:
         loss, gradients = loss_and_gradients(weights, observations.evaluate)
         return weights, tuple(scale * g for g in gradients), scale * number(loss)
 
-    def read(self, state: Any) -> tuple[DeepLinearNetwork, float]:
-        """Network and training loss of a state."""
-        return DeepLinearNetwork(state[0]), state[2]
+    def loss(self, state: Any) -> float:
+        """Training loss of a state."""
+        return state[2]
+
+    def network(self, state: Any) -> DeepLinearNetwork:
+        """Network of a state."""
+        return DeepLinearNetwork(state[0])
 
     def advice(self, reason: str) -> str:
         """What to do after a run that ended for `reason`."""
@@ -70,6 +79,65 @@ class GradientDescent:
             "diverged": f"Take a smaller step_size than {self.step_size:g} (or a smaller outer_scale than {self.outer_scale:g}).",
             "budget spent": "Allow more iterations if the loss is still falling.",
         }.get(reason, "")
+
+
+class CompressedDescent(GradientDescent):
+    """The same trajectory, carried by a network of width 2r; a state is (compression, weights, rho, shrunk, loss)."""
+
+    def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
+        """State at the start; the small weights are float64 arrays on the host."""
+        if not isinstance(observations, FullMatrix):
+            raise ArgumentError(
+                f"exact_compression=True with {type(observations).__name__}, but the compression is exact only where every "
+                "entry is known. Pass a FullMatrix, or start from spectral_network(...).",
+                argument="exact_compression",
+                value=type(observations).__name__,
+                limit="FullMatrix",
+            )
+        compression = exact_compression_of(observations.matrix, network)
+        weights = tuple(to_host(w).astype(np.float64) for w in compression.network.weights)
+        state = self._with_loss(compression, weights, compression.subspaces.scales.astype(np.float64), 1.0)
+        self._after(state, 0)  # compiles
+        return state
+
+    def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
+        """State after at most `iterations` steps, and their number."""
+        following = self._after(state, iterations)
+        if following is not None:
+            return following, iterations
+        for step in range(iterations):  # up to the last finite state
+            following = self._after(state, 1)
+            if following is None:
+                return state, step
+            state = following
+        return state, iterations
+
+    def _after(self, state, count):
+        """State after `count` steps; None if its loss, or one before it, is not finite."""
+        compression, weights, rho, shrunk, _ = state
+        options = self.step_size, self.outer_scale, self.weight_decay, self.reduction
+        rates, shrink = compression.subspaces.coefficients(*options)
+        steps = np.array([count])
+        moved, _ = matrix_descent(weights, to_host(compression.target), rates, shrink, steps)
+        passive = scalar_descent(rho[:, None], np.zeros(1), rates, shrink, steps)
+        if len(moved[0]) == 0 or len(passive) == 0:
+            return None
+        following = self._with_loss(compression, tuple(w[0] for w in moved), passive[0, :, 0], shrunk * shrink**count)
+        return following if math.isfinite(following[-1]) else None
+
+    def _with_loss(self, compression, weights, rho, shrunk):
+        d1, d2 = compression.subspaces.shape
+        square = compression.square_error(chain_product(weights[::-1]), np.prod(rho))
+        return compression, weights, rho, shrunk, float(square) / (2 if self.reduction == "sum" else 2 * d1 * d2)
+
+    def loss(self, state: Any) -> float:
+        """Training loss of a state."""
+        return state[4]
+
+    def network(self, state: Any) -> DeepLinearNetwork:
+        """The wide network of a state."""
+        compression, weights, rho, shrunk, _ = state
+        return compression.lift(weights, rho, shrunk)
 
 
 def gradient_descent(
@@ -83,6 +151,7 @@ def gradient_descent(
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
+    exact_compression: bool = False,
 ) -> Recovery:
     """Train a deep linear network by gradient descent with a fixed step.
 
@@ -110,6 +179,10 @@ def gradient_descent(
         returning to Python.
     callback : callable, optional
         See `dmf.solvers.driver.run`.
+    exact_compression : bool
+        Follow the same trajectory on a network of width 2r, for a `FullMatrix` of rank r and a wide start with orthogonal
+        layers: a step costs O(L r^3) whatever d is, and the wide network is formed only where it is asked for (at the
+        end, and by callbacks that look at it). See `dmf.theory.exact_compression`.
 
     Returns
     -------
@@ -129,8 +202,9 @@ def gradient_descent(
     check_option("outer_scale", outer_scale, strictly=True)
     check_option("weight_decay", weight_decay)
     check_reduction(reduction)
+    solver = CompressedDescent if exact_compression else GradientDescent
     return run(
-        GradientDescent(float(step_size), float(outer_scale), float(weight_decay), reduction),
+        solver(float(step_size), float(outer_scale), float(weight_decay), reduction),
         observations,
         network,
         iterations=iterations,

@@ -1,0 +1,48 @@
+"""dmf dynamics: how the two networks learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dmf.experiments.dynamics import PROBLEMS, draw_dynamics, dynamics
+from dmf.io.archive import check_writable, write_text
+from dmf_cli.common import Progress, common_options, emit, table, to_json
+
+
+@click.command("dynamics")
+@click.option(
+    "--problem", type=click.Choice(PROBLEMS), default="factorization", show_default=True, help="What is observed."
+)
+@click.option("--rank", type=click.IntRange(min=1), default=3, show_default=True, help="Rank of the target.")
+@click.option("--size", type=click.IntRange(min=2), default=60, show_default=True, help="Rows and columns.")
+@click.option("--depth", type=click.IntRange(min=2), default=3, show_default=True, help="Number of layers.")
+@click.option("--scale", type=float, default=0.05, show_default=True, help="Scale of the start, relative.")
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True,
+    help="Folder for the pictures and dynamics-PROBLEM.json.",
+)  # fmt: skip
+@common_options
+def dynamics_command(problem, rank, size, depth, scale, output, seed, as_json):
+    """Show how the original and the compressed network learn, beside the theory.
+
+    Draws singular values and alignment of singular vectors over time, spectra of the layers, errors, and predicted against
+    measured learning times.
+    """
+    numbers = output / f"dynamics-{problem}.json"
+    check_writable(numbers)
+    progress = Progress()
+    result = dynamics(problem, rank, size, depth, scale, seed, progress)
+    progress.done()
+    pictures = draw_dynamics(result, output)
+    report = result.as_json()
+    write_text(numbers, to_json(report) + "\n")
+    del report["histories"]
+    report |= {"pictures": [str(path) for path in pictures], "numbers": str(numbers)}
+    lines = [
+        "iterations until half of each singular value is learned (predicted: gradient flow, everything observed)",
+        "",
+    ]
+    lines += [*table(result.rows()), "", result.ordering(), f"written: {len(pictures)} pictures and {numbers}"]
+    emit(as_json, report, lines)

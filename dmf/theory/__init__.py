@@ -1,0 +1,43 @@
+"""How deep linear networks learn, as code: exact trajectories, invariant subspaces, learning times, what is conserved."""
+
+from dmf.theory.comparison import Comparison, compare
+from dmf.theory.conservation import BalanceDrift, balancedness
+from dmf.theory.diagnostics import (
+    Diagnostics,
+    EnergyOutside,
+    combined,
+    effective_rank,
+    principal_angles,
+    product_svd,
+)
+from dmf.theory.exact_compression import CompressedTrajectory, ExactCompression, exact_compression
+from dmf.theory.invariant_subspaces import InvarianceChecker, InvariantSubspaces, invariant_subspaces
+from dmf.theory.learning_times import learning_times, separating_scale
+from dmf.theory.reduced_dynamics import ReducedTrajectory, closed_form_flow, gradient_flow, reduced_dynamics
+from dmf.theory.stability import stable_step_size
+
+__all__ = [
+    "BalanceDrift",
+    "Comparison",
+    "CompressedTrajectory",
+    "Diagnostics",
+    "EnergyOutside",
+    "ExactCompression",
+    "InvarianceChecker",
+    "InvariantSubspaces",
+    "ReducedTrajectory",
+    "balancedness",
+    "closed_form_flow",
+    "combined",
+    "compare",
+    "effective_rank",
+    "exact_compression",
+    "gradient_flow",
+    "invariant_subspaces",
+    "learning_times",
+    "principal_angles",
+    "product_svd",
+    "reduced_dynamics",
+    "separating_scale",
+    "stable_step_size",
+]
