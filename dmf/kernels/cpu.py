@@ -191,7 +191,8 @@ class SampledEntries:
         if not widths or length > block or values.shape[0] * length > _PARALLEL_WORK:
             return None
         samples = (self._row_starts, self._cols, np.ascontiguousarray(values))
-        return Descent(samples, (self._row_starts.shape[0] - 1, self._col_starts.shape[0] - 1), length)
+        shape = self._row_starts.shape[0] - 1, self._col_starts.shape[0] - 1
+        return Descent(samples, self._most, shape, length)
 
 
 class Descent:
@@ -202,8 +203,8 @@ class Descent:
     where the next loss would not be finite. Twin: one step at a time in `dmf.solvers.gradient_descent`.
     """
 
-    def __init__(self, samples: tuple[np.ndarray, ...], shape: tuple[int, int], length: int) -> None:
-        self._samples, self._shape, self._length = samples, shape, length
+    def __init__(self, samples: tuple[np.ndarray, ...], most: int, shape: tuple[int, int], length: int) -> None:
+        self._samples, self._most, self._shape, self._length = samples, most, shape, length
         self._descend = compile_descent(length)
 
     def _pack(self, layers: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -227,6 +228,7 @@ class Descent:
         dtype = weights[0].dtype.type
         flat, gradient, loss, done = self._descend(
             self._samples,
+            self._most,
             self._shape,
             len(weights),
             self._pack(weights),

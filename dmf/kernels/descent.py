@@ -25,13 +25,13 @@ _OPTIONS = {"cache": True}
 
 
 @njit(**_OPTIONS)
-def multiply(length, left, at_left, count, right, at_right, result, at_result):
+def multiply(length, size, left, at_left, count, right, at_right, result, at_result):
     """Rows of ``left @ right``; left has `count` rows, right is square."""
     for i in range(0, count - count % 4, 4):
         at = at_left + i * length
         zeros = simd.zeros_like(simd.load(right, at_right, length))
         a, b, c, d = zeros, zeros, zeros, zeros
-        for k in range(length):
+        for k in range(size):
             row = simd.load(right, at_right + k * length, length)
             a = simd.add_scaled(a, left[at + k], row)
             b = simd.add_scaled(b, left[at + length + k], row)
@@ -44,7 +44,7 @@ def multiply(length, left, at_left, count, right, at_right, result, at_result):
         simd.store(result, at + 3 * length, d)
     for i in range(count - count % 4, count):
         a = simd.zeros_like(simd.load(right, at_right, length))
-        for k in range(length):
+        for k in range(size):
             a = simd.add_scaled(a, left[at_left + i * length + k], simd.load(right, at_right + k * length, length))
         simd.store(result, at_result + i * length, a)
 
@@ -68,10 +68,16 @@ def transposed_multiply(length, left, at_left, count, right, result):
 
 
 @njit(**_OPTIONS)
-def transpose(length, square, at, result):
-    for i in range(length):
-        for k in range(length):
-            result[k * length + i] = square[at + i * length + k]
+def copy(source, at_source, count, target, at_target):
+    for k in range(count):
+        target[at_target + k] = source[at_source + k]
+
+
+@njit(**_OPTIONS)
+def transpose(size, square, at, result):
+    for i in range(size):
+        for k in range(size):
+            result[k * size + i] = square[at + i * size + k]
 
 
 @njit(**_OPTIONS)
@@ -112,12 +118,17 @@ def sparse_products(length, samples, d1, d2, left, right, scale, grad_left, grad
 def compile_descent(length: int):
     """Compiled `descend` for rows of `length` numbers."""
 
-    def descend(samples, shape, depth, weights, gradient, loss, rates, shrink, scale, iterations):
+    def descend(samples, most, shape, depth, weights, gradient, loss, rates, shrink, scale, iterations):
         """At most `iterations` steps from `weights`, of which `gradient` and `loss` are given.
+
+        `most`: samples of the fullest row.
 
         Returns weights, gradient and loss after the last step whose loss is finite, and the number of these steps.
         """
         d1, d2 = shape
+        # Not constants for the compiler, which would compile the products anew for each: `length`, and 0.
+        size = weights.shape[0] // (d1 + d2 + (depth - 2) * length)
+        zero = size - size
         square = length * length
         inner = d2 * length  # W_2 starts here; W_l at inner + (l - 2) * square
         last = inner + (depth - 2) * square
@@ -129,7 +140,7 @@ def compile_descent(length: int):
             np.empty(square, weights.dtype),
             np.empty(square, weights.dtype),
         )
-        errors = np.empty(np.max(np.diff(samples[0])), weights.dtype)
+        errors = np.empty(most, weights.dtype)
         weights, gradient = weights.copy(), gradient.copy()
         next_weights, next_gradient = np.empty_like(weights), np.empty_like(gradient)
         zeros = simd.zeros_like(simd.load(weights, 0, length))
@@ -142,31 +153,31 @@ def compile_descent(length: int):
                     shrunk = simd.add_scaled(zeros, shrink, simd.load(weights, k, length))
                     simd.store(next_weights, k, simd.add_scaled(shrunk, -rate, simd.load(gradient, k, length)))
             if depth == 2:
-                left[:] = next_weights[last:]
+                copy(next_weights, last, d1 * size, left, zero)
             else:
-                products[:square] = next_weights[inner : inner + square]
+                copy(next_weights, inner, size * size, products, zero)
                 for k in range(1, depth - 2):
                     at = (k - 1) * square
-                    multiply(length, next_weights, inner + k * square, length, products, at, products, k * square)
-                multiply(length, next_weights, last, d1, products, (depth - 3) * square, left, 0)
+                    multiply(length, size, next_weights, inner + k * square, length, products, at, products, k * square)
+                multiply(length, size, next_weights, last, d1, products, (depth - 3) * square, left, zero)
             next_loss = sparse_products(
                 length, samples, d1, d2, left, next_weights, scale, grad_left, next_gradient, errors
             )
             if not np.isfinite(next_loss):
                 return weights, gradient, loss, step
             if depth == 2:
-                next_gradient[last:] = grad_left
+                copy(grad_left, zero, d1 * size, next_gradient, last)
             else:
-                transpose(length, products, (depth - 3) * square, transposed)
-                multiply(length, grad_left, 0, d1, transposed, 0, next_gradient, last)
+                transpose(size, products, (depth - 3) * square, transposed)
+                multiply(length, size, grad_left, zero, d1, transposed, zero, next_gradient, last)
                 transposed_multiply(length, next_weights, last, d1, grad_left, back)
                 for layer in range(depth - 1, 2, -1):  # back = (W_L...W_{layer+1})^T R V^T
                     at = inner + (layer - 2) * square
-                    transpose(length, products, (layer - 3) * square, transposed)
-                    multiply(length, back, 0, length, transposed, 0, next_gradient, at)
-                    transposed_multiply(length, next_weights, at, length, back, back_next)
+                    transpose(size, products, (layer - 3) * square, transposed)
+                    multiply(length, size, back, zero, size, transposed, zero, next_gradient, at)
+                    transposed_multiply(length, next_weights, at, size, back, back_next)
                     back, back_next = back_next, back
-                next_gradient[inner : inner + square] = back
+                copy(back, zero, size * size, next_gradient, inner)
             weights, next_weights = next_weights, weights
             gradient, next_gradient = next_gradient, gradient
             loss = next_loss
