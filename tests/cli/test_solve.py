@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -88,7 +89,9 @@ def test_interrupt_writes_the_last_good_state(dmf_program, ratings, tmp_path):
     arguments = ["complete", ratings, "--scale", "1e-7", "-o", "m.npz", "--holdout", "0"]
     dmf_program(*arguments, "--iterations", 1)  # compiles and keeps what the run below needs
     command = [PROGRAM, *arguments, "--iterations", "1000000000"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # jobs in the background of a shell ignore it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, preexec_fn=listening, **pipes) as program:
         try:
             assert "entries of a" in program.stdout.readline() + program.stdout.readline()
             time.sleep(4)
