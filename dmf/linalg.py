@@ -118,6 +118,26 @@ def truncated_svd(
     return left @ u, s, vt @ xp.matrix_transpose(right)
 
 
+def factored_svd(left: Array, right: Array) -> tuple[Array, Array, Array]:
+    """Singular value decomposition of ``left @ right`` without forming it.
+
+    Parameters
+    ----------
+    left : array, shape (d1, w)
+    right : array, shape (w, d2)
+
+    Returns
+    -------
+    U (d1, k), s (k,) descending, V^T (k, d2)
+        ``k = min(w, d1, d2)``.
+    """
+    xp = namespace(left, right)
+    q_left, r_left = xp.linalg.qr(left)
+    q_right, r_right = xp.linalg.qr(xp.matrix_transpose(right))
+    u, s, vt = xp.linalg.svd(r_left @ xp.matrix_transpose(r_right), full_matrices=False)
+    return q_left @ u, s, vt @ xp.matrix_transpose(q_right)
+
+
 def _lapack_svd(matrix: Array, rank: int) -> tuple[Array, Array, Array]:
     u, s, vt = namespace(matrix).linalg.svd(matrix, full_matrices=False)
     return u[:, :rank], s[:rank], vt[:rank, :]

@@ -17,6 +17,7 @@ from numba import njit, prange
 from dmf.backend import thread_count
 from dmf.kernels import simd
 from dmf.kernels.descent import compile_descent
+from dmf.kernels.ridge import LANE_BYTES, compile_ridge
 
 _NARROW = 64
 _BLOCK_BYTES = 256  # of a wide row: eight vector registers
@@ -159,6 +160,15 @@ class SampledEntries:
         result = gather(self._col_starts, self._rows_by_column, by_column, left, self._col_bounds)
         return np.ascontiguousarray(result[:, :width].T)
 
+    def _samples_of(self, side):
+        """(starts, index, bounds) of the samples of each row (side 0) or column (side 1)."""
+        if side == 0:
+            return self._row_starts, self._cols, self._row_bounds
+        return self._col_starts, self._rows_by_column, self._col_bounds
+
+    def _values_of(self, side, values):
+        return np.ascontiguousarray(values) if side == 0 else values[self._order]
+
     def product(self, left, right):
         return sampled_product(left, right, self._rows, self._cols)
 
@@ -183,6 +193,26 @@ class SampledEntries:
         )
         grad_right = self._columns(by_column, left, gather, width)
         return 0.5 * np.sum(losses), np.ascontiguousarray(grad_left[:, :width]), grad_right
+
+    def ridge(self, side, values, factor, penalty, variances):
+        """Rows of the left (side 0) or right (side 1) factor that fit the samples best; the other one, (n, w), given."""
+        width = factor.shape[1]
+        length = simd.padded(width, factor.itemsize)
+        parallel = values.shape[0] * width**2 > _PARALLEL_WORK and thread_count() > 1
+        spread = variances is not None
+        ridge = compile_ridge(length, LANE_BYTES // factor.itemsize, spread, parallel)
+        starts, index, bounds = self._samples_of(side)
+        rows, inverses, sums = ridge(
+            starts,
+            index,
+            self._values_of(side, values),
+            _padded_rows(factor, length).ravel(),
+            _padded_rows(variances if spread else factor[:0], length).ravel(),
+            penalty,
+            bounds if parallel else bounds[[0, -1]],  # short chunks leave lanes idle
+        )
+        square, uncertainty, freedom = np.sum(sums, axis=0)
+        return rows[:, :width], inverses[:, :width] if spread else None, square, uncertainty, freedom
 
     def descent(self, values, widths):
         """Compiled chunk of descent steps for a network of these inner widths, or None where it does not pay."""

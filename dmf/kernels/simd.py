@@ -260,3 +260,57 @@ def prefetch_for_writing(typing_context, array, index):
         return context.get_dummy_value()
 
     return types.none(array, index), generate
+
+
+def _elementwise(operation):
+    """Intrinsic of two rows of one type, computed vector by vector by ``operation(builder, left, right)``."""
+
+    @intrinsic
+    def function(typing_context, left, right):
+        def generate(context, builder, signature, args):
+            result = args[0]
+            for block in range(left.blocks):
+                vectors = (builder.extract_value(row, block) for row in args)
+                result = builder.insert_value(result, operation(builder, *vectors), block)
+            return result
+
+        return left(left, right), generate
+
+    return function
+
+
+product = _elementwise(lambda builder, left, right: builder.fmul(left, right, flags=_FLAGS))
+difference = _elementwise(lambda builder, left, right: builder.fsub(left, right, flags=_FLAGS))
+quotient = _elementwise(lambda builder, left, right: builder.fdiv(left, right))
+larger = _elementwise(lambda builder, left, right: builder.select(builder.fcmp_ordered(">", left, right), left, right))
+
+
+@intrinsic
+def root(typing_context, row):
+    """Square roots of the numbers of a row."""
+
+    def generate(context, builder, signature, args):
+        vector_type = context.get_value_type(row).element
+        result = args[0]
+        for block in range(row.blocks):
+            vector = builder.extract_value(args[0], block)
+            name = f"llvm.sqrt.v{vector_type.count}f{row.dtype.bitwidth}"
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector_type, [vector_type]), name)
+            result = builder.insert_value(result, builder.call(function, [vector]), block)
+        return result
+
+    return row(row), generate
+
+
+@intrinsic
+def broadcast(typing_context, number, row):
+    """Row like `row` that holds `number` in every place."""
+
+    def generate(context, builder, signature, args):
+        result = args[1]
+        vector = _broadcast(builder, context.get_value_type(row).element, args[0])
+        for block in range(row.blocks):
+            result = builder.insert_value(result, vector, block)
+        return result
+
+    return row(row.dtype, row), generate

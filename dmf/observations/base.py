@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmf.backend import Array, namespace
+from dmf.backend import Array, device, namespace, number
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
+from dmf.linalg import conjugate_gradient
+
+_RIDGE_TOLERANCE, _RIDGE_STEPS = 1e-3, 30  # of the default `ridge`: it starts from the last solution
+
+
+class Ridge(NamedTuple):
+    """What `Observations.ridge` returns.
+
+    Attributes
+    ----------
+    rows : array, shape (n, w)
+        The fitted factor.
+    variances : array, shape (n, w), or None
+        Diagonals of the inverse normal matrices: variances of `rows` in units of the noise variance.
+    square : float
+        ``||A(U V^T) - y||^2`` at the solution.
+    uncertainty : float
+        What the variances of the given factor add to the expectation of `square`.
+    freedom : float
+        Effective degrees of freedom of the fit; times the noise variance, what the variances of `rows` add to it.
+    """
+
+    rows: Array
+    variances: Array | None
+    square: float
+    uncertainty: float
+    freedom: float
 
 
 class Observations(ABC):
@@ -72,6 +99,55 @@ class Observations(ABC):
     def loss(self, left: Array, right: Array) -> Array:
         """Loss ``1/2 ||A(left @ right) - y||^2``, a float64 array of shape ()."""
         return half_square(self.predict(left, right) - self.values)
+
+    @property
+    @abstractmethod
+    def gain(self) -> float:
+        """``||A||_F^2 / (d1 d2)``: measurements of a generic X have the squared norm ``gain ||X||_F^2``; for entries, the share seen."""
+
+    def ridge(
+        self, side: int, factor: Array, penalty: Array, variances: Array | None = None, start: Array | None = None
+    ) -> Ridge:
+        """Fit one factor of ``U V^T`` by ridge regression, the other one given.
+
+        Minimises ``||A(U V^T) - y||^2 + sum_k penalty_k ||column k of the factor||^2``.
+
+        Parameters
+        ----------
+        side : {0, 1}
+            0: U (d1, w) is fitted; 1: V (d2, w) is.
+        factor : array, shape (d2, w) for side 0, (d1, w) for side 1
+            The given factor.
+        penalty : array, shape (w,)
+            Positive.
+        variances : array shaped as `factor`, optional
+            Of the entries of `factor`, where it is uncertain: they add to the normal matrices. Kinds of observations that
+            cannot use them leave them out, and return no variances.
+        start : array, shape (n, w), optional
+            Where an iterative solution begins.
+        """
+        xp = namespace(factor, penalty)
+        zeros = 0 * self.values
+
+        def gradient(rows, values):
+            left, right = (rows, xp.matrix_transpose(factor)) if side == 0 else (factor, xp.matrix_transpose(rows))
+            loss, grad_left, grad_right = values.evaluate(left, right)
+            return loss, grad_left if side == 0 else xp.matrix_transpose(grad_right)
+
+        # Columns are scaled to a normal matrix with a diagonal of about 1.
+        scale = 1 / xp.sqrt(self.gain * xp.sum(factor * factor, axis=0) + penalty)
+        linear = self.with_values(zeros)
+        rows = xp.zeros((self.shape[side], factor.shape[1]), dtype=factor.dtype, device=device(factor))
+        target = -scale * gradient(rows, self)[1]
+        rows = conjugate_gradient(
+            lambda x: scale * (gradient(scale * x, linear)[1] + penalty * scale * x),
+            target,
+            rows if start is None else start / scale,
+            _RIDGE_TOLERANCE,
+            _RIDGE_STEPS,
+        )
+        rows = scale * rows
+        return Ridge(rows, None, 2 * number(gradient(rows, self)[0]), 0.0, 0.0)
 
     @abstractmethod
     def surrogate_svd(self, rank: int, seed: int = 0) -> tuple[Array, Array, Array]:

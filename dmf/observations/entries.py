@@ -11,7 +11,15 @@ from dmf.backend import Array, as_array, device, floating, from_host, is_numpy, 
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
 from dmf.linalg import truncated_svd
-from dmf.observations.base import Observations, check_finite, check_rank, check_shape, check_values, held_out_count
+from dmf.observations.base import (
+    Observations,
+    Ridge,
+    check_finite,
+    check_rank,
+    check_shape,
+    check_values,
+    held_out_count,
+)
 from dmf.options import random_generator
 
 
@@ -131,6 +139,13 @@ class SampledEntries(Observations):
     def evaluate(self, left, right):
         self._check_factors(left, right)
         return self._kernel.residual(self.values, left, right)
+
+    @property
+    def gain(self):
+        return self.n_measurements / (self.shape[0] * self.shape[1])
+
+    def ridge(self, side, factor, penalty, variances=None, start=None):
+        return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances))
 
     def _check_factors(self, left, right):
         """Raise where a kernel, which checks no bounds, would read outside an array."""

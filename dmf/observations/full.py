@@ -59,6 +59,10 @@ class FullMatrix(Observations):
     def loss(self, left, right):
         return half_square(left @ right - self.matrix)
 
+    @property
+    def gain(self):
+        return 1.0
+
     def surrogate_svd(self, rank, seed=0):
         return dense_svd(self.matrix, check_rank(rank, self.shape), seed)
 

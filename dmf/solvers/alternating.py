@@ -62,6 +62,14 @@ class AlternatingMinimization:
         """Network of a state."""
         return DeepLinearNetwork((state[1], state[0]))
 
+    def finished(self, state: Any) -> str:
+        """Never: it goes on until the driver ends it."""
+        return ""
+
+    def findings(self, state: Any) -> dict[str, float]:
+        """Nothing besides the loss."""
+        return {}
+
     def advice(self, reason: str) -> str:
         """What to do after a run that ended for `reason`."""
         return {

@@ -31,13 +31,19 @@ class Solver(Protocol):
         """State at the start."""
 
     def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
-        """State after at most `iterations` iterations, and their number: fewer if the next one would not be finite."""
+        """State after at most `iterations` iterations, and their number: fewer if finished or the next one is not finite."""
 
     def loss(self, state: Any) -> float:
         """Training loss of a state."""
 
     def network(self, state: Any) -> DeepLinearNetwork:
         """Network of a state."""
+
+    def finished(self, state: Any) -> str:
+        """Why the solver has nothing more to do; empty while it has."""
+
+    def findings(self, state: Any) -> dict[str, float]:
+        """What the solver knows besides: columns of the history, and options of the recovery."""
 
     def advice(self, reason: str) -> str:
         """One sentence on what to do after a run that ended for `reason`."""
@@ -78,16 +84,24 @@ class _Records:
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, float, float]] = []
+        self._found: list[dict[str, float]] = []
         self._measured: list[dict[str, np.ndarray]] = []
         self._first: dict[str, np.ndarray] = {}
 
-    def add(self, iteration: int, loss: float, seconds: float, measured: Mapping[str, Any] | None = None) -> None:
+    def add(
+        self,
+        iteration: int,
+        loss: float,
+        seconds: float,
+        found: dict[str, float],
+        measured: Mapping[str, Any] | None = None,
+    ) -> None:
         row = {name: np.asarray(value) for name, value in (measured or {}).items()}
         for name, value in row.items():
-            if value.dtype.kind not in "fiub" or name in _COLUMNS:
+            if value.dtype.kind not in "fiub" or name in (*_COLUMNS, *found):
                 raise ArgumentError(
                     f"callback measured {name!r} of dtype {value.dtype}, but it returns real numbers or arrays of them, "
-                    f"under names other than {', '.join(_COLUMNS)}, which the history has already. Convert or rename it.",
+                    f"under names other than {', '.join((*_COLUMNS, *found))}, which the history has already. Convert or rename it.",
                     argument="callback",
                     value=name,
                 )
@@ -102,6 +116,7 @@ class _Records:
                 limit=before,
             )
         self._rows.append((iteration, loss, seconds))
+        self._found.append(found)
         self._measured.append(row)
 
     def last_iteration(self) -> int:
@@ -113,7 +128,8 @@ class _Records:
             name: np.stack([row.get(name, np.full(value.shape, np.nan)) for row in self._measured])
             for name, value in self._first.items()
         }
-        return History({**measured, **columns})
+        found = {name: np.asarray([row[name] for row in self._found]) for name in self._found[0]}
+        return History({**measured, **found, **columns})
 
 
 def run(
@@ -169,7 +185,10 @@ def run(
                 measured = callback(Snapshot(iteration, loss, seconds, lambda: solver.network(state)))
             except StopIteration as wish:
                 stop = "stopped", str(wish) or "a callback asked for it"
-        records.add(iteration, loss, seconds, measured)
+        records.add(iteration, loss, seconds, solver.findings(state), measured)
+        detail = solver.finished(state)
+        if detail:
+            return "converged", detail
         if loss <= tolerance:
             return "converged", f"the loss {loss:.3g} is at or below the tolerance {tolerance:g}"
         return stop
@@ -186,12 +205,12 @@ def run(
                 state, done = solver.advance(observations, state, chunk)
             elapsed = time.perf_counter() - begin
             seconds, iteration, rate = seconds + elapsed, iteration + done, chunk / max(elapsed, 1e-6)
-            if done < chunk:
+            if done < chunk and not solver.finished(state):
                 end = (
                     "diverged",
                     f"the loss was no longer finite after iteration {iteration}; this is the last finite state",
                 )
-            elif iteration % record_every == 0 or iteration == iterations:
+            elif done < chunk or iteration % record_every == 0 or iteration == iterations:
                 end = ends()
     except (KeyboardInterrupt, SystemError) as error:
         if not _interrupted(error):
@@ -199,10 +218,11 @@ def run(
         end = "interrupted", f"Ctrl-C after iteration {iteration}; this is the last good state"
     loss = solver.loss(state)
     if records.last_iteration() < iteration:
-        records.add(iteration, loss, seconds)
+        records.add(iteration, loss, seconds, solver.findings(state))
     reason, detail = end or ("budget spent", f"after {iterations} iterations the loss is {loss:.3g}")
     status = Status(reason, f"{detail}. {solver.advice(reason)}".strip())
     options = {"solver": type(solver).__name__, **asdict(solver), "iterations": iterations, "tolerance": tolerance}  # type: ignore[call-overload]
+    options |= solver.findings(state)
     return Recovery(solver.network(state), records.history(), status, observations=observations, options=options)
 
 

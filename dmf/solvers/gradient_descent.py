@@ -73,6 +73,14 @@ class GradientDescent:
         """Network of a state."""
         return DeepLinearNetwork(state[0])
 
+    def finished(self, state: Any) -> str:
+        """Never: it goes on until the driver ends it."""
+        return ""
+
+    def findings(self, state: Any) -> dict[str, float]:
+        """Nothing besides the loss."""
+        return {}
+
     def advice(self, reason: str) -> str:
         """What to do after a run that ended for `reason`."""
         return {

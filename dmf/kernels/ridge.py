@@ -1,0 +1,188 @@
+"""Ridge regression of every row of one factor on the samples of that row, the other factor given.
+
+The normal matrix of a row is summed with its rows in registers; then the Cholesky factors of `_LANES` bytes of rows are
+computed side by side, one row in each lane of the machine vectors: a triangular solve of one row alone is bound by the
+latency of its chain of subtractions.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numba import njit, prange
+
+from dmf.kernels import simd
+
+LANE_BYTES = 64  # of rows side by side: two machine vectors, so that two chains overlap
+
+
+# The helpers are no closures, see dmf.kernels.descent.
+
+
+@njit(cache=True)
+def accumulate(length, first, end, width, index, values, factor, gram, target):
+    """Sums of ``v v^T`` into the rows of `gram` and of ``value v`` into `target`, over the samples of one row."""
+    two = length * factor.itemsize > 4 * 32  # of long rows, two samples at a time fill the registers; else four
+    zeros = simd.zeros_like(simd.load(factor, 0, length))
+    for a in range(width):
+        simd.store(gram, a * length, zeros)
+    sums = zeros
+    k = first
+    while k + 4 <= end:
+        at0, at1 = np.intp(index[k]) * length, np.intp(index[k + 1]) * length
+        at2, at3 = np.intp(index[k + 2]) * length, np.intp(index[k + 3]) * length
+        v0, v1 = simd.load(factor, at0, length), simd.load(factor, at1, length)
+        if two:
+            for a in range(width):
+                row = simd.add_scaled(simd.load(gram, a * length, length), factor[at0 + a], v0)
+                simd.store(gram, a * length, simd.add_scaled(row, factor[at1 + a], v1))
+        v2, v3 = simd.load(factor, at2, length), simd.load(factor, at3, length)
+        if two:
+            for a in range(width):
+                row = simd.add_scaled(simd.load(gram, a * length, length), factor[at2 + a], v2)
+                simd.store(gram, a * length, simd.add_scaled(row, factor[at3 + a], v3))
+        else:
+            for a in range(width):
+                row = simd.add_scaled(simd.load(gram, a * length, length), factor[at0 + a], v0)
+                row = simd.add_scaled(row, factor[at1 + a], v1)
+                row = simd.add_scaled(row, factor[at2 + a], v2)
+                simd.store(gram, a * length, simd.add_scaled(row, factor[at3 + a], v3))
+        sums = simd.add_scaled(simd.add_scaled(sums, values[k], v0), values[k + 1], v1)
+        sums = simd.add_scaled(simd.add_scaled(sums, values[k + 2], v2), values[k + 3], v3)
+        k += 4
+    for rest in range(k, end):
+        at = np.intp(index[rest]) * length
+        v = simd.load(factor, at, length)
+        for a in range(width):
+            simd.store(gram, a * length, simd.add_scaled(simd.load(gram, a * length, length), factor[at + a], v))
+        sums = simd.add_scaled(sums, values[rest], v)
+    simd.store(target, 0, sums)
+
+
+@njit(cache=True)
+def solve(lanes, width, normal, target):
+    """Cholesky factors of `lanes` normal matrices at once (lower triangles), and the solutions in place of `target`.
+
+    A pivot is kept above its rounding error: a nearly singular direction then gets a bounded step, not NaN. The
+    diagonals of the factors hold their inverses.
+    """
+    one = simd.broadcast(normal.dtype.type(1), simd.load(normal, 0, lanes))
+    least = simd.broadcast(normal.dtype.type(8 * np.finfo(normal.dtype).eps), one)
+    for a in range(width):
+        for c in range(a + 1):
+            value = simd.load(normal, (a * width + c) * lanes, lanes)
+            sums = simd.zeros_like(value)
+            for e in range(c):
+                left = simd.load(normal, (a * width + e) * lanes, lanes)
+                sums = simd.add_product(sums, left, simd.load(normal, (c * width + e) * lanes, lanes))
+            if a == c:
+                pivot = simd.larger(simd.difference(value, sums), simd.product(least, value))
+                simd.store(normal, (a * width + a) * lanes, simd.quotient(one, simd.root(pivot)))
+            else:
+                scale = simd.load(normal, (c * width + c) * lanes, lanes)
+                simd.store(normal, (a * width + c) * lanes, simd.product(simd.difference(value, sums), scale))
+    for a in range(width):
+        sums = simd.zeros_like(one)
+        for e in range(a):
+            left = simd.load(normal, (a * width + e) * lanes, lanes)
+            sums = simd.add_product(sums, left, simd.load(target, e * lanes, lanes))
+        value = simd.difference(simd.load(target, a * lanes, lanes), sums)
+        simd.store(target, a * lanes, simd.product(value, simd.load(normal, (a * width + a) * lanes, lanes)))
+    for back in range(width):
+        a = width - 1 - back
+        sums = simd.zeros_like(one)
+        for e in range(a + 1, width):
+            left = simd.load(normal, (e * width + a) * lanes, lanes)
+            sums = simd.add_product(sums, left, simd.load(target, e * lanes, lanes))
+        value = simd.difference(simd.load(target, a * lanes, lanes), sums)
+        simd.store(target, a * lanes, simd.product(value, simd.load(normal, (a * width + a) * lanes, lanes)))
+
+
+@njit(cache=True)
+def invert(lanes, width, normal, inverse):
+    """Diagonals of the inverses of `lanes` matrices whose Cholesky factors `solve` left; the second half is scratch."""
+    one = simd.broadcast(normal.dtype.type(1), simd.load(normal, 0, lanes))
+    for a in range(width):
+        squares = simd.zeros_like(one)
+        for r in range(a, width):
+            diagonal = simd.load(normal, (r * width + r) * lanes, lanes)
+            if r == a:
+                value = diagonal
+            else:
+                sums = simd.zeros_like(one)
+                for e in range(a, r):
+                    left = simd.load(normal, (r * width + e) * lanes, lanes)
+                    sums = simd.add_product(sums, left, simd.load(inverse, (width + e) * lanes, lanes))
+                value = simd.product(simd.difference(simd.zeros_like(one), sums), diagonal)
+            simd.store(inverse, (width + r) * lanes, value)
+            squares = simd.add_product(squares, value, value)
+        simd.store(inverse, a * lanes, squares)
+
+
+@cache
+def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
+    """Compiled form for factor rows padded to `length` numbers and `lanes` rows side by side.
+
+    With `spread`, the other factor is uncertain: its variances enter the normal matrices, and the variances of the result
+    (up to the noise) are computed.
+    """
+
+    def compiled(function):
+        # A name of its own for every variant: see dmf.kernels.cpu.
+        function.__qualname__ += f"_{length}_{lanes}_{spread}_{parallel}"
+        return njit(cache=True, parallel=parallel)(function)
+
+    @compiled
+    def ridge(starts, index, values, factor, variances, penalty, bounds):
+        """Rows, inverse diagonals, and for each row: squared residual, uncertainty of the prediction, degrees of freedom."""
+        count, width = starts.shape[0] - 1, penalty.shape[0]
+        rows = np.zeros((count, length), factor.dtype)
+        inverses = np.zeros((count if spread else 0, length), factor.dtype)
+        sums = np.zeros((count, 3), np.float64)
+        for chunk in prange(bounds.shape[0] - 1):
+            gram, target = np.empty(width * length, factor.dtype), np.empty(length, factor.dtype)
+            normal, targets = np.empty(width * width * lanes, factor.dtype), np.empty(width * lanes, factor.dtype)
+            inverse = np.empty(2 * width * lanes, factor.dtype)
+            added, diagonal = np.zeros((lanes, length), factor.dtype), np.empty((lanes, length), factor.dtype)
+            for block in range(bounds[chunk], bounds[chunk + 1], lanes):
+                used = min(lanes, bounds[chunk + 1] - block)
+                for lane in range(lanes):
+                    i = block + min(lane, used - 1)  # idle lanes repeat the last row
+                    accumulate(length, starts[i], starts[i + 1], width, index, values, factor, gram, target)
+                    if spread:
+                        extra = simd.zeros_like(simd.load(factor, 0, length))
+                        one = simd.broadcast(factor.dtype.type(1), extra)
+                        for k in range(starts[i], starts[i + 1]):
+                            extra = simd.add_product(
+                                extra, one, simd.load(variances, np.intp(index[k]) * length, length)
+                            )
+                        simd.store(added, lane * length, extra)
+                    for a in range(width):
+                        for c in range(a + 1):
+                            normal[(a * width + c) * lanes + lane] = gram[a * length + c]
+                        diagonal[lane, a] = gram[a * length + a] + added[lane, a]
+                        normal[(a * width + a) * lanes + lane] = diagonal[lane, a] + penalty[a]
+                        targets[a * lanes + lane] = target[a]
+                solve(lanes, width, normal, targets)
+                if spread:
+                    invert(lanes, width, normal, inverse)
+                for lane in range(used):
+                    i = block + lane
+                    for a in range(width):
+                        rows[i, a] = targets[a * lanes + lane]
+                    row = simd.load(rows, i * length, length)
+                    square = 0.0
+                    for k in range(starts[i], starts[i + 1]):
+                        other = simd.load(factor, np.intp(index[k]) * length, length)
+                        error = simd.total(simd.product(row, other)) - values[k]
+                        square += np.float64(error) * np.float64(error)
+                    sums[i, 0] = square
+                    if spread:
+                        for a in range(width):
+                            inverses[i, a] = inverse[a * lanes + lane]
+                            sums[i, 1] += np.float64(rows[i, a]) ** 2 * np.float64(added[lane, a])
+                            sums[i, 2] += np.float64(diagonal[lane, a]) * np.float64(inverse[a * lanes + lane])
+        return rows, inverses, sums
+
+    return ridge

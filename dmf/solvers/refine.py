@@ -1,0 +1,122 @@
+"""Gauss-Newton on the matrices of fixed rank: the last digits, quadratically."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dmf.backend import Array, namespace, number
+from dmf.linalg import conjugate_gradient, factored_svd
+from dmf.networks import DeepLinearNetwork
+from dmf.networks.initialize import balanced_network
+from dmf.observations import Observations
+from dmf.results import Recovery
+from dmf.solvers.driver import Callback, run
+
+_SHRINK, _GROW, _FIRST_DAMPING = 0.1, 10.0, 1e-3  # of the damping after a good step and a bad one; of the gain
+_GAINED = 0.999  # a step that leaves more of the loss than this gains nothing
+_TRIALS = 4  # steps without a gain before giving up
+_ACCURACY = 0.1  # of the linear systems far from the solution; closer, the relative loss
+
+
+@dataclass(frozen=True)
+class _State:
+    u: Array
+    s: Array
+    vt: Array
+    loss: float
+    gradient: Array  # (d1 + d2, r): its components P and Q^T along P V^T + U Q
+    depth: int
+    damping: float = 0.0
+    failures: int = 0
+    finished: str = ""
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """Damped Gauss-Newton steps in the tangent space of the matrices of rank r, solved by conjugate gradients.
+
+    At ``X = U diag(s) V^T`` the step ``P V^T + U Q`` minimises the squared residual of the linearised problem; the sum is
+    brought back to rank r by its singular value decomposition. The factors of the step have orthonormal partners, so that the
+    linear systems do not see the condition number of X.
+
+    Parameters
+    ----------
+    inner : int, >= 1
+        Most steps of conjugate gradients in one iteration.
+    """
+
+    inner: int = 500
+
+    def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
+        """State at the start; the rank is the least width of `network`."""
+        return self._state(observations, *factored_svd(*network.factors()), network.depth)
+
+    def _state(self, observations, u, s, vt, depth):
+        # One pass gives both components: the second half of either factor meets zeros in the product.
+        xp = namespace(u)
+        loss, left, right = observations.evaluate(xp.concat([u * s, u], axis=1), xp.concat([vt, 0 * vt]))
+        rank = s.shape[0]
+        gradient = xp.concat([left[:, :rank], xp.matrix_transpose(right[rank:, :])])
+        return _State(u, s, vt, number(loss), gradient, depth)
+
+    def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
+        """State after at most `iterations` steps, tried or taken, and their number."""
+        for done in range(iterations):
+            if state.finished:
+                return state, done
+            state = self._step(observations, state)
+        return state, iterations
+
+    def _step(self, observations, state):
+        xp = namespace(state.u)
+        d1, rank = observations.shape[0], state.s.shape[0]
+        linear = observations.with_values(0 * observations.values)
+
+        def normal(step):
+            p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
+            _, left, right = linear.evaluate(xp.concat([p, state.u], axis=1), xp.concat([state.vt, q]))
+            image = xp.concat([left[:, :rank], xp.matrix_transpose(right[rank:, :])])
+            return image + state.damping * step
+
+        size = 0.5 * number(xp.sum(xp.astype(observations.values, xp.float64) ** 2))
+        relative = math.sqrt(state.loss / size) if size else 0.0
+        step = conjugate_gradient(normal, -state.gradient, 0 * state.gradient, min(_ACCURACY, relative), self.inner)
+        p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
+        left = xp.concat([state.u * state.s + p, state.u], axis=1)
+        u, s, vt = factored_svd(left, xp.concat([state.vt, q]))
+        following = self._state(observations, u[:, :rank], s[:rank], vt[:rank, :], state.depth)
+        least = 4 * float(xp.finfo(observations.dtype).eps) ** 2 * size
+        gained = following.loss < _GAINED * state.loss
+        if gained:
+            following = replace(following, damping=_SHRINK * state.damping)
+            return (
+                replace(following, finished="the residual is down to rounding")
+                if following.loss <= least
+                else following
+            )
+        failures = state.failures + 1
+        damping = max(_GROW * state.damping, _FIRST_DAMPING * observations.gain)
+        finished = "no step lowers the residual further" if failures == _TRIALS else ""
+        return replace(state, damping=damping, failures=failures, finished=finished)
+
+    def loss(self, state: Any) -> float:
+        """Half the squared residual, summed."""
+        return state.loss
+
+    def network(self, state: Any) -> DeepLinearNetwork:
+        """Balanced network of a state."""
+        return balanced_network(state.u, state.s, state.vt, state.depth)
+
+    def finished(self, state: Any) -> str:
+        """Why the solver has nothing more to do; empty while it has."""
+        return state.finished
+
+    def findings(self, state: Any) -> dict[str, float]:
+        """Nothing besides the loss."""
+        return {}
+
+    def advice(self, reason: str) -> str:
+        """What to do after a run that ended for `reason`."""
+        return {"budget spent": "Allow more iterations if the loss is still falling."}.get(reason, "")
