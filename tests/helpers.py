@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import dmf
 from dmf.backend import to_host
 from dmf.offsets import Offsets
+from dmf.results import REASONS
 
 # Strict arrays off the default device catch implicit NumPy conversions and a missing `device=`.
 DEVICE = array_api_strict.Device("device1")
@@ -120,6 +121,14 @@ def random_weights(rng, sizes, dtype=np.float64, scale=1.0):
     )
 
 
+def start(observations, depth=2, width=4, scale=0.3, seed=17):
+    """A random network like the observations; width 4 keeps sampled entries on the compiled chunk."""
+    d1, d2 = observations.shape
+    sizes = (d2, *[width] * (depth - 1), d1)
+    weights = random_weights(np.random.default_rng(seed), sizes, scale=scale)
+    return dmf.DeepLinearNetwork(like(observations, w) for w in weights)
+
+
 def dense_product(weights):
     return reduce(lambda below, weight: weight @ below, weights)
 
@@ -198,3 +207,22 @@ def assert_same_model(one, other):
         for a, b in ((one.offsets.row, other.offsets.row), (one.offsets.col, other.offsets.col)):
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)
+
+
+def weights_of(recovery):
+    return [to_host(w) for w in recovery.network.weights]
+
+
+def assert_same_weights(one, other):
+    """Bit for bit."""
+    for a, b in zip(weights_of(one), weights_of(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def assert_finite(recovery):
+    assert np.isfinite(recovery.history.loss).all()
+    assert np.isfinite(recovery.history.seconds).all()
+    assert all(np.isfinite(w).all() for w in weights_of(recovery))
+    assert recovery.status.reason in REASONS
+    assert len(recovery.status.advice) > 20
+    assert recovery.status.advice.endswith(".")

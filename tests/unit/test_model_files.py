@@ -52,11 +52,6 @@ def test_a_solved_model_survives_the_file(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
 def saved(folder):
     """The bytes of a model file."""
     example_model().save(folder / "good.npz")
