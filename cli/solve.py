@@ -45,13 +45,17 @@ def _solver_options(outer_scale: float) -> Callable[..., Any]:
     return decorate
 
 
+def _holdout_option(what: str) -> Callable[..., Any]:
+    return click.option(
+        "--holdout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True,
+        help=f"Share of the {what} set aside for an honest error; 0: fit to all.",
+    )  # fmt: skip
+
+
 @click.command()
 @click.argument("file", type=_INPUT)
 @_solver_options(outer_scale=5.0)
-@click.option(
-    "--holdout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True,
-    help="Share of the entries set aside for an honest error; 0: fit to all.",
-)  # fmt: skip
+@_holdout_option("entries")
 @click.option(
     "--offsets/--no-offsets",
     default=None,
@@ -65,23 +69,13 @@ def complete(file, output, holdout, offsets, seed, as_json, **options):
     are ignored), a Matrix Market file, an .npy file with NaN for missing entries, or an .npz file.
     """
     source = read_entries(file)
-    output = _output(output, file)
-    for sentence in source.notes:
-        note(sentence, as_json)
     known = source.observations
     d1, d2 = known.shape
-    note(
-        f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({known.n_measurements / (d1 * d2):.2%})",
-        as_json,
-    )
+    found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({known.n_measurements / (d1 * d2):.2%})"
+    output = _begin(file, output, (*source.notes, found), as_json)
     kept, held = known.split(holdout, seed) if holdout else (known, None)
-    progress = Progress()
-    begin = time.perf_counter()
-    recovery = dmf.complete(
-        kept, offsets="auto" if offsets is None else offsets, seed=seed, callback=progress.solver, **options
-    )
-    seconds = time.perf_counter() - begin
-    progress.done()
+    options["offsets"] = "auto" if offsets is None else offsets
+    recovery, seconds = _timed(dmf.complete, kept, seed=seed, **options)
     errors: dict[str, Any] = {"train_rmse": _rmse(recovery, kept)[0]}
     lines = [f"train RMSE     {errors['train_rmse']:.4g} on {kept.n_measurements:,} entries"]
     if held is not None:
@@ -112,15 +106,9 @@ def factorize(file, output, seed, as_json, **options):
     FILE is an .npy or .npz file, a Matrix Market file, or delimited text with row, column and value of every entry.
     """
     source = read_matrix(file)
-    output = _output(output, file)
-    for sentence in source.notes:
-        note(sentence, as_json)
-    note(f"{source.matrix.shape[0]:,} x {source.matrix.shape[1]:,} matrix", as_json)
-    progress = Progress()
-    begin = time.perf_counter()
-    recovery = dmf.factorize(source.matrix, seed=seed, callback=progress.solver, **options)
-    seconds = time.perf_counter() - begin
-    progress.done()
+    d1, d2 = source.matrix.shape
+    output = _begin(file, output, (*source.notes, f"{d1:,} x {d2:,} matrix"), as_json)
+    recovery, seconds = _timed(dmf.factorize, source.matrix, seed=seed, **options)
     size = np.linalg.norm(source.matrix)
     error = float(np.linalg.norm(recovery.product() - source.matrix) / size) if size else 0.0
     lines = [f"relative error {error:.4g} (Frobenius norm)"]
@@ -131,10 +119,7 @@ def factorize(file, output, seed, as_json, **options):
 @click.command()
 @click.argument("file", type=_INPUT)
 @_solver_options(outer_scale=1.0)
-@click.option(
-    "--holdout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True,
-    help="Share of the measurements set aside for an honest error; 0: fit to all.",
-)  # fmt: skip
+@_holdout_option("measurements")
 @common_options
 def sense(file, output, holdout, seed, as_json, **options):
     """Recover a matrix from linear measurements y_i = <A_i, X>.
@@ -142,17 +127,11 @@ def sense(file, output, holdout, seed, as_json, **options):
     FILE is an .npz file with the arrays A (m, d1, d2) and y (m,).
     """
     operator, values, notes = read_sensing(file)
-    output = _output(output, file)
     measured = dmf.LinearMeasurements(operator, values)
-    for sentence in notes:
-        note(sentence, as_json)
-    note(f"{values.shape[0]:,} measurements of a {measured.shape[0]:,} x {measured.shape[1]:,} matrix", as_json)
+    d1, d2 = measured.shape
+    output = _begin(file, output, (*notes, f"{values.shape[0]:,} measurements of a {d1:,} x {d2:,} matrix"), as_json)
     kept, held = measured.split(holdout, seed) if holdout else (measured, None)
-    progress = Progress()
-    begin = time.perf_counter()
-    recovery = dmf.sense(kept, seed=seed, callback=progress.solver, **options)
-    seconds = time.perf_counter() - begin
-    progress.done()
+    recovery, seconds = _timed(dmf.sense, kept, seed=seed, **options)
     errors = {"train_relative_error": _relative_error(recovery, kept)}
     lines = [
         f"relative error of the fit        {errors['train_relative_error']:.4g} on {kept.n_measurements:,} measurements"
@@ -171,12 +150,24 @@ def _relative_error(recovery: dmf.Recovery, observations: dmf.LinearMeasurements
     return math.sqrt(2 * float(observations.loss(*recovery.factors()))) / size if size else 0.0
 
 
-def _output(output: Path | None, file: Path) -> Path:
-    """Where the model goes; known to be writable before the work begins."""
+def _begin(file: Path, output: Path | None, found: Sequence[str], as_json: bool) -> Path:
+    """Where the model goes, known to be writable before the work begins; says what was found in the file."""
     output = Path(f"{file.stem}.dmf.npz") if output is None else output
     check_writable(output)
     check_writable(_report_path(output))
+    for sentence in found:
+        note(sentence, as_json)
     return output
+
+
+def _timed(solve: Callable[..., dmf.Recovery], data: Any, **options: Any) -> tuple[dmf.Recovery, float]:
+    """What `solve` returns and the seconds that it took; shows its progress."""
+    progress = Progress()
+    begin = time.perf_counter()
+    recovery = solve(data, callback=progress.solver, **options)
+    seconds = time.perf_counter() - begin
+    progress.done()
+    return recovery, seconds
 
 
 def _report_path(output: Path) -> Path:

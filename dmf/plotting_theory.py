@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,14 +42,7 @@ def plot_singular_values(
     ----------
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), figures 2 and 3.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.4))
-    axis: Any = figure.add_subplot(projection="3d")
-    _waterfall(axis, *_checked(iteration, values), label)
-    figure.suptitle(title, fontsize=11)
-    figure.subplots_adjust(left=0.0, right=0.96, bottom=0.02, top=1.0)
-    save_figure(figure, path)
+    _draw_waterfalls(path, title, (6.4, 4.4), iteration, {"": values}, label, right=0.96, top=1.0)
 
 
 def plot_alignment(path: str | os.PathLike, title: str, iteration: Array, left: Array, right: Array) -> None:
@@ -74,16 +67,8 @@ def plot_alignment(path: str | os.PathLike, title: str, iteration: Array, left: 
     ----------
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), figures 2 and 3.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.0, 4.2))
-    for position, (side, values) in enumerate((("left", left), ("right", right)), start=1):
-        axis: Any = figure.add_subplot(1, 2, position, projection="3d")
-        _waterfall(axis, *_checked(iteration, values), "alignment", top=1.0)
-        axis.set_title(f"{side} singular vectors", fontsize=10, y=1.0)
-    figure.suptitle(title, fontsize=11)
-    figure.subplots_adjust(left=0.0, right=0.97, bottom=0.02, top=0.9, wspace=0.02)
-    save_figure(figure, path)
+    panels = {"left singular vectors": left, "right singular vectors": right}
+    _draw_waterfalls(path, title, (11.0, 4.2), iteration, panels, "alignment", 1.0, right=0.97, top=0.9, wspace=0.02)
 
 
 def plot_layer_spectra(path: str | os.PathLike, title: str, before: Sequence[Array], after: Sequence[Array]) -> None:
@@ -190,13 +175,36 @@ def plot_learning_times(
     save_figure(figure, path)
 
 
-def _waterfall(axis: Any, iteration: np.ndarray, values: np.ndarray, label: str, top: float | None = None) -> None:
+def _draw_waterfalls(
+    path: str | os.PathLike,
+    title: str,
+    size: tuple[float, float],
+    iteration: Array,
+    panels: Mapping[str, Array],
+    label: str,
+    ceiling: float | None = None,
+    **margins: float,
+) -> None:
+    """Waterfalls side by side, one for each heading and table in `panels`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size)
+    for position, (heading, values) in enumerate(panels.items(), start=1):
+        axis: Any = figure.add_subplot(1, len(panels), position, projection="3d")
+        _waterfall(axis, *_checked(iteration, values), label, ceiling)
+        axis.set_title(heading, fontsize=10, y=1.0)
+    figure.suptitle(title, fontsize=11)
+    figure.subplots_adjust(left=0.0, bottom=0.02, **margins)
+    save_figure(figure, path)
+
+
+def _waterfall(axis: Any, iteration: np.ndarray, values: np.ndarray, label: str, ceiling: float | None) -> None:
     """One ribbon along the iterations for each column of `values`, the first at the back."""
     from matplotlib.colors import to_rgba
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
     count = values.shape[1]
-    ceiling = top or max(float(values.max()), 1e-300)
+    ceiling = ceiling or max(float(values.max()), 1e-300)
     for k, color in enumerate(_shades(count)):
         place = np.full(len(iteration), float(k + 1))
         curve = np.column_stack([iteration, place, values[:, k]])

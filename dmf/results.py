@@ -1,26 +1,21 @@
-"""What a solver returns: network, history, status; how it is read, filled in, saved and loaded."""
+"""What a solver returns: network, history, status; how it is read and filled in; saving and loading it."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from dmf.backend import Array, as_array, from_host, namespace, to_host
-from dmf.errors import ArgumentError, DmfError, FileError, ObservationError, ShapeError
-from dmf.io.archive import read_archive, write_archive
+from dmf.errors import ArgumentError, ObservationError, ShapeError
+from dmf.model_files import are_names, read_model, write_model
 from dmf.networks import DeepLinearNetwork
 from dmf.observations import Observations
 from dmf.offsets import Offsets
 
-FORMAT = "dmf-model"
-FORMAT_VERSION = 1
 REASONS = ("converged", "budget spent", "diverged", "stopped", "interrupted")
 
 
@@ -242,25 +237,16 @@ class Recovery:
         FileError
             If it cannot be written; a file that was there before is then untouched.
         """
-        arrays = {f"weights_{k}": to_host(w) for k, w in enumerate(self.network.weights, start=1)}
-        arrays |= {f"history_{name}": column for name, column in self.history.items()}
-        if self.offsets is not None:
-            arrays |= {"offsets_row": to_host(self.offsets.row), "offsets_col": to_host(self.offsets.col)}
-        for name, ids in (("row_ids", self.row_ids), ("col_ids", self.col_ids)):
-            if ids is not None:
-                arrays[name] = np.frombuffer(json.dumps(ids).encode(), np.uint8)
-        header = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "dmf_version": version("dmf"),
-            "dtype": str(to_host(self.network.weights[0]).dtype),
-            "shapes": [list(w.shape) for w in self.network.weights],
-            "mean": None if self.offsets is None else self.offsets.mean,
-            "status": {"reason": self.status.reason, "advice": self.status.advice},
-            "history": list(self.history),
-            "options": _jsonable(self.options),
-        }
-        write_archive(path, header, arrays)
+        write_model(
+            path,
+            self.network,
+            self.history,
+            (self.status.reason, self.status.advice),
+            offsets=self.offsets,
+            options=self.options,
+            row_ids=self.row_ids,
+            col_ids=self.col_ids,
+        )
 
     def with_ids(self, row_ids: Sequence[str] | None, col_ids: Sequence[str] | None) -> Recovery:
         """The same recovery with names for rows and columns.
@@ -272,7 +258,7 @@ class Recovery:
         """
         names = [None if ids is None else tuple(ids) for ids in (row_ids, col_ids)]
         for argument, ids, size in zip(("row_ids", "col_ids"), names, self.shape, strict=True):
-            if ids is not None and not _are_names(ids, size):
+            if ids is not None and not are_names(ids, size):
                 raise ArgumentError(
                     f"{argument} holds {len(ids)} names, but {size} different strings are needed. Pass one for each.",
                     argument=argument,
@@ -280,10 +266,6 @@ class Recovery:
                     limit=size,
                 )
         return replace(self, row_ids=names[0], col_ids=names[1])
-
-
-def _are_names(ids: Sequence[Any], size: int) -> bool:
-    return all(isinstance(i, str) for i in ids) and len(ids) == len(set(ids)) == size
 
 
 def _positions(names: Sequence[str], known: tuple[str, ...] | None, size: int) -> np.ndarray:
@@ -294,19 +276,6 @@ def _positions(names: Sequence[str], known: tuple[str, ...] | None, size: int) -
     numbers = [int(name) if name.isascii() and name.isdigit() and len(name) < 19 else -1 for name in names]
     positions = np.asarray(numbers, dtype=np.int64)
     return np.where(positions < size, positions, -1)
-
-
-def _jsonable(value: Any) -> Any:
-    """`value` with NumPy numbers and containers turned into what JSON holds; NaN and infinities into None."""
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def load(path: str | os.PathLike) -> Recovery:
@@ -328,88 +297,6 @@ def load(path: str | os.PathLike) -> Recovery:
     FileError
         If the file cannot be read, is truncated, or is not a valid model.
     """
-    header, arrays = read_archive(path)
-
-    def fail(reason: str) -> FileError:
-        return FileError(f"cannot read {path}: {reason}. Pass a model file that dmf wrote.")
-
-    def take(name: str, shape: tuple[int | None, ...], kinds: str = "f") -> np.ndarray:
-        array = arrays.get(name)
-        if array is None:
-            raise fail(f"the array {name!r} is missing")
-        if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
-            raise fail(f"the array {name!r} has shape {array.shape}, not {shape}")
-        if array.dtype.kind not in kinds:
-            raise fail(f"the array {name!r} has dtype {array.dtype}")
-        return array
-
-    def entry(name: str, *types: type) -> Any:
-        value = header.get(name)
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise fail(f"the header entry {name!r} is {value!r}")
-        return value
-
-    if header.get("format") != FORMAT:
-        raise fail(f"its format is {header.get('format')!r}, not {FORMAT!r}")
-    if header.get("format_version") != FORMAT_VERSION:
-        raise fail(f"its format version is {header.get('format_version')!r}; this dmf reads {FORMAT_VERSION}")
-    shapes = entry("shapes", list)
-    if not all(isinstance(s, list) and len(s) == 2 and all(isinstance(n, int) for n in s) for s in shapes):
-        raise fail("the header entry 'shapes' is not a list of pairs of integers")
-    weights = [take(f"weights_{k}", tuple(s)) for k, s in enumerate(shapes, start=1)]
-    if any(str(w.dtype) != entry("dtype", str) for w in weights):
-        raise fail(f"weights of dtypes {[str(w.dtype) for w in weights]} under a header that says {header['dtype']!r}")
-    try:
-        network = DeepLinearNetwork(weights)
-    except DmfError as error:
-        raise fail(str(error).rstrip(".")) from error
-    offsets = None
-    if header.get("mean") is not None:
-        row, col = take("offsets_row", (network.shape[0],)), take("offsets_col", (network.shape[1],))
-        mean = entry("mean", int, float)
-        if not abs(mean) <= sys.float_info.max:  # NaN, infinite, or an integer beyond any float
-            raise fail("the header entry 'mean' is not a finite number")
-        offsets = Offsets(float(mean), row, col)
-        if not (np.isfinite(row).all() and np.isfinite(col).all() and row.dtype == col.dtype == network.dtype):
-            raise fail("offsets are not finite or not of the dtype of the weights")
-    names = entry("history", list)
-    if not {"iteration", "loss", "seconds"} <= set(map(str, names)):
-        raise fail("the history lacks iteration, loss or seconds")
-    length = take("history_iteration", (None,), "iu").shape[0]
-    if not all(np.isfinite(take(f"history_{name}", (length,))).all() for name in ("loss", "seconds")):
-        raise fail("the history holds a loss or time that is not finite")
-    columns = {}
-    for name in map(str, names):
-        column = arrays.get(f"history_{name}")
-        if column is None or column.shape[:1] != (length,):
-            raise fail(f"the history column {name!r} is missing or not of length {length}")
-        columns[name] = column
-    status = entry("status", dict)
-    if status.get("reason") not in REASONS or not isinstance(status.get("advice"), str):
-        raise fail(f"the header entry 'status' is {status!r}")
-    ids = [
-        _read_ids(arrays, name, size, fail) for name, size in zip(("row_ids", "col_ids"), network.shape, strict=True)
-    ]
-    return Recovery(
-        network,
-        History(columns),
-        Status(status["reason"], status["advice"]),
-        offsets,
-        None,
-        entry("options", dict),
-        *ids,
-    )
-
-
-def _read_ids(arrays, name, size, fail):
-    if name not in arrays:
-        return None
-    if arrays[name].dtype != np.uint8:
-        raise fail(f"the array {name!r} has dtype {arrays[name].dtype}")
-    try:
-        ids = json.loads(arrays[name].tobytes().decode())
-    except (ValueError, RecursionError) as error:
-        raise fail(f"{name} are not JSON") from error
-    if not isinstance(ids, list) or not _are_names(ids, size):
-        raise fail(f"{name} are not {size} different strings")
-    return tuple(ids)
+    fields = read_model(path, REASONS)
+    history, status = History(fields.pop("history")), Status(*fields.pop("status"))
+    return Recovery(history=history, status=status, **fields)

@@ -1,4 +1,4 @@
-"""What several suites share: array libraries, kinds of observations, dense oracles and bounds on rounding errors."""
+"""What several suites share: array libraries, kinds of observations, dense oracles, rounding bounds, an example model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import dmf
 from dmf.backend import to_host
+from dmf.offsets import Offsets
+from dmf.results import REASONS
 
 # Strict arrays off the default device catch implicit NumPy conversions and a missing `device=`.
 DEVICE = array_api_strict.Device("device1")
@@ -119,6 +121,14 @@ def random_weights(rng, sizes, dtype=np.float64, scale=1.0):
     )
 
 
+def start(observations, depth=2, width=4, scale=0.3, seed=17):
+    """A random network like the observations; width 4 keeps sampled entries on the compiled chunk."""
+    d1, d2 = observations.shape
+    sizes = (d2, *[width] * (depth - 1), d1)
+    weights = random_weights(np.random.default_rng(seed), sizes, scale=scale)
+    return dmf.DeepLinearNetwork(like(observations, w) for w in weights)
+
+
 def dense_product(weights):
     return reduce(lambda below, weight: weight @ below, weights)
 
@@ -154,3 +164,65 @@ def roundings(observations, weights):
     d1, d2 = observations.shape
     widths = sum(w.shape[0] for w in weights)
     return 2 * (widths + len(weights)) + d1 * d2 + d1 + d2 + observations.n_measurements + 16
+
+
+def example_model(dtype=np.float64, move=np.asarray, *, offsets=True, ids=True):
+    """A model with every field, of a 4 x 3 matrix."""
+    rng = np.random.default_rng(0)
+    return dmf.Recovery(
+        dmf.DeepLinearNetwork(move(w) for w in random_weights(rng, (3, 2, 2, 4), dtype)),
+        dmf.History(
+            {
+                "iteration": np.array([0, 5, 7]),
+                "loss": np.array([1.0, 0.1, 0.01]),
+                "seconds": np.array([0.0, 0.5, 0.6]),
+                "held out": np.array([[1.0, np.nan], [2.0, np.inf], [0.0, 3.0]]),
+            }
+        ),
+        dmf.Status("budget spent", "After 7 iterations: go on. Übrigens: ∞ 😀."),
+        Offsets(0.5, move(rng.standard_normal(4).astype(dtype)), move(rng.standard_normal(3).astype(dtype)))
+        if offsets
+        else None,
+        None,
+        {"rank": np.int64(2), "rate": np.float32(0.5), "nested": {"a": [1, np.nan, None, True]}, "text": "\ud800"},
+        ("a", "b,", 'c"\n', "ü") if ids else None,
+        ("x", "y", "") if ids else None,
+    )
+
+
+def assert_same_model(one, other):
+    assert len(one.network.weights) == len(other.network.weights)
+    for a, b in zip(one.network.weights, other.network.weights, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    assert list(one.history) == list(other.history)
+    for name in one.history:
+        assert one.history[name].dtype == other.history[name].dtype
+        np.testing.assert_array_equal(one.history[name], other.history[name])
+    assert one.status == other.status
+    assert (one.row_ids, one.col_ids) == (other.row_ids, other.col_ids)
+    assert (one.offsets is None) == (other.offsets is None)
+    if one.offsets is not None:
+        assert one.offsets.mean == other.offsets.mean
+        for a, b in ((one.offsets.row, other.offsets.row), (one.offsets.col, other.offsets.col)):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+def weights_of(recovery):
+    return [to_host(w) for w in recovery.network.weights]
+
+
+def assert_same_weights(one, other):
+    """Bit for bit."""
+    for a, b in zip(weights_of(one), weights_of(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def assert_finite(recovery):
+    assert np.isfinite(recovery.history.loss).all()
+    assert np.isfinite(recovery.history.seconds).all()
+    assert all(np.isfinite(w).all() for w in weights_of(recovery))
+    assert recovery.status.reason in REASONS
+    assert len(recovery.status.advice) > 20
+    assert recovery.status.advice.endswith(".")

@@ -1,6 +1,6 @@
 """Numba kernels for NumPy arrays on the CPU.
 
-Factors are copied into rows padded to whole machine vectors. Up to `_NARROW` numbers a row stays in registers and the
+Factors are copied into rows padded to whole machine vectors. Up to `_NARROW` numbers a row is worked on as a whole and the
 kernel is compiled once for each padded length and kept on disk; longer rows are worked through in blocks.
 
 Every row and every column is summed by one thread in the order of its samples, and the losses of the rows are added in
@@ -19,7 +19,10 @@ from dmf.kernels import simd
 from dmf.kernels.descent import compile_descent
 from dmf.kernels.ridge import LANE_BYTES, compile_ridge
 
-_NARROW = 64
+_NARROW = (
+    104  # beyond the registers too: twice as fast at 100 as blocks, which pass over the samples once for each block
+)
+_MOST_DESCENT = 64  # numbers in a row of a chunk of descent; its dense products are then better left to BLAS
 _BLOCK_BYTES = 256  # of a wide row: eight vector registers
 _LINE_BYTES = 64
 _CHUNKS = 64  # pieces of equal work, handed to the threads in order
@@ -217,8 +220,8 @@ class SampledEntries:
     def descent(self, values, widths):
         """Compiled chunk of descent steps for a network of these inner widths, or None where it does not pay."""
         width = max(widths, default=0)
-        length, block = _row_length(width, values.dtype.itemsize)
-        if not widths or length > block or values.shape[0] * length > _PARALLEL_WORK:
+        length, _ = _row_length(width, values.dtype.itemsize)
+        if not widths or length > _MOST_DESCENT or values.shape[0] * length > _PARALLEL_WORK:
             return None
         samples = (self._row_starts, self._cols, np.ascontiguousarray(values))
         shape = self._row_starts.shape[0] - 1, self._col_starts.shape[0] - 1

@@ -17,6 +17,7 @@ from numba import njit
 from dmf.kernels import simd
 
 _OPTIONS = {"cache": True}
+_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by compiled code only
 
 # The helpers take `length`, a constant where they are called, as an argument and are no closures of `descend`: Numba's
 # disk cache never finds a function again whose closure holds a compiled function.
@@ -24,7 +25,7 @@ _OPTIONS = {"cache": True}
 # The two products work on four rows at a time: one row alone is bound by the latency of its chain of additions.
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def multiply(length, size, left, at_left, count, right, at_right, result, at_result):
     """Rows of ``left @ right``; left has `count` rows, right is square."""
     for i in range(0, count - count % 4, 4):
@@ -49,7 +50,7 @@ def multiply(length, size, left, at_left, count, right, at_right, result, at_res
         simd.store(result, at_result + i * length, a)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def transposed_multiply(length, left, at_left, count, right, result):
     """Rows of ``left^T @ right``; both have `count` rows, right and the result start at 0."""
     for k in range(0, length, 4):
@@ -67,20 +68,20 @@ def transposed_multiply(length, left, at_left, count, right, result):
         simd.store(result, (k + 3) * length, d)
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def copy(source, at_source, count, target, at_target):
     for k in range(count):
         target[at_target + k] = source[at_source + k]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def transpose(size, square, at, result):
     for i in range(size):
         for k in range(size):
             result[k * size + i] = square[at + i * size + k]
 
 
-@njit(**_OPTIONS)
+@njit(**_INNER)
 def sparse_products(length, samples, d1, d2, left, right, scale, grad_left, grad_right, errors):
     """Loss, ``R V^T`` into `grad_left` and ``(U^T R)^T`` into the head of `grad_right`, in one pass.
 
@@ -126,7 +127,7 @@ def compile_descent(length: int):
         Returns weights, gradient and loss after the last step whose loss is finite, and the number of these steps.
         """
         d1, d2 = shape
-        # Not constants for the compiler, which would compile the products anew for each: `length`, and 0.
+        # `length` and 0, but not as constants, for each of which the compiler would compile the products anew.
         size = weights.shape[0] // (d1 + d2 + (depth - 2) * length)
         zero = size - size
         square = length * length
@@ -158,7 +159,7 @@ def compile_descent(length: int):
                 copy(next_weights, inner, size * size, products, zero)
                 for k in range(1, depth - 2):
                     at = (k - 1) * square
-                    multiply(length, size, next_weights, inner + k * square, length, products, at, products, k * square)
+                    multiply(length, size, next_weights, inner + k * square, size, products, at, products, k * square)
                 multiply(length, size, next_weights, last, d1, products, (depth - 3) * square, left, zero)
             next_loss = sparse_products(
                 length, samples, d1, d2, left, next_weights, scale, grad_left, next_gradient, errors

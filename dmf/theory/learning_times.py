@@ -22,9 +22,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from dmf.errors import ArgumentError
-from dmf.options import check_option, layer_factors, positive_integer
+from dmf.options import check_option, positive_integer
+from dmf.theory.options import checked_values, descent_coefficients
 from dmf.theory.recursions import crossing
-from dmf.theory.reduced_dynamics import checked_values
 
 METHODS = ("flow", "asymptotic", "exact")
 
@@ -44,16 +44,12 @@ def learning_times(
 
     Parameters
     ----------
-    singular_values : sequence of k floats, >= 0
-        s_i.
-    depth : int, >= 1
-        L.
+    singular_values, depth, outer_scale
+        As of `reduced_dynamics`.
     scale : float, > 0
-        eps.
+        eps, of every layer.
     step_size : float, > 0
         eta; 1 gives times of the flow.
-    outer_scale : float, > 0
-        alpha.
     fraction : float, 0 < fraction < 1
     method : {"flow", "asymptotic", "exact"}
         "flow": the gradient flow's time over eta, in closed form or by quadrature, at any scale. "asymptotic": its leading
@@ -78,8 +74,8 @@ def learning_times(
     """
     values = checked_values(singular_values)
     depth = positive_integer(depth, "depth")
-    for argument, value in (("scale", scale), ("step_size", step_size), ("outer_scale", outer_scale)):
-        check_option(argument, value, strictly=True)
+    check_option("scale", scale, strictly=True)
+    rates, _ = descent_coefficients(depth, step_size, outer_scale, 0.0, "sum", 1)
     check_option("limit", limit, least=1, whole=True)
     _check_fraction("fraction", fraction)
     if method not in METHODS:
@@ -96,8 +92,7 @@ def learning_times(
         if scale**depth >= fraction * value:
             times[k] = 0.0
         elif method == "exact":
-            start, rates = np.full(depth, float(scale)), step_size * layer_factors(depth, outer_scale)
-            count = crossing(start, value, rates, fraction * value, limit)
+            count = crossing(np.full(depth, float(scale)), value, rates, fraction * value, limit)
             times[k] = count if count >= 0 else np.inf
         elif method == "flow":
             times[k] = _flow_time(value, depth, scale, outer_scale, fraction) / step_size

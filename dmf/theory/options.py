@@ -1,9 +1,10 @@
-"""Options of gradient descent as numbers: the rate of each layer, the factor by which weights shrink, what is recorded."""
+"""Arguments of the theory as numbers: singular values, the rate of each layer, what is recorded."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from dmf.errors import ArgumentError
 from dmf.options import check_option, check_reduction, layer_factors
 
 
@@ -28,3 +29,16 @@ def recorded_iterations(iterations: int, record_every: int) -> np.ndarray:
     check_option("record_every", record_every, least=1, whole=True)
     steps = np.arange(0, iterations + 1, record_every)
     return steps if steps[-1] == iterations else np.append(steps, iterations)
+
+
+def checked_values(singular_values) -> np.ndarray:
+    """Singular values as a float64 vector; ArgumentError unless they are finite, at least 0 and at least one."""
+    values = np.asarray(singular_values, float)
+    if values.ndim != 1 or not values.size or not np.all(np.isfinite(values)) or np.any(values < 0):
+        raise ArgumentError(
+            f"singular_values={singular_values!r}, but they are a sequence of at least one finite number of at least 0.",
+            argument="singular_values",
+            value=singular_values,
+            limit=0,
+        )
+    return values

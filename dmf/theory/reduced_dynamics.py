@@ -23,7 +23,7 @@ from dmf.errors import ArgumentError
 from dmf.linalg import identity
 from dmf.networks import DeepLinearNetwork
 from dmf.options import check_option, layer_factors, positive_integer
-from dmf.theory.options import descent_coefficients, recorded_iterations
+from dmf.theory.options import checked_values, descent_coefficients, recorded_iterations
 from dmf.theory.recursions import scalar_descent
 
 
@@ -170,9 +170,8 @@ def gradient_flow(
     from scipy.integrate import solve_ivp  # takes half a second to import
 
     targets, start = _problem(singular_values, depth, scale)
-    times = _times(times)
-    decay = check_option("weight_decay", weight_decay)
-    factors = layer_factors(depth, check_option("outer_scale", outer_scale, strictly=True))
+    times, alpha, decay = _flow_options(times, outer_scale, weight_decay)
+    factors = layer_factors(depth, alpha)
     check_option("tolerance", tolerance, strictly=True)
     weights = np.empty((len(times), depth, len(targets)))
     weights[:] = start
@@ -241,9 +240,7 @@ def closed_form_flow(
             limit=(1, 2),
         )
     targets, _ = _problem(singular_values, depth, check_option("scale", scale, strictly=True))
-    times = _times(times)
-    decay = check_option("weight_decay", weight_decay)
-    alpha = check_option("outer_scale", outer_scale, strictly=True)
+    times, alpha, decay = _flow_options(times, outer_scale, weight_decay)
     t = times[:, None]
     if depth == 1:
         rate = alpha + decay
@@ -283,21 +280,9 @@ def _problem(singular_values, depth, scale) -> tuple[np.ndarray, np.ndarray]:
     return targets, np.repeat(scales[:, None], len(targets), axis=1)
 
 
-def checked_values(singular_values) -> np.ndarray:
-    """Singular values as a float64 vector; ArgumentError unless they are finite, at least 0 and at least one."""
-    values = np.asarray(singular_values, float)
-    if values.ndim != 1 or not values.size or not np.all(np.isfinite(values)) or np.any(values < 0):
-        raise ArgumentError(
-            f"singular_values={singular_values!r}, but they are a sequence of at least one finite number of at least 0.",
-            argument="singular_values",
-            value=singular_values,
-            limit=0,
-        )
-    return values
-
-
-def _times(times) -> np.ndarray:
+def _flow_options(times, outer_scale, weight_decay) -> tuple[np.ndarray, float, float]:
+    """Times as a float64 vector, alpha and lambda."""
     times = np.asarray(times, float)
     if times.ndim != 1 or not np.all(np.isfinite(times)) or np.any(np.diff(times) < 0) or np.any(times < 0):
         raise ArgumentError("times are finite numbers of at least 0 in ascending order.", argument="times", value=times)
-    return times
+    return times, check_option("outer_scale", outer_scale, strictly=True), check_option("weight_decay", weight_decay)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dmf.options import check_option, layer_factors, positive_integer
 from dmf.theory.learning_times import inner_weight, outer_square
-from dmf.theory.reduced_dynamics import checked_values
+from dmf.theory.options import checked_values
 
 
 def stable_step_size(

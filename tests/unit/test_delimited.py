@@ -1,0 +1,154 @@
+"""Delimited text: every dialect reads the same, and bad text is refused with its line."""
+
+import csv
+import io
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmf.errors import FileError
+from dmf.io.matrices import read_entries
+
+from matrix_files import MTX, triplets, words
+
+
+@st.composite
+def text_files(draw):
+    delimiter = draw(st.sampled_from(["\t", "::", ",", ";", "|", " ", "   "]))
+    quoted = len(delimiter) == 1 and delimiter != " "
+    ids = words(f'" {delimiter}' if quoted else "").map(str.strip)
+    entries = draw(st.lists(st.tuples(ids, ids, st.floats(allow_nan=False, allow_infinity=False)), min_size=1))
+    extra = draw(st.lists(st.sampled_from(["time", "genre"]), unique=True))
+    header = draw(st.booleans())
+    lines = [["user", "item", "rating", *extra]] if header else []
+    lines += [[row, col, repr(value), *("x" for _ in extra)] for row, col, value in entries]
+    newline = draw(st.sampled_from(["\n", "\r\n"]))
+    text = io.StringIO()
+    if quoted:
+        style = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]))
+        csv.writer(text, delimiter=delimiter, lineterminator=newline, quoting=style).writerows(lines)
+    else:
+        text.writelines(delimiter.join(line) + newline for line in lines)
+    content = draw(st.sampled_from(["", "# a comment\n% another\n", "\n \n"])) + text.getvalue()
+    if draw(st.booleans()):  # the last line without its end, and some blank ones
+        content = content.rstrip("\r\n")
+    else:
+        content += draw(st.sampled_from(["", newline, f"  {newline}"]))
+    return draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + content.encode(), entries, header, extra
+
+
+@given(case=text_files())
+def test_text_reads_back_what_was_written_whatever_its_dialect(folder, case):
+    """Every delimiter, quoting, header, line end, byte order mark, comment and number of further columns gives the same."""
+    content, entries, header, extra = case
+    path = folder / "case.txt"
+    path.write_bytes(content)
+    found = read_entries(path)
+    assert triplets(found) == sorted(entries)
+    assert found.row_ids == tuple(dict.fromkeys(row for row, _, _ in entries))
+    assert found.col_ids == tuple(dict.fromkeys(col for _, col, _ in entries))
+    assert ("header: user, item, rating" in found.notes[0]) == header
+    assert any("columns ignored" in note for note in found.notes) == bool(extra)
+
+
+@pytest.mark.parametrize(
+    "text, delimiter",
+    [
+        ("196\t242\t3\t881250949\n186\t302\t3\t891717742\n", "tab"),
+        ("1::1193::5::978300760\n", "'::'"),
+        ("user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t2\t5\t9\n", "tab"),
+        ("userId,movieId,rating\n1,31,2.5\n", "comma"),
+        ("a;b;3;4,5\nc;d;1;2,5\n", "semicolon"),
+        ("New York,New Jersey,5\nLos Angeles,San Francisco,1\n", "comma"),
+        ('"Doe, John",item,3\n', "comma"),
+        ("a, b, 3\nc, d, 4\n", "comma"),
+        ("a b 3\nc\td   4\n", "blanks"),
+        ("a|b|3|x,y\n", "'|'"),
+    ],
+)
+def test_delimiter_of_common_files_is_found(write, text, delimiter):
+    found = read_entries(write("ratings.dat", text))
+    assert delimiter in found.notes[0]
+    assert all(row == row.strip() and '"' not in row for row in found.row_ids)
+
+
+def test_notes_name_what_was_ignored_and_repeated(write):
+    found = read_entries(write("a.csv", "# c\nu,i,r,time,x1,x2,x3,x4,x5,x6\n" + 2 * "a,b,1,0,0,0,0,0,0,0\n"))
+    assert found.notes == (
+        "comma-separated, header: u, i, r, time, x1, and 5 more",
+        "1 comment lines at the top skipped",
+        "columns ignored: time, x1, x2, x3, x4, and 2 more",
+        "1 entries repeat a position; each counts as a measurement of its own",
+    )
+
+
+def test_quoted_fields_may_span_lines_and_errors_still_name_the_line(write):
+    found = read_entries(write("a.csv", 'a,b,1,"two\nlines"\nc,"d\ne",2,x\n'))
+    assert triplets(found) == [("a", "b", 1), ("c", "d\ne", 2)]
+    with pytest.raises(FileError, match=r"line 3: .*'x'"):
+        read_entries(write("b.csv", 'a,b,1,"two\nlines"\nc,d,x,"more\nlines"\n'))
+
+
+def test_line_numbers_count_comments_and_blank_lines_beyond_the_sample(write):
+    lines = ["# comment", "", "u,i,r", "", *("a,b,1" for _ in range(200)), "", "a,b,bad"]
+    with pytest.raises(FileError, match=rf"{len(lines)}: .*'bad'"):
+        read_entries(write("a.csv", "\n".join(lines)))
+
+
+TEXT_ERRORS = {
+    "two columns": ("a,b\nc,d\n", "line 1: 2 columns ('a', 'b')"),
+    "one column": ("abc\n", "line 1: 1 column ('abc')"),
+    "ragged": ("a,b,1\na,b\n", "line 2: 2 columns, but the first record has 3"),
+    "unquoted delimiter": ("a,b,1\na,b,c,1\n", "line 2: 4 columns"),
+    "row names of R": ("user,item,rating\n1,a,b,5\n", "line 2: 4 columns"),
+    "word as value": ("a,b,1\na,c,four\n", "line 2: the value (third field) is 'four'"),
+    "nan": ("a,b,1\na,c,nan\n", "line 2: the value is 'nan'"),
+    "nan in the first line": ("a,b,nan\na,c,1\n", "line 1: the value is 'nan'"),
+    "inf": ("a,b,1\na,c,-inf\n", "line 2: the value is '-inf'"),
+    "overflow": ("a,b,1\na,c,1e999\n", "line 2: the value is '1e999'"),
+    "empty value": ("a,b,1\na,c,\n", "line 2: the value (third field) is empty"),
+    "empty value in the first line": ("a,b,\na,c,1\n", "line 1: the value (third field) is empty"),
+    "decimal comma": ("a;b;3,5\na;c;4\n", "line 1: the value is '3,5', but numbers have a decimal point"),
+    "quoted decimal comma": ('u,i,r\na,b,"3,5"\n', "line 2: the value is '3,5', but numbers have a decimal point"),
+    "empty row id": ("a,b,1\n ,c,1\n", "line 2: an id is empty"),
+    "empty column id": ('a,b,1\na,"",1\n', "line 2: an id is empty"),
+    "header only": ("user,item,rating\n", "line 1: a header, but no entry"),
+    "comments only": ("# a\n% b\n\n", "only blank lines or comments"),
+    "latin-1": ("a,b,1\ncaf\xe9,b,1\n".encode("latin-1"), "line 2: no UTF-8 text (byte 0xe9"),
+    "latin-1 far down": (("a,b,1\n" * 500 + "caf\xe9,b,1\n").encode("latin-1"), "line 501: no UTF-8 text"),
+    "NUL bytes": (b"\x01\x02\0\0", "line 1: no text"),
+    "UTF-16": ("a,b,1\n".encode("utf-16"), "UTF-16"),
+    "gzip": (b"\x1f\x8b\x08\0", "gzip"),
+    "zip": (b"PK\x03\x04rest", "zip archive"),
+    "npy": (b"\x93NUMPY\x01\0", ".npy"),
+    "parquet": (b"PAR1rest", ".parquet"),
+    "mtx": (MTX + "array real general\n1 1\n1\n", ".mtx"),
+    "one endless line": (b"a" * 2**20, "line of a MiB"),
+    "old line ends": ("a,b,1\rc,d,2\r", "line 1: a carriage return"),
+    "open quote": ('a,b,1\n"a,b,1\n', "line 2: unexpected end of data"),
+    "stray quote": ('a\tb\t1\t"x" y\n', "line 1: "),
+    "endless field": ("a,b,1\n" + "a" * 200_000 + ",b,1\n", "line 2: field larger"),
+}
+
+
+@pytest.mark.parametrize("case", TEXT_ERRORS)
+def test_bad_text_is_refused_with_path_line_and_what_was_found(write, case):
+    content, message = TEXT_ERRORS[case]
+    path = write("bad.csv", content)
+    with pytest.raises(FileError) as caught:
+        read_entries(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_text_is_read_in_one_pass_so_that_pipes_work():
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as file:
+        file.write("u,i,r\na,b,1\nc,d,2\n")
+    try:
+        assert triplets(read_entries(f"/dev/fd/{read_end}")) == [("a", "b", 1), ("c", "d", 2)]
+    finally:
+        os.close(read_end)
