@@ -65,6 +65,28 @@ def test_rank_one_measurements_of_a_large_matrix_need_no_dense_one(rng):
     assert np.all(np.diff(s) <= 0)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_matrix_is_recovered_from_rank_one_measurements(seed):
+    """Rank 2 of size 20: 76 degrees of freedom, 300 measurements, alternating minimisation from the surrogate."""
+    rng = np.random.default_rng(seed)
+    truth = rng.standard_normal((20, 2)) @ rng.standard_normal((2, 20))
+    a, b = rng.standard_normal((2, 300, 20))
+    observations = dmf.RankOneMeasurements(a, b, np.sum((a @ truth) * b, axis=1))
+    recovery = dmf.alternating_minimization(observations, 2, iterations=50, seed=seed)
+    assert np.linalg.norm(recovery.network.product() - truth) <= 1e-6 * np.linalg.norm(truth)
+
+
+def test_a_dense_array_may_stay_on_disk(tmp_path, rng):
+    matrices, values = rng.standard_normal((40, 6, 5)), rng.standard_normal(40)
+    np.save(tmp_path / "matrices.npy", matrices)
+    mapped = dmf.LinearMeasurements(np.load(tmp_path / "matrices.npy", mmap_mode="r"), values)
+    assert isinstance(mapped.operator._flat, np.memmap)
+    left, right = rng.standard_normal((6, 2)), rng.standard_normal((2, 5))
+    expected = dmf.LinearMeasurements(matrices, values).evaluate(left, right)
+    for one, two in zip(mapped.evaluate(left, right), expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def cosines(size):
     """Rows: the orthonormal basis of the cosine transform of type II."""
     k, n = np.arange(size)[:, None], np.arange(size)[None, :]
