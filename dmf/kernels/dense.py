@@ -1,7 +1,8 @@
 """Numba kernel for inner products with dense matrices on the CPU: residual and gradient in one pass over the matrices.
 
-The matrices are much larger than everything else, so the time is that of reading them from memory. Four of them at a
-time are multiplied with the unknown matrix and, while they are still in the cache, added to the gradient.
+The matrices are much larger than everything else, and two passes read them from memory twice. Here four of them at a
+time are multiplied with the unknown matrix and, while they are still in the second-level cache, added to the gradient.
+Where four do not fit into that cache, beyond about 150 x 150 numbers of float64, the gain is smaller.
 
 Measurements are cut into chunks that depend on their number only. Each chunk has a gradient of its own, and the chunks
 are added in one order: results do not depend on the number of threads.
