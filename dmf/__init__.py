@@ -13,7 +13,14 @@ from dmf.errors import (
     ShapeError,
 )
 from dmf.networks import DeepLinearNetwork, orthogonal_network, spectral_network
-from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
+from dmf.observations import (
+    FullMatrix,
+    LinearMeasurements,
+    Observations,
+    RankOneMeasurements,
+    SampledEntries,
+    SubsampledTransform,
+)
 from dmf.recover import complete, factorize, sense
 from dmf.results import History, Recovery, Status, load
 from dmf.solvers import alternating_minimization, gradient_descent, largest_curvature
@@ -32,10 +39,12 @@ __all__ = [
     "ObservationError",
     "Observations",
     "RankError",
+    "RankOneMeasurements",
     "Recovery",
     "SampledEntries",
     "ShapeError",
     "Status",
+    "SubsampledTransform",
     "alternating_minimization",
     "complete",
     "factorize",

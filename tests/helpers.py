@@ -6,7 +6,9 @@ from functools import reduce
 
 import array_api_strict
 import numpy as np
+import scipy.sparse
 from hypothesis import strategies as st
+from scipy.sparse.linalg import aslinearoperator
 
 import dmf
 from dmf.backend import to_host
@@ -69,6 +71,35 @@ def _operator(rng, shape, dtype, move):
     return dmf.LinearMeasurements(operator, move(rng.standard_normal(12).astype(dtype)))
 
 
+def _rank_one(rng, shape, dtype, move):
+    count = max(2, shape[0] * shape[1] // 2)
+    arrays = (rng.standard_normal(size) for size in ((count, shape[0]), (count, shape[1]), count))
+    return dmf.RankOneMeasurements(*(move(array.astype(dtype)) for array in arrays))
+
+
+def _transform(transform, signs):
+    def make(rng, shape, dtype, move):
+        operator = dmf.SubsampledTransform(
+            rng.permutation(shape[0] * shape[1])[: max(2, shape[0] * shape[1] // 2)],
+            shape,
+            transform=transform,
+            signs=signs,
+            seed=int(rng.integers(2**31)),
+        )
+        return dmf.LinearMeasurements(operator, rng.standard_normal(operator.n_measurements).astype(dtype))
+
+    return make
+
+
+def _sparse(wrap):
+    def make(rng, shape, dtype, move):
+        count, size = max(2, shape[0] * shape[1] // 2), shape[0] * shape[1]
+        matrix = rng.standard_normal((count, size)) * (rng.random((count, size)) < 0.4)
+        return dmf.LinearMeasurements(wrap(matrix.astype(dtype)), rng.standard_normal(count).astype(dtype), shape)
+
+    return make
+
+
 def _part(make, which):
     return lambda *args: make(*args).split(0.4, seed=1)[which]
 
@@ -84,7 +115,18 @@ KINDS = {
     "part of linear array": _part(_linear, 1),
     "part of linear object": _part(_operator, 0),
     "part of a part of linear array": _part(_part(_linear, 0), 0),
+    "rank one": _rank_one,
+    "part of rank one": _part(_rank_one, 1),
+    "part of a part of rank one": _part(_part(_rank_one, 0), 0),
+    "cosine transform": _transform("dct", False),
+    "sine transform after signs": _transform("dst", True),
+    "part of cosine transform after signs": _part(_transform("dct", True), 0),
+    "sparse matrix": _sparse(scipy.sparse.csc_matrix),
+    "part of sparse array": _part(_sparse(scipy.sparse.coo_array), 0),
+    "linear operator": _sparse(aslinearoperator),
+    "part of a part of linear operator": _part(_part(_sparse(aslinearoperator), 0), 1),
 }
+NUMPY_ONLY = [kind for kind in KINDS if "transform" in kind or "sparse" in kind or "linear operator" in kind]
 
 
 def observe(kind, seed=0, shape=(6, 5), dtype=np.float64, move=np.asarray):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dmf.backend import Array, device, namespace, to_host
 
+_BLOCK_BYTES = 2**21  # of dense matrices: they are still in the cache when the residual comes back to them
+
 
 def sampled_product(left: Array, right: Array, rows: Array, cols: Array) -> Array:
     """Entries of a factored matrix, without forming it. O(m r) memory.
@@ -74,6 +76,40 @@ class SampledEntries:
     def descent(self, values: Array, widths: tuple[int, ...]):
         """Compiled chunk of descent steps; None: the twin of such a chunk is the loop in `dmf.solvers.gradient_descent`."""
         return
+
+
+def dense_residual(matrices: Array, rows: Array | None, values: Array, matrix: Array) -> tuple[Array, Array]:
+    """Residual of inner products with dense matrices: its loss and its adjoint. Each matrix is read from memory once.
+
+    Parameters
+    ----------
+    matrices : array, shape (count, d1 * d2)
+        One flattened matrix A_i in each row.
+    rows : int64 array, shape (m,), or None
+        Which of them measure, in range; not checked. None: all, in their order.
+    values : array, shape (m,)
+        What they measured.
+    matrix : array, shape (d1 * d2,)
+        The flattened matrix X.
+
+    Returns
+    -------
+    loss : float64 array, shape ()
+        ``1/2 sum_k r_k^2`` with ``r_k = <A_rows[k], X> - values[k]``.
+    gradient : array, shape (d1 * d2,)
+        ``sum_k r_k A_rows[k]``.
+    """
+    xp = namespace(matrices, values, matrix)
+    gradient = xp.zeros_like(matrix)
+    loss = xp.zeros((), dtype=xp.float64, device=device(values))
+    step = max(1, _BLOCK_BYTES // (matrix.shape[0] * xp.finfo(matrices.dtype).bits // 8))
+    for first in range(0, values.shape[0], step):
+        end = min(first + step, values.shape[0])
+        block = matrices[first:end, :] if rows is None else xp.take(matrices, rows[first:end], axis=0)
+        residual = block @ matrix - values[first:end]
+        gradient = gradient + residual @ block
+        loss = loss + 0.5 * xp.sum(xp.astype(residual, xp.float64) ** 2)
+    return loss, gradient
 
 
 def _sum_slots(xp, terms, slots):

@@ -1,8 +1,17 @@
-"""What is measured: full matrices, sampled entries, general linear measurements."""
+"""What is measured: full matrices, sampled entries, rank-one and general linear measurements."""
 
 from dmf.observations.base import Observations
 from dmf.observations.entries import SampledEntries
 from dmf.observations.full import FullMatrix
 from dmf.observations.linear import LinearMeasurements
+from dmf.observations.rank_one import RankOneMeasurements
+from dmf.observations.transforms import SubsampledTransform
 
-__all__ = ["FullMatrix", "LinearMeasurements", "Observations", "SampledEntries"]
+__all__ = [
+    "FullMatrix",
+    "LinearMeasurements",
+    "Observations",
+    "RankOneMeasurements",
+    "SampledEntries",
+    "SubsampledTransform",
+]

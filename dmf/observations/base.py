@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmf.backend import Array, device, namespace, number
+from dmf.backend import Array, as_array, device, floating, namespace, number
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 from dmf.linalg import conjugate_gradient
 
@@ -216,6 +216,51 @@ def check_values(observations: Observations, values: Array) -> Array:
             value=str(values.dtype),
             limit=str(observations.dtype),
         )
+    return values
+
+
+def check_factors(observations: Observations, left: Array, right: Array) -> None:
+    """Raise unless `left` (d1, w) and `right` (w, d2) are factors of a matrix that `observations` measure.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If their shapes or dtypes do not fit.
+    """
+    d1, d2 = observations.shape
+    if left.shape[0] != d1 or right.shape[1] != d2 or left.shape[1] != right.shape[0]:
+        raise ShapeError(
+            f"left has shape {tuple(left.shape)} and right {tuple(right.shape)}, but the matrix is {d1} x {d2}. Pass "
+            f"factors ({d1}, w) and (w, {d2}).",
+            argument="left, right",
+            value=(tuple(left.shape), tuple(right.shape)),
+            limit=((d1, "w"), ("w", d2)),
+        )
+    if not left.dtype == right.dtype == observations.dtype:
+        raise DTypeError(
+            f"left has dtype {left.dtype} and right {right.dtype}, but the values {observations.dtype}. Convert them first.",
+            argument="left, right",
+            value=(str(left.dtype), str(right.dtype)),
+            limit=str(observations.dtype),
+        )
+
+
+def check_measurements(values: Any, hint: str) -> Array:
+    """`values` as a vector (m,) of at least one finite number; integers become float64.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ObservationError
+        Otherwise; for numbers that are not finite the message ends with `hint`.
+    """
+    values = floating(as_array(values, "values"), "values")
+    if values.ndim != 1 or values.shape[0] == 0:
+        raise ShapeError(
+            f"values has shape {tuple(values.shape)}, but the measurements are a vector of at least 1 number.",
+            argument="values",
+            value=tuple(values.shape),
+        )
+    check_finite(values, "values", hint)
     return values
 
 

@@ -129,15 +129,15 @@ class SampledEntries(Observations):
         return cls(coo.coords[0], coo.coords[1], coo.data, coo.shape)
 
     def predict(self, left, right):
-        self._check_factors(left, right)
+        check_factors(self, left, right)
         return self._kernel.product(left, right)
 
     def adjoint(self, weights, left, right):
-        self._check_factors(left, right)
+        check_factors(self, left, right)
         return self._kernel.adjoint(check_values(self, weights), left, right)
 
     def evaluate(self, left, right):
-        self._check_factors(left, right)
+        check_factors(self, left, right)
         return self._kernel.residual(self.values, left, right)
 
     @property
@@ -146,25 +146,6 @@ class SampledEntries(Observations):
 
     def ridge(self, side, factor, penalty, variances=None, start=None):
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances))
-
-    def _check_factors(self, left, right):
-        """Raise where a kernel, which checks no bounds, would read outside an array."""
-        d1, d2 = self.shape
-        if left.shape[0] != d1 or right.shape[1] != d2 or left.shape[1] != right.shape[0]:
-            raise ShapeError(
-                f"left has shape {tuple(left.shape)} and right {tuple(right.shape)}, but the matrix is {d1} x {d2}. Pass "
-                f"factors ({d1}, w) and (w, {d2}).",
-                argument="left, right",
-                value=(tuple(left.shape), tuple(right.shape)),
-                limit=((d1, "w"), ("w", d2)),
-            )
-        if not left.dtype == right.dtype == self.dtype:
-            raise DTypeError(
-                f"left has dtype {left.dtype} and right {right.dtype}, but the values {self.dtype}. Convert them first.",
-                argument="left, right",
-                value=(str(left.dtype), str(right.dtype)),
-                limit=str(self.dtype),
-            )
 
     def descent(self, widths):
         return self._kernel.descent(self.values, widths)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.sparse
+from scipy.sparse.linalg import LinearOperator
 
-from dmf.backend import Array, as_array, device, floating, from_host, namespace, number, real_dtype, to_host
-from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
-from dmf.linalg import dense_svd, gaussian
+from dmf.backend import Array, device, from_host, namespace, number
+from dmf.errors import ShapeError
+from dmf.linalg import dense_svd, gaussian, identity
 from dmf.observations.base import (
     Observations,
-    check_finite,
+    Ridge,
+    check_factors,
+    check_measurements,
     check_rank,
     check_shape,
     check_values,
     half_square,
     held_out_count,
 )
+from dmf.observations.operators import DenseOperator, FlatOperator, check_adjoint
 from dmf.options import random_generator
 
-_BLOCK_BYTES = 2**21  # of A: its rows are still in the cache when the residual comes back to them
+_PROBES = 4
+_MOST_UNKNOWNS = 3000  # of a regression solved by a dense factorisation; beyond, by conjugate gradients
 
 
 class LinearMeasurements(Observations):
@@ -28,14 +35,16 @@ class LinearMeasurements(Observations):
 
     Parameters
     ----------
-    operator : array of shape (m, d1, d2), or object with ``forward`` and ``adjoint``
-        ``forward(X)`` maps (d1, d2) to (m,), ``adjoint(z)`` maps (m,) to (d1, d2), both linear. That they are adjoint to each
-        other is checked once with random arguments. An array is streamed once for each evaluation, in blocks.
+    operator : array of shape (m, d1, d2), object with ``forward`` and ``adjoint``, or SciPy operator or sparse matrix
+        ``forward(X)`` maps (d1, d2) to (m,), ``adjoint(z)`` maps (m,) to (d1, d2), both linear; for example a
+        `SubsampledTransform`. A `scipy.sparse.linalg.LinearOperator` and a SciPy sparse matrix have shape (m, d1 * d2) and act
+        on matrices flattened row by row. That operators are adjoint to each other is checked once with random arguments.
+        An array is read once for each evaluation.
     values : array, shape (m,)
         The measurements y; finite; integers become float64.
     shape : (int, int), optional
-        (d1, d2); needed when `operator` is an object without an attribute ``shape`` (d1, d2), and must agree where both
-        are given.
+        (d1, d2); needed for SciPy's operators and for an object without an attribute ``shape`` (d1, d2), and must agree where
+        both are given.
 
     Raises
     ------
@@ -44,18 +53,14 @@ class LinearMeasurements(Observations):
     """
 
     def __init__(self, operator: Any, values: Array, shape: tuple[int, int] | None = None) -> None:
-        self.values = floating(as_array(values, "values"), "values")
-        if self.values.ndim != 1 or self.values.shape[0] == 0:
-            raise ShapeError(
-                f"values has shape {tuple(self.values.shape)}, but the measurements are a vector of at least 1 number.",
-                argument="values",
-                value=tuple(self.values.shape),
-            )
-        check_finite(self.values, "values", "Leave failed measurements out, here and in the operator.")
+        self.values = check_measurements(values, "Leave failed measurements out, here and in the operator.")
         if hasattr(operator, "forward") and hasattr(operator, "adjoint"):
             known = getattr(operator, "shape", None)
+        elif isinstance(operator, LinearOperator) or scipy.sparse.issparse(operator):
+            operator = FlatOperator(operator, self.values, shape)
+            known = operator.shape
         else:
-            operator = _DenseOperator(operator, self.values)
+            operator = DenseOperator(operator, self.values)
             known = operator.shape
         if known is None and shape is None:
             raise ShapeError(
@@ -72,8 +77,8 @@ class LinearMeasurements(Observations):
             )
         self.operator = operator
         self._selected = None
-        if not isinstance(operator, _DenseOperator):
-            _check_adjoint(operator, self.shape, self.values)
+        if not isinstance(operator, DenseOperator):
+            check_adjoint(operator, self.shape, self.values)
 
     def predict(self, left, right):
         return self._select(self.operator.forward(left @ right))
@@ -84,12 +89,46 @@ class LinearMeasurements(Observations):
         return dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
 
     def evaluate(self, left, right):
-        if not isinstance(self.operator, _DenseOperator):
+        if not isinstance(self.operator, DenseOperator):
             return super().evaluate(left, right)
-        xp = namespace(left, right)
-        selected = None if self._selected is None else self._expand(xp.ones_like(self.values))
-        loss, dense = self.operator.evaluate(left @ right, self._expand(self.values), selected)
+        check_factors(self, left, right)
+        xp = namespace(self.values, left, right)
+        selected = None if self._selected is None else self._selected[2]
+        loss, dense = self.operator.evaluate(left @ right, self.values, selected)
         return loss, dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
+
+    @cached_property
+    def gain(self):
+        """Estimated from the images of `_PROBES` Gaussian matrices."""
+        xp = namespace(self.values)
+        images = [
+            self._select(self.operator.forward(gaussian(self.shape, seed, self.values))) for seed in range(_PROBES)
+        ]
+        square = sum(number(xp.sum(image * image)) for image in images) / _PROBES
+        return square / (self.shape[0] * self.shape[1])
+
+    def ridge(self, side, factor, penalty, variances=None, start=None):
+        size = self.shape[side] * factor.shape[1]
+        if not isinstance(self.operator, DenseOperator) or size > _MOST_UNKNOWNS:
+            return super().ridge(side, factor, penalty, None, start)
+        xp = namespace(self.values, factor)
+        design = self.operator.restricted(side, factor, None if self._selected is None else self._selected[2])
+        # What an uncertain factor adds is taken as if every entry had the same share in the measurements.
+        added = 0 * penalty if variances is None else self.gain * xp.sum(variances, axis=0)
+        transposed = xp.matrix_transpose(design)
+        normal = transposed @ design
+        diagonal = xp.linalg.diagonal(normal)
+        ridge = xp.reshape(xp.broadcast_to(penalty + added, (self.shape[side], penalty.shape[0])), (-1,))
+        inverse = xp.linalg.inv(normal + ridge * identity(size, normal))
+        flat = inverse @ (transposed @ self.values)
+        rows = xp.reshape(flat, (self.shape[side], -1))
+        residual = design @ flat - self.values
+        square = 2 * number(half_square(residual))
+        if variances is None:
+            return Ridge(rows, None, square, 0.0, 0.0)
+        spread = xp.linalg.diagonal(inverse)
+        freedom = number(xp.sum(spread * diagonal)) + number(xp.sum(xp.reshape(spread, rows.shape) * added))
+        return Ridge(rows, xp.reshape(spread, rows.shape), square, number(xp.sum(rows**2 * added)), freedom)
 
     def surrogate_svd(self, rank, seed=0):
         """Of ``(1/m) sum_i y_i A_i``; for Gaussian measurements its expectation is X up to a factor."""
@@ -134,96 +173,3 @@ class LinearMeasurements(Observations):
         xp = namespace(weights)
         padded = xp.concat([weights, xp.zeros((1,), dtype=weights.dtype, device=device(weights))])
         return xp.take(padded, self._selected[3])
-
-
-class _DenseOperator:
-    """Inner products with the slices of an array of shape (m, d1, d2)."""
-
-    def __init__(self, matrices: Any, values: Array) -> None:
-        matrices = floating(as_array(matrices, "operator"), "operator")
-        if matrices.ndim != 3 or matrices.shape[0] != values.shape[0]:
-            raise ShapeError(
-                f"operator has shape {tuple(matrices.shape)} and values has shape {tuple(values.shape)}, but m "
-                "measurements of d1 x d2 matrices are an array (m, d1, d2) and a vector (m,).",
-                argument="operator",
-                value=tuple(matrices.shape),
-                limit=(values.shape[0], "d1", "d2"),
-            )
-        xp = namespace(matrices, values)
-        if matrices.dtype != values.dtype:
-            raise DTypeError(
-                f"operator has dtype {matrices.dtype} and values {values.dtype}, but one call computes in one dtype. "
-                "Convert one of them.",
-                argument="values",
-                value=str(values.dtype),
-                limit=str(matrices.dtype),
-            )
-        self.shape = check_shape(matrices.shape[1:])
-        size = self.shape[0] * self.shape[1]
-        self._flat = xp.reshape(matrices, (-1, size))
-        self._step = max(1, _BLOCK_BYTES // (size * xp.finfo(matrices.dtype).bits // 8))
-        for first, end in self._blocks():
-            check_finite(self._flat[first:end, :], f"operator (from measurement {first} on)")
-
-    def _blocks(self):
-        """First and end of each block of measurements."""
-        count = self._flat.shape[0]
-        return [(first, min(first + self._step, count)) for first in range(0, count, self._step)]
-
-    def forward(self, matrix):
-        return self._flat @ namespace(matrix).reshape(matrix, (-1,))
-
-    def adjoint(self, weights):
-        return namespace(weights).reshape(weights @ self._flat, self.shape)
-
-    def evaluate(self, matrix, values, selected=None):
-        """Loss and ``A^T(A(matrix) - values)``, each block of A read from memory once; `selected`: 1 or 0 for each."""
-        xp = namespace(matrix, values)
-        flat = xp.reshape(matrix, (-1,))
-        gradient = xp.zeros_like(flat)
-        loss = xp.zeros((), dtype=xp.float64, device=device(values))
-        for first, end in self._blocks():
-            block = self._flat[first:end, :]
-            residual = block @ flat - values[first:end]
-            if selected is not None:
-                residual = residual * selected[first:end]
-            gradient = gradient + residual @ block
-            loss = loss + half_square(residual)
-        return loss, xp.reshape(gradient, self.shape)
-
-
-def _check_adjoint(operator: Any, shape: tuple[int, int], values: Array) -> None:
-    """Raise unless ``<forward(X), z> = <X, adjoint(z)>`` for one random X and z, with the right shapes and dtype."""
-    xp = namespace(values)
-    matrix, weights = gaussian(shape, 1, values), gaussian((values.shape[0],), 2, values)
-    image, back = operator.forward(matrix), operator.adjoint(weights)
-    for name, result, expected in (("forward", image, (values.shape[0],)), ("adjoint", back, shape)):
-        if tuple(getattr(result, "shape", ())) != expected:
-            raise ShapeError(
-                f"operator.{name} returned an array of shape {tuple(getattr(result, 'shape', ()))}, but {expected} was "
-                f"expected for {values.shape[0]} measurements of {shape[0]} x {shape[1]} matrices.",
-                argument="operator",
-                value=tuple(getattr(result, "shape", ())),
-                limit=expected,
-            )
-        namespace(values, result)
-        if real_dtype(result, f"operator.{name}(...)") != values.dtype:
-            raise DTypeError(
-                f"operator.{name} returned {result.dtype} for {values.dtype}, but a dtype must not change on the way.",
-                argument="operator",
-                value=str(result.dtype),
-                limit=str(values.dtype),
-            )
-    with np.errstate(over="ignore", invalid="ignore"):
-        one, other = number(xp.sum(image * weights)), number(xp.sum(matrix * back))
-    scale = float(np.linalg.norm(to_host(image)) * np.linalg.norm(to_host(weights)))
-    if not np.isfinite(one) or not np.isfinite(other):
-        raise ObservationError("operator gives NaN or infinite numbers for finite ones.", argument="operator")
-    if abs(one - other) > 1e3 * float(xp.finfo(values.dtype).eps) * scale:
-        raise ArgumentError(
-            f"<forward(X), z> = {one:.9g}, but <X, adjoint(z)> = {other:.9g} for random X and z, so gradients would be wrong. "
-            "Correct operator.adjoint: it must be the transpose of operator.forward.",
-            argument="operator",
-            value=one - other,
-            limit=0,
-        )

@@ -11,8 +11,6 @@ from dmf.linalg import conjugate_gradient, factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
-from dmf.results import Recovery
-from dmf.solvers.driver import Callback, run
 
 _SHRINK, _GROW, _FIRST_DAMPING = 0.1, 10.0, 1e-3  # of the damping after a good step and a bad one; of the gain
 _GAINED = 0.999  # a step that leaves more of the loss than this gains nothing

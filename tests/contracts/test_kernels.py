@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 import dmf
 from dmf.kernels import TABLE, kernel
 from dmf.kernels.cpu import _PARALLEL_WORK, _compile
+from dmf.kernels.dense import _PARALLEL_WORK as DENSE_PARALLEL_WORK
+from dmf.kernels.dense import _compile as compile_dense
 from dmf.kernels.descent import compile_descent
 from dmf.networks.gradients import loss_and_gradients
 from dmf.solvers.gradient_descent import GradientDescent
@@ -102,7 +104,40 @@ def check_sampled_entries(twin, fast, dtype, problem):
     assert abs(loss - expected_loss) <= bound * 0.5 * np.sum(sizes**2)
 
 
-CHECKS = {"sampled_product": check_sampled_product, "SampledEntries": check_sampled_entries}
+@st.composite
+def dense_problems(draw, dtype):
+    """Matrices in any layout, all or some of them, also none; sizes on both sides of a block and of a chunk."""
+    count, size = draw(st.integers(0, 150)), draw(st.sampled_from([1, 7, 8, 16, 29, 100]))
+    rng = np.random.default_rng(draw(seeds))
+    matrices = arranged(numbers(rng, (count, size), dtype), draw(layouts))
+    matrices.flags.writeable = draw(st.booleans())
+    rows = draw(st.sampled_from([None, np.flatnonzero(rng.random(count) < 0.5)]))
+    values = numbers(rng, (count if rows is None else rows.size, 2), dtype)[:, draw(st.integers(0, 1))]
+    return matrices, rows, values, numbers(rng, (size, 2), dtype)[:, draw(st.integers(0, 1))]
+
+
+def check_dense_residual(twin, fast, dtype, problem):
+    """The bounds: a residual has one rounding for each summand and 2 more, a term of the gradient one for each after it."""
+    matrices, rows, values, matrix = problem
+    (loss, gradient), (expected_loss, expected) = fast(*problem), twin(*problem)
+    used = np.abs(matrices.astype(float))[slice(None) if rows is None else rows]
+    sizes = used @ np.abs(matrix.astype(float)) + np.abs(values.astype(float))
+    count = matrix.size + values.size + 4
+    bound = count * np.finfo(dtype).eps * (sizes @ used) + np.finfo(dtype).tiny
+    assert_close(gradient, expected, bound)
+    assert loss.dtype == np.float64
+    assert abs(loss - expected_loss) <= (2 * count * np.finfo(dtype).eps) * 0.5 * np.sum(sizes**2)
+
+
+def problems_of(name, dtype):
+    return dense_problems(dtype) if name == "dense_residual" else problems(dtype)
+
+
+CHECKS = {
+    "sampled_product": check_sampled_product,
+    "SampledEntries": check_sampled_entries,
+    "dense_residual": check_dense_residual,
+}
 
 
 def test_every_kernel_has_a_check_and_a_twin():
@@ -117,7 +152,7 @@ def test_fast_kernel_equals_its_reference_twin(name, target, dtype, data):
     """Up to the rounding errors of both, for m = 0, repeats, any layout, and ranks on both sides of the block length."""
     if target != "numpy":
         pytest.skip(f"{target} is tested where there is a device")
-    CHECKS[name](TABLE[name]["reference"], TABLE[name][target], dtype, data.draw(problems(dtype)))
+    CHECKS[name](TABLE[name]["reference"], TABLE[name][target], dtype, data.draw(problems_of(name, dtype)))
 
 
 @dtypes
@@ -165,6 +200,23 @@ def test_results_do_not_depend_on_the_number_of_threads(rank, dtype, parallel, t
                 *fast.residual(values, left, right),
             ]
         )
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@dtypes
+@pytest.mark.parametrize("some", [False, True])
+def test_dense_results_do_not_depend_on_the_number_of_threads(some, dtype, threads, rng):
+    """Bit for bit, the parallel kernel against the serial one; sizes are multiples of neither block, group nor chunk."""
+    count, size = 1_237, 1_003
+    rows = np.flatnonzero(rng.random(count) < 0.9) if some else None
+    used = count if rows is None else rows.size
+    assert used * size > DENSE_PARALLEL_WORK
+    problem = numbers(rng, (count, size), dtype), rows, numbers(rng, used, dtype), numbers(rng, size, dtype)
+    results = []
+    for threads_used in (1, 2):
+        threads(threads_used)
+        results.append(kernel("dense_residual", problem[0])(*problem))
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -311,7 +363,8 @@ def test_every_variant_of_a_kernel_has_a_name_of_its_own():
         function for block in (4, 8, 32) for parallel in (False, True) for function in _compile(block, parallel)
     ]
     variants += [compile_descent(length) for length in (4, 8)]
-    assert len({function.py_func.__qualname__ for function in variants}) == len(variants) == 20
+    variants += [compile_dense(block, parallel) for block in (8, 16) for parallel in (False, True)]
+    assert len({function.py_func.__qualname__ for function in variants}) == len(variants) == 24
 
 
 def test_the_compiled_chunk_is_found_again_on_disk():
