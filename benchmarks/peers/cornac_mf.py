@@ -52,7 +52,7 @@ def solve(
     data = Dataset(
         num_users=d1, num_items=d2,
         uid_map=OrderedDict((i, i) for i in range(d1)), iid_map=OrderedDict((j, j) for j in range(d2)),
-        uir_tuple=(case["rows"], case["cols"], case["values"].astype(np.float32)),
+        uir_tuple=(case["rows"].astype(np.int64), case["cols"].astype(np.int64), case["values"].astype(np.float32)),
     )  # fmt: skip
     prepared = time.perf_counter() - begin
 
