@@ -103,7 +103,7 @@ class Observations(ABC):
     @property
     @abstractmethod
     def gain(self) -> float:
-        """``||A||_F^2 / (d1 d2)``: measurements of a generic X have the squared norm ``gain ||X||_F^2``; for entries, the share seen."""
+        """``||A||_F^2 / (d1 d2)``, the share seen if A takes entries: ``||A(X)||^2`` is about ``gain ||X||_F^2``."""
 
     def ridge(
         self, side: int, factor: Array, penalty: Array, variances: Array | None = None, start: Array | None = None

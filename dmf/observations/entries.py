@@ -14,6 +14,7 @@ from dmf.linalg import truncated_svd
 from dmf.observations.base import (
     Observations,
     Ridge,
+    check_factors,
     check_finite,
     check_rank,
     check_shape,

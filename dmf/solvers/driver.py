@@ -101,7 +101,8 @@ class _Records:
             if value.dtype.kind not in "fiub" or name in (*_COLUMNS, *found):
                 raise ArgumentError(
                     f"callback measured {name!r} of dtype {value.dtype}, but it returns real numbers or arrays of them, "
-                    f"under names other than {', '.join((*_COLUMNS, *found))}, which the history has already. Convert or rename it.",
+                    f"under names other than {', '.join((*_COLUMNS, *found))}, which the history has already. Convert or "
+                    "rename it.",
                     argument="callback",
                     value=name,
                 )
