@@ -7,18 +7,23 @@ from typing import Any
 
 import scipy.sparse
 
-from dmf.backend import Array, as_array, number
+from dmf.backend import Array, as_array, namespace, number
 from dmf.errors import ArgumentError
-from dmf.fit import SCALE, Callback, Fit, Plan, fit, mean_square
+from dmf.linalg import dense_svd
+from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
-from dmf.observations.base import check_rank
+from dmf.observations.base import check_rank, mean_square
 from dmf.offsets import Offsets, fit_offsets
-from dmf.results import Recovery, Status
+from dmf.options import check_option, positive_integer
+from dmf.pipeline import Plan, solve
+from dmf.rank import visible_rank
+from dmf.results import History, Recovery, Status
+from dmf.solvers.driver import Callback
 
-_DEFAULT_RANK = 10
-_FEWEST_HELD_OUT = 20  # below, an error on held-out measurements says too little to choose by
+_HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
+_FEWEST_HELD_OUT = 20  # below, an error on held-out entries says too little to choose by
 _OFFSETS_GAIN = 0.9  # offsets are taken if they alone cut the held-out mean square below this share
-_ROUGH_SCALE, _ROUGH_ITERATIONS = 2e-1, 2_000  # noisy data are fitted best, and ten times sooner, from a large start
+_ITERATIONS = 10_000
 
 
 def complete(
@@ -26,52 +31,40 @@ def complete(
     rank: int | None = None,
     *,
     depth: int = 3,
-    scale: float | None = None,
-    outer_scale: float = 5.0,
-    step_size: float | None = None,
-    iterations: int = 20_000,
     offsets: bool | str = "auto",
-    validation: float = 0.1,
+    iterations: int = _ITERATIONS,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Recovery:
     """Complete a matrix from some of its entries.
 
-    A compressed deep network is trained from the spectral start. A share of the entries is held out first: it shows when
-    to stop and whether row and column offsets help; then the model is fitted again to all entries.
+    Neither the rank nor the noise level need be known. If a matrix of low rank fits all entries, it is found to machine
+    precision, down to a sampling close to the information limit; if the entries are noisy, the posterior mean of variational
+    Bayes is returned, with the noise level and the rank that the data support.
 
     Parameters
     ----------
     data : SampledEntries, array of shape (d1, d2), or SciPy sparse matrix
         NaN in an array marks a missing entry; the stored entries of a sparse matrix are the observed ones, zeros included.
     rank : int, 1 <= rank <= min(d1, d2), optional
-        Upper bound on the rank; min(10, d1, d2) unless given.
+        Upper bound on the rank; found from the data unless given.
     depth : int, >= 1
-        Number of layers.
-    scale : float, > 0, optional
-        Scale of the layers at the start, relative to ``s_1^(1/depth)``, s_1 the largest singular value expected. Unless
-        given, 0.2 is tried first, then 0.01 if the held-out entries are predicted well; the better one is taken.
-    outer_scale : float, > 0
-        Discrepant learning rate of the first and the last layer.
-    step_size : float, > 0, optional
-        Unless given, 1 over the largest curvature expected at the solution.
-    iterations : int, >= 0
-        Budget of each fit: one or two with entries held out, one with all.
+        Number of layers of the network that is returned.
     offsets : bool or "auto"
-        Whether global mean, row and column offsets are part of the model; "auto": if they alone predict the held-out entries
-        at least 10 % better (in mean square) than zero does.
-    validation : float, 0 <= validation < 1
-        Share of the entries held out to make these choices; 0: train to convergence, without offsets unless asked for.
+        Whether global mean, row and column offsets are part of the model; "auto": if the data are noisy and, on a tenth of
+        the entries that is held out to decide this, offsets alone predict at least 10 % better (in mean square) than zero.
+    iterations : int, >= 0
+        Most iterations of all solvers together.
     seed : int
         Seed of the split and of the randomised singular value decomposition.
     callback : callable, optional
-        Called with a `Snapshot` every 5 iterations; may raise StopIteration to end the fit under way.
+        Called with a `Snapshot` at every iteration; may raise StopIteration to end the whole.
 
     Returns
     -------
     Recovery
-        ``filled()`` gives the matrix with the observed entries kept; ``options`` says what was chosen, and the root-mean-square
-        error on the held-out entries ("validation_rmse"), by which it was chosen.
+        ``filled()`` gives the matrix with the observed entries kept. ``options`` says what was found: "rank", "noise"
+        (standard deviation; 0 where the recovery is exact), "exact" and "offsets".
 
     Raises
     ------
@@ -80,7 +73,8 @@ def complete(
 
     References
     ----------
-    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3.
+    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3 (the network and its start).
+    .. [2] Lim, Teh, KDD Cup 2007 (variational Bayes for factor models).
     """
     if not (isinstance(offsets, bool) or offsets == "auto"):
         raise ArgumentError(
@@ -89,47 +83,63 @@ def complete(
             value=offsets,
             limit=(True, False, "auto"),
         )
-    plan = Plan.checked(rank, depth, scale, outer_scale, step_size, iterations, validation, seed, callback)
-    return _recover(_entries(data), plan, offsets)
+    observations = _entries(data)
+    plan = _plan(observations, rank, depth, iterations, seed, callback)
+    if offsets is True:
+        return _with_offsets(observations, plan)
+    recovery = _reported(solve(observations, plan), observations, None)
+    done = recovery.options["exact"] or recovery.status.reason != "converged"
+    if offsets is False or done or not _offsets_help(observations, seed):
+        return recovery
+    return _with_offsets(observations, plan)
 
 
-def factorize(
-    matrix: Any,
-    rank: int | None = None,
-    *,
-    depth: int = 3,
-    scale: float | None = None,
-    outer_scale: float = 1.0,
-    step_size: float | None = None,
-    iterations: int = 20_000,
-    seed: int = 0,
-    callback: Callback | None = None,
-) -> Recovery:
-    """Approximate a fully known matrix by one of low rank, with a compressed deep network.
+def factorize(matrix: Any, rank: int | None = None, *, depth: int = 3, seed: int = 0) -> Recovery:
+    """Approximate a fully known matrix by one of low rank: its truncated singular value decomposition.
+
+    No network has to be trained for that: descent on the compressed network ends there (Kwon et al. 2024, appendix), and
+    `dmf.theory.compressed_descent` gives its path.
 
     Parameters
     ----------
     matrix : array, shape (d1, d2), or FullMatrix
-    rank, depth, scale, outer_scale, step_size, iterations, seed, callback
-        As in `complete`.
+    rank : int, 1 <= rank <= min(d1, d2), optional
+        Rank of the approximation; unless given, the number of singular values that stand out of noise, see
+        `dmf.rank.visible_rank`.
+    depth : int, >= 1
+        Number of layers of the network that is returned.
+    seed : int
+        Seed of the randomised singular value decomposition of large matrices.
 
     Returns
     -------
     Recovery
-        ``product()`` gives the approximation.
+        ``product()`` gives the approximation, of all matrices of this rank the closest in the Frobenius norm.
 
     Raises
     ------
     RankError, ArgumentError, ShapeError, DTypeError, ObservationError
         If an argument is out of range or the matrix cannot be used.
-
-    References
-    ----------
-    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3.
     """
     observations = matrix if isinstance(matrix, FullMatrix) else FullMatrix(matrix)
-    plan = Plan.checked(rank, depth, scale, outer_scale, step_size, iterations, 0.0, seed, callback)
-    return _recover(observations, plan, False)
+    plan = _plan(observations, rank, depth, 0, seed, None)
+    xp = namespace(observations.matrix)
+    most = min(observations.shape)
+    u, s, vt = dense_svd(observations.matrix, most if rank is None else rank, seed)
+    found, noise = visible_rank(s, observations.shape) if rank is None else (rank, None)
+    kept = max(found, 1)
+    network = balanced_network(u[:, :kept], s[:kept] if found else 0 * s[:1], vt[:kept, :], depth)
+    residual = observations.loss(*network.factors())
+    if noise is None:
+        noise = (2 * number(residual) / observations.n_measurements) ** 0.5
+    size = mean_square(observations) * observations.n_measurements
+    relative = (2 * number(residual) / size) ** 0.5 if size > 0 else 0.0
+    exact = relative <= float(xp.finfo(observations.dtype).eps) ** (2 / 3)
+    history = History({"iteration": [0], "loss": [number(residual) / observations.n_measurements], "seconds": [0.0]})
+    options = {"rank": found, "rank_bound": rank, "noise": 0.0 if exact else noise, "exact": exact}
+    options |= {"depth": plan.depth, "seed": seed, "iterations": 0, "phases": []}
+    status = Status("converged", f"rank {found}; relative error {relative:.3g}, the least possible.")
+    return _reported(Recovery(network, history, status, options=options), observations, None)
 
 
 def sense(
@@ -139,11 +149,7 @@ def sense(
     *,
     shape: tuple[int, int] | None = None,
     depth: int = 3,
-    scale: float | None = None,
-    outer_scale: float = 1.0,
-    step_size: float | None = None,
-    iterations: int = 20_000,
-    validation: float = 0.0,
+    iterations: int = _ITERATIONS,
     seed: int = 0,
     callback: Callback | None = None,
 ) -> Recovery:
@@ -151,21 +157,20 @@ def sense(
 
     Parameters
     ----------
-    operator : array of shape (m, d1, d2), object with ``forward`` and ``adjoint``, or LinearMeasurements
-        See `LinearMeasurements`; if it is one, `values` and `shape` are not needed.
+    operator : array of shape (m, d1, d2), linear operator, or Observations
+        What `LinearMeasurements` takes; if it is an `Observations` object, such as `RankOneMeasurements`, `values` and `shape`
+        are not needed.
     values : array, shape (m,)
         The measurements y.
     shape : (int, int), optional
         (d1, d2); needed only for an operator without an attribute ``shape``, and must agree where both are given.
-    validation : float, 0 <= validation < 1
-        Share of the measurements held out to show when to stop; worth it if they are noisy.
-    rank, depth, scale, outer_scale, step_size, iterations, seed, callback
+    rank, depth, iterations, seed, callback
         As in `complete`.
 
     Returns
     -------
     Recovery
-        ``product()`` gives the matrix.
+        ``product()`` gives the matrix; ``options`` as in `complete`.
 
     Raises
     ------
@@ -174,12 +179,22 @@ def sense(
 
     References
     ----------
-    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3.
+    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3 (the network and its start).
     """
-    plan = Plan.checked(rank, depth, scale, outer_scale, step_size, iterations, validation, seed, callback)
-    if isinstance(operator, LinearMeasurements):
-        return _recover(operator, plan, False)
-    return _recover(LinearMeasurements(operator, values, shape), plan, False)
+    observations = operator if isinstance(operator, Observations) else LinearMeasurements(operator, values, shape)
+    plan = _plan(observations, rank, depth, iterations, seed, callback)
+    return _reported(solve(observations, plan), observations, None)
+
+
+def _plan(observations, rank, depth, iterations, seed, callback) -> Plan:
+    """The checked choices of the user."""
+    return Plan(
+        None if rank is None else check_rank(rank, observations.shape),
+        positive_integer(depth, "depth"),
+        int(check_option("iterations", iterations, least=0, whole=True)),
+        int(check_option("seed", seed, whole=True)),
+        callback,
+    )
 
 
 def _entries(data: Any) -> SampledEntries:
@@ -190,63 +205,21 @@ def _entries(data: Any) -> SampledEntries:
     return SampledEntries.from_dense(as_array(data, "data"))
 
 
-def _recover(observations: Observations, plan: Plan, offsets: bool | str) -> Recovery:
-    plan = replace(
-        plan,
-        rank=min(_DEFAULT_RANK, *observations.shape)
-        if plan.rank is None
-        else check_rank(plan.rank, observations.shape),
-    )
-    if plan.validation * observations.n_measurements < _FEWEST_HELD_OUT:
-        single = fit(observations, plan, fit_offsets(observations) if offsets is True else None, "fit")
-        return replace(single.recovery, options=_report(single, {}))
-    kept, held = observations.split(plan.validation, plan.seed)
-    fitted = _choose_offsets(kept, held, offsets)
-    fits: list[Fit] = []
-    for step in _steps(plan):
-        fits.append(fit(kept, step, fitted, "choose", held))
-        if fits[-1].failed or not fits[-1].predictable:
-            break
-    chosen = min(fits, key=lambda tried: tried.validation_rmse)
-    validation = {"validation_rmse": chosen.validation_rmse, "n_validation": held.n_measurements}
-    if fits[-1].failed:
-        return replace(fits[-1].recovery, options=_report(fits[-1], validation))
-    iterations = chosen.iterations if chosen.turned else plan.iterations
-    final = fit(
-        observations,
-        replace(plan, step_size=chosen.step_size, iterations=iterations, scale=chosen.scale),
-        None if fitted is None else fit_offsets(observations),
-        "fit",
-    )
-    recovery = final.recovery
-    if recovery.status.reason == "budget spent" and chosen.turned:
-        recovery = replace(
-            recovery,
-            status=Status(
-                "converged",
-                f"fitted to all measurements for {iterations} iterations, after which the error on the held-out "
-                f"ones was lowest ({chosen.validation_rmse:.4g} root-mean-square).",
-            ),
-        )
-    return replace(recovery, options=_report(final, validation))
+def _with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
+    offsets = fit_offsets(observations)
+    remaining = observations.with_values(observations.values - observations.predict(*offsets.factors()))
+    return _reported(solve(remaining, plan, believe_noise=True), observations, offsets)
 
 
-def _choose_offsets(kept: Observations, held: Observations, offsets: bool | str) -> Offsets | None:
-    """Offsets if asked for, or if they alone predict the held-out measurements to some extent."""
-    if offsets is False:
-        return None
-    fitted = fit_offsets(kept)
-    alone = 2 * number(held.loss(*fitted.factors())) / held.n_measurements
-    return fitted if offsets is True or alone < _OFFSETS_GAIN * mean_square(held) else None
+def _offsets_help(observations: SampledEntries, seed: int) -> bool:
+    """Whether offsets alone predict held-out entries to some extent."""
+    if _HELD_OUT * observations.n_measurements < _FEWEST_HELD_OUT:
+        return False
+    kept, held = observations.split(_HELD_OUT, seed)
+    alone = 2 * number(held.loss(*fit_offsets(kept).factors())) / held.n_measurements
+    return alone < _OFFSETS_GAIN * mean_square(held)
 
 
-def _steps(plan: Plan) -> list[Plan]:
-    """Fits to try in turn: from a large start quickly, then from a small one, which learns components more separately."""
-    if plan.scale is not None:
-        return [plan]
-    rough = replace(plan, scale=_ROUGH_SCALE, iterations=min(plan.iterations, _ROUGH_ITERATIONS))
-    return [rough, replace(plan, scale=SCALE)]
-
-
-def _report(done: Fit, more: dict[str, Any]) -> dict[str, Any]:
-    return done.recovery.options | {"step_size": done.step_size, "offsets": done.recovery.offsets is not None} | more
+def _reported(recovery: Recovery, observations: Observations, offsets: Offsets | None) -> Recovery:
+    options = recovery.options | {"offsets": offsets is not None}
+    return replace(recovery, observations=observations, offsets=offsets, options=options)

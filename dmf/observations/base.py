@@ -192,6 +192,12 @@ def half_square(residual: Array) -> Array:
     return 0.5 * xp.sum(xp.astype(residual, xp.float64) ** 2)
 
 
+def mean_square(observations: Observations) -> float:
+    """Mean square of the measurements."""
+    xp = namespace(observations.values)
+    return number(xp.sum(observations.values**2)) / observations.n_measurements
+
+
 def check_values(observations: Observations, values: Array) -> Array:
     """`values` if they can take the place of those of `observations`.
 

@@ -22,6 +22,7 @@ from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
+from dmf.observations.base import mean_square
 
 _STILL = 3e-3  # relative change of the squared residual in one sweep below which it stands still
 _ARRIVED = 0.98  # share of the level that the estimate of the noise reaches when the level has come down to it
@@ -202,12 +203,6 @@ def noise_edge(observations: Observations, noise: float) -> float:
     """
     d1, d2 = observations.shape
     return math.sqrt(noise / observations.gain) * (math.sqrt(d1) + math.sqrt(d2))
-
-
-def mean_square(observations: Observations) -> float:
-    """Mean square of the measurements."""
-    xp = namespace(observations.values)
-    return number(xp.sum(observations.values**2)) / observations.n_measurements
 
 
 def _decoupled(state: _State, least: float) -> _State:

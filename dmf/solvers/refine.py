@@ -11,9 +11,11 @@ from dmf.linalg import conjugate_gradient, factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
+from dmf.observations.base import mean_square
 
 _SHRINK, _GROW, _FIRST_DAMPING = 0.1, 10.0, 1e-3  # of the damping after a good step and a bad one; of the gain
 _GAINED = 0.999  # a step that leaves more of the loss than this gains nothing
+_ROUNDING = 32.0  # units in the last place, relative to the measurements, to which residuals can fall
 _TRIALS = 4  # steps without a gain before giving up
 _ACCURACY = 0.1  # of the linear systems far from the solution; closer, the relative loss
 
@@ -23,7 +25,7 @@ class _State:
     u: Array
     s: Array
     vt: Array
-    loss: float
+    loss: float  # half the mean squared residual
     gradient: Array  # (d1 + d2, r): its components P and Q^T along P V^T + U Q
     depth: int
     damping: float = 0.0
@@ -57,7 +59,7 @@ class GaussNewton:
         loss, left, right = observations.evaluate(xp.concat([u * s, u], axis=1), xp.concat([vt, 0 * vt]))
         rank = s.shape[0]
         gradient = xp.concat([left[:, :rank], xp.matrix_transpose(right[rank:, :])])
-        return _State(u, s, vt, number(loss), gradient, depth)
+        return _State(u, s, vt, number(loss) / observations.n_measurements, gradient, depth)
 
     def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
         """State after at most `iterations` steps, tried or taken, and their number."""
@@ -78,14 +80,14 @@ class GaussNewton:
             image = xp.concat([left[:, :rank], xp.matrix_transpose(right[rank:, :])])
             return image + state.damping * step
 
-        size = 0.5 * number(xp.sum(xp.astype(observations.values, xp.float64) ** 2))
+        size = 0.5 * mean_square(observations)
         relative = math.sqrt(state.loss / size) if size else 0.0
         step = conjugate_gradient(normal, -state.gradient, 0 * state.gradient, min(_ACCURACY, relative), self.inner)
         p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
         left = xp.concat([state.u * state.s + p, state.u], axis=1)
         u, s, vt = factored_svd(left, xp.concat([state.vt, q]))
         following = self._state(observations, u[:, :rank], s[:rank], vt[:rank, :], state.depth)
-        least = 4 * float(xp.finfo(observations.dtype).eps) ** 2 * size
+        least = (_ROUNDING * float(xp.finfo(observations.dtype).eps)) ** 2 * size
         gained = following.loss < _GAINED * state.loss
         if gained:
             following = replace(following, damping=_SHRINK * state.damping)
@@ -96,11 +98,12 @@ class GaussNewton:
             )
         failures = state.failures + 1
         damping = max(_GROW * state.damping, _FIRST_DAMPING * observations.gain)
-        finished = "no step lowers the residual further" if failures == _TRIALS else ""
+        at_rounding = relative <= float(xp.finfo(observations.dtype).eps) ** (2 / 3)
+        finished = "no step lowers the residual further" if at_rounding or failures == _TRIALS else ""
         return replace(state, damping=damping, failures=failures, finished=finished)
 
     def loss(self, state: Any) -> float:
-        """Half the squared residual, summed."""
+        """Half the mean squared residual."""
         return state.loss
 
     def network(self, state: Any) -> DeepLinearNetwork:
@@ -112,8 +115,8 @@ class GaussNewton:
         return state.finished
 
     def findings(self, state: Any) -> dict[str, float]:
-        """Nothing besides the loss."""
-        return {}
+        """Root mean square of the residual, and the rank."""
+        return {"noise": math.sqrt(2 * state.loss), "rank": state.s.shape[0]}
 
     def advice(self, reason: str) -> str:
         """What to do after a run that ended for `reason`."""

@@ -1,0 +1,246 @@
+"""From measurements to a recovery without a number to choose: which solver, which rank, when to stop.
+
+    surrogate -> VariationalBayes -> noise, and data enough to trust it: done
+                      |          `-> noise, but data scarce: Continuation, quick, then patient -> GaussNewton: exact?
+                      `-> no noise: GaussNewton at the rank seen: exact? else Continuation below that level
+
+A recovery counts as exact if a matrix of rank r, which has r (d1 + d2 - r) degrees of freedom, fits more measurements than
+that to rounding: noise, or too low a rank, would show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from dmf.backend import namespace, number
+from dmf.linalg import factored_svd
+from dmf.networks import DeepLinearNetwork
+from dmf.networks.initialize import balanced_network
+from dmf.observations import Observations
+from dmf.observations.base import mean_square
+from dmf.results import History, Recovery, Status
+from dmf.solvers.continuation import Continuation, VariationalBayes
+from dmf.solvers.driver import Callback, Snapshot, run
+from dmf.solvers.refine import GaussNewton
+
+_SCARCE = 2.0  # measurements for each degree of freedom below which noise is not believed at once
+_FEWEST = 1.05  # the same, below which a fit proves nothing
+_LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # of noise, relative, at which a continuation tries the rank that it sees
+_QUICK = Continuation()
+_PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information limit, ten times slower
+_PROMISING = 0.03  # the first Gauss-Newton steps lower the loss below this share if the rank is right
+_FIRST_STEPS, _MOST_STEPS = 4, 60
+_FIRST_BOUND = 10  # on the rank, where none is given; doubled as long as all of it is used
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the user decided.
+
+    Parameters
+    ----------
+    rank : int or None
+        Upper bound; None: none.
+    depth : int, >= 1
+    iterations : int, >= 0
+        Most iterations of all solvers together.
+    seed : int
+    callback : callable or None
+    """
+
+    rank: int | None
+    depth: int
+    iterations: int
+    seed: int
+    callback: Callback | None
+
+
+@dataclass
+class _Phases:
+    """Runs solvers one after another on one budget, and joins their histories."""
+
+    observations: Observations
+    plan: Plan
+    names: list[str] = field(default_factory=list)
+    histories: list[History] = field(default_factory=list)
+    spent: int = 0
+    contradicted: bool = False  # the last continuation met noise
+
+    def run(self, name: str, solver: Any, start: DeepLinearNetwork, most: int | None = None) -> Recovery:
+        """Recovery of one solver, within what is left of the budget; its history joins the others."""
+        left = self.plan.iterations - self.spent
+        recovery = run(
+            solver,
+            self.observations,
+            start,
+            iterations=left if most is None else min(left, most),
+            callback=self._named(name),
+        )
+        self.names.append(name)
+        self.histories.append(recovery.history)
+        self.spent += int(recovery.history.iteration[-1])
+        return recovery
+
+    def _named(self, name: str) -> Callback:
+        def callback(snapshot: Snapshot):
+            snapshot.phase = name
+            return None if self.plan.callback is None else self.plan.callback(snapshot)
+
+        return callback
+
+    def must_end(self, recovery: Recovery) -> bool:
+        """Whether the user or the budget ends the whole."""
+        return recovery.status.reason in ("interrupted", "stopped") or self.spent >= self.plan.iterations
+
+    def history(self) -> History:
+        """One history; its column `phase` counts the solvers."""
+        names = list(dict.fromkeys(name for history in self.histories for name in history))
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "phase")}
+        iterations, seconds = 0, 0.0
+        for phase, history in enumerate(self.histories):
+            length = history.iteration.shape[0]
+            shifted = {**history, "iteration": history.iteration + iterations, "seconds": history.seconds + seconds}
+            for name in names:
+                shape = next(h[name].shape[1:] for h in self.histories if name in h)
+                columns[name].append(shifted.get(name, np.full((length, *shape), np.nan)))
+            columns["phase"].append(np.full(length, phase))
+            iterations, seconds = shifted["iteration"][-1], shifted["seconds"][-1]
+        return History({name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def solve(observations: Observations, plan: Plan, believe_noise: bool = False) -> Recovery:
+    """Recover a matrix of unknown rank and noise level.
+
+    Parameters
+    ----------
+    observations : Observations
+    plan : Plan
+    believe_noise : bool
+        Noise is known to be there: the first estimate is final.
+
+    Returns
+    -------
+    Recovery
+        Its options hold "rank", "noise" (standard deviation; 0 where the recovery is exact) and "exact".
+    """
+    phases = _Phases(observations, plan)
+    most = min(observations.shape)
+    bound = min(_FIRST_BOUND, most) if plan.rank is None else plan.rank
+    while True:
+        estimate = phases.run("noise", VariationalBayes(), _start(observations, bound, plan))
+        if phases.must_end(estimate):
+            return _finished(phases, estimate, estimate.status)
+        seen = estimate.options["rank"]
+        grown = min(2 * bound, most)
+        if plan.rank is not None or seen < bound or grown == bound or not _determined(observations, grown, _SCARCE):
+            break
+        bound = grown
+    noiseless = not estimate.status.advice.startswith("the noise")
+    if believe_noise or (not noiseless and _determined(observations, bound, _SCARCE)):
+        return _noisy(phases, estimate)
+    found = None
+    if noiseless:
+        level = replace(_QUICK, start=estimate.options["noise"] ** 2)
+        found = _refined(phases, estimate) or _continued(phases, level, estimate.network)
+    found = found or _continued(phases, _QUICK, _start(observations, bound, plan))
+    if found is None and not (phases.contradicted and _determined(observations, max(seen, 1), _SCARCE)):
+        found = _continued(phases, _PATIENT, _start(observations, bound, plan))
+    return found or _noisy(phases, estimate)
+
+
+def _start(observations: Observations, bound: int, plan: Plan) -> DeepLinearNetwork:
+    """Spectral start whose components have the sizes that fit the measurements best together."""
+    u, s, vt = observations.surrogate_svd(bound, plan.seed)
+    xp = namespace(u)
+    predicted = observations.predict(u * s, vt)
+    square = number(xp.sum(predicted * predicted))
+    factor = number(xp.sum(predicted * observations.values)) / square if square > 0 else 0.0
+    return balanced_network(u, abs(factor) * s, vt, plan.depth)
+
+
+def _determined(observations: Observations, rank: int, least: float) -> bool:
+    """Whether there are at least `least` measurements for each degree of freedom of a matrix of this rank."""
+    return observations.n_measurements >= least * rank * (sum(observations.shape) - rank)
+
+
+def _continued(phases: _Phases, solver: Continuation, network: DeepLinearNetwork) -> Recovery | None:
+    """Follow the homotopy; at each of its levels try the rank that it shows. The exact recovery, if one is found."""
+    first = mean_square(phases.observations)
+    for until in _LEVELS:
+        if solver.start is not None and solver.start <= until * first:
+            continue
+        recovery = phases.run("continue", replace(solver, until=until), network)
+        if phases.must_end(recovery):
+            return None
+        phases.contradicted = "contradicts" in recovery.status.advice
+        refined = _refined(phases, recovery)
+        if refined is not None or phases.contradicted:
+            return refined
+        solver, network = replace(solver, start=recovery.options["noise"] ** 2), recovery.network
+    return None
+
+
+def _refined(phases: _Phases, recovery: Recovery) -> Recovery | None:
+    """Gauss-Newton at the rank that `recovery` shows; the recovery if it is exact."""
+    observations = phases.observations
+    rank = int(recovery.options["rank"])
+    if rank == 0 or not _determined(observations, rank, _FEWEST):
+        return None
+    tried = phases.run("refine", GaussNewton(), truncated(recovery.network, rank), _FIRST_STEPS)
+    if tried.history.loss[-1] > _PROMISING * tried.history.loss[0] or phases.must_end(tried):
+        return None
+    refined = tried if _is_exact(observations, tried) else phases.run("refine", GaussNewton(), tried.network, _MOST_STEPS)
+    if not _is_exact(observations, refined):
+        return None
+    freedom = rank * (sum(observations.shape) - rank)
+    relative = _relative_residual(observations, refined)
+    sentence = (
+        f"rank {rank}, no noise: its {freedom:,} degrees of freedom fit all {observations.n_measurements:,} measurements "
+        f"to {relative:.1g}."
+    )
+    return _finished(phases, refined, Status("converged", sentence), exact=True)
+
+
+def _relative_residual(observations: Observations, recovery: Recovery) -> float:
+    size = mean_square(observations)
+    return math.sqrt(2 * recovery.history.loss[-1] / size) if size > 0 else 0.0
+
+
+def _is_exact(observations: Observations, recovery: Recovery) -> bool:
+    epsilon = float(namespace(observations.values).finfo(observations.dtype).eps)
+    return _relative_residual(observations, recovery) <= epsilon ** (2 / 3)
+
+
+def _noisy(phases: _Phases, estimate: Recovery) -> Recovery:
+    rank, noise = int(estimate.options["rank"]), estimate.options["noise"]
+    sentence = f"rank {rank}; noise of standard deviation {noise:.3g}."
+    if not _determined(phases.observations, max(rank, 1), _SCARCE):
+        sentence += " The measurements are few for this rank, and no exact fit was found: more of them would help most."
+    return _finished(phases, estimate, Status("converged", sentence))
+
+
+def _finished(phases: _Phases, recovery: Recovery, status: Status, exact: bool = False) -> Recovery:
+    rank = int(recovery.options["rank"])
+    options = {
+        "rank": rank,
+        "rank_bound": phases.plan.rank,
+        "noise": 0.0 if exact else recovery.options["noise"],
+        "exact": exact,
+        "depth": phases.plan.depth,
+        "seed": phases.plan.seed,
+        "iterations": phases.spent,
+        "phases": phases.names,
+    }
+    network = truncated(recovery.network, max(rank, 1))
+    return replace(recovery, network=network, history=phases.history(), status=status, options=options)
+
+
+def truncated(network: DeepLinearNetwork, rank: int) -> DeepLinearNetwork:
+    """Balanced network of the best approximation of this rank."""
+    u, s, vt = factored_svd(*network.factors())
+    return balanced_network(u[:, :rank], s[:rank], vt[:rank, :], network.depth)
