@@ -30,11 +30,13 @@ from dmf.solvers.refine import GaussNewton
 
 _SCARCE = 2.0  # measurements for each degree of freedom below which noise is not believed at once
 _FEWEST = 1.05  # the same, below which a fit proves nothing
+_NOISELESS = 1e-4, 1e-8  # of noise, relative, down to which variational Bayes must see none for the rank to be tried
 _LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # of noise, relative, at which a continuation tries the rank that it sees
 _QUICK = Continuation()
 _PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information limit, ten times slower
 _PROMISING = 0.03  # the first Gauss-Newton steps lower the loss below this share if the rank is right
 _FIRST_STEPS, _MOST_STEPS = 4, 60
+_START_SWEEPS = 2  # the first sweeps of a solver do what more of them would
 _FIRST_BOUND = 10  # on the rank, where none is given; doubled as long as all of it is used
 
 
@@ -69,6 +71,7 @@ class _Phases:
     names: list[str] = field(default_factory=list)
     histories: list[History] = field(default_factory=list)
     spent: int = 0
+    ended: bool = False  # by a callback or Ctrl-C
     contradicted: bool = False  # the last continuation met noise
 
     def run(self, name: str, solver: Any, start: DeepLinearNetwork, most: int | None = None) -> Recovery:
@@ -84,6 +87,7 @@ class _Phases:
         self.names.append(name)
         self.histories.append(recovery.history)
         self.spent += int(recovery.history.iteration[-1])
+        self.ended = recovery.status.reason in ("interrupted", "stopped", "diverged")
         return recovery
 
     def _named(self, name: str) -> Callback:
@@ -93,9 +97,9 @@ class _Phases:
 
         return callback
 
-    def must_end(self, recovery: Recovery) -> bool:
-        """Whether the user or the budget ends the whole."""
-        return recovery.status.reason in ("interrupted", "stopped") or self.spent >= self.plan.iterations
+    def exhausted(self) -> bool:
+        """Whether the user or the budget has ended the whole."""
+        return self.ended or self.spent >= self.plan.iterations
 
     def history(self) -> History:
         """One history; its column `phase` counts the solvers."""
@@ -132,30 +136,57 @@ def solve(observations: Observations, plan: Plan, believe_noise: bool = False) -
     most = min(observations.shape)
     bound = min(_FIRST_BOUND, most) if plan.rank is None else plan.rank
     while True:
-        estimate = phases.run("noise", VariationalBayes(), _start(observations, bound, plan))
-        if phases.must_end(estimate):
+        estimate = phases.run("noise", VariationalBayes(until=_NOISELESS[0]), _start(observations, bound, plan))
+        if phases.exhausted():
             return _finished(phases, estimate, estimate.status)
-        seen = estimate.options["rank"]
+        found = None if _saw_noise(estimate) else _refined(phases, estimate)
+        if found is not None:
+            return found
         grown = min(2 * bound, most)
-        if plan.rank is not None or seen < bound or grown == bound or not _determined(observations, grown, _SCARCE):
+        wanting = plan.rank is None and estimate.options["rank"] == bound < grown
+        if not wanting or not _determined(observations, grown, _SCARCE):
             break
         bound = grown
-    noiseless = not estimate.status.advice.startswith("the noise")
-    if believe_noise or (not noiseless and _determined(observations, bound, _SCARCE)):
-        return _noisy(phases, estimate)
-    found = None
-    if noiseless:
-        level = replace(_QUICK, start=estimate.options["noise"] ** 2)
-        found = _refined(phases, estimate) or _continued(phases, level, estimate.network)
-    found = found or _continued(phases, _QUICK, _start(observations, bound, plan))
-    if found is None and not (phases.contradicted and _determined(observations, max(seen, 1), _SCARCE)):
+    if believe_noise:
+        return _noisy(phases, _settled(phases, estimate))
+    return _exact(phases, estimate, bound) or _noisy(phases, _settled(phases, estimate))
+
+
+def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:
+    """The exact recovery, if there is one; asked for only as far as the first estimate leaves it possible."""
+    observations, plan = phases.observations, phases.plan
+    determined = _determined(observations, bound, _SCARCE)
+    if _saw_noise(estimate) and determined:
+        return None
+    found = _refined(phases, estimate) if _saw_noise(estimate) else None  # a good start, even so
+    for until in _NOISELESS[1:]:
+        if found is not None or _saw_noise(estimate) or phases.exhausted():
+            break
+        level = VariationalBayes(until=until, start=estimate.options["noise"] ** 2)
+        estimate = phases.run("noise", level, estimate.network)
+        found = _refined(phases, estimate)
+    if found is None and not phases.exhausted():
+        found = _continued(phases, _QUICK, _start(observations, bound, plan))
+    trusted = phases.contradicted and _determined(observations, max(estimate.options["rank"], 1), _SCARCE)
+    if found is None and not trusted and not phases.exhausted():
         found = _continued(phases, _PATIENT, _start(observations, bound, plan))
-    return found or _noisy(phases, estimate)
+    return found
+
+
+def _saw_noise(estimate: Recovery) -> bool:
+    return estimate.status.advice.startswith("the noise")
+
+
+def _settled(phases: _Phases, estimate: Recovery) -> Recovery:
+    """The estimate of variational Bayes at the noise level, however low that is."""
+    if _saw_noise(estimate) or phases.exhausted():
+        return estimate
+    return phases.run("noise", VariationalBayes(until=0.0, start=estimate.options["noise"] ** 2), estimate.network)
 
 
 def _start(observations: Observations, bound: int, plan: Plan) -> DeepLinearNetwork:
     """Spectral start whose components have the sizes that fit the measurements best together."""
-    u, s, vt = observations.surrogate_svd(bound, plan.seed)
+    u, s, vt = observations.surrogate_svd(bound, plan.seed, _START_SWEEPS)
     xp = namespace(u)
     predicted = observations.predict(u * s, vt)
     square = number(xp.sum(predicted * predicted))
@@ -175,7 +206,7 @@ def _continued(phases: _Phases, solver: Continuation, network: DeepLinearNetwork
         if solver.start is not None and solver.start <= until * first:
             continue
         recovery = phases.run("continue", replace(solver, until=until), network)
-        if phases.must_end(recovery):
+        if phases.exhausted():
             return None
         phases.contradicted = "contradicts" in recovery.status.advice
         refined = _refined(phases, recovery)
@@ -192,9 +223,10 @@ def _refined(phases: _Phases, recovery: Recovery) -> Recovery | None:
     if rank == 0 or not _determined(observations, rank, _FEWEST):
         return None
     tried = phases.run("refine", GaussNewton(), truncated(recovery.network, rank), _FIRST_STEPS)
-    if tried.history.loss[-1] > _PROMISING * tried.history.loss[0] or phases.must_end(tried):
+    if tried.history.loss[-1] > _PROMISING * tried.history.loss[0] or phases.exhausted():
         return None
-    refined = tried if _is_exact(observations, tried) else phases.run("refine", GaussNewton(), tried.network, _MOST_STEPS)
+    unfinished = tried.status.reason == "budget spent"
+    refined = phases.run("refine", GaussNewton(), tried.network, _MOST_STEPS) if unfinished else tried
     if not _is_exact(observations, refined):
         return None
     freedom = rank * (sum(observations.shape) - rank)

@@ -150,8 +150,16 @@ class Observations(ABC):
         return Ridge(rows, None, 2 * number(gradient(rows, self)[0]), 0.0, 0.0)
 
     @abstractmethod
-    def surrogate_svd(self, rank: int, seed: int = 0) -> tuple[Array, Array, Array]:
+    def surrogate_svd(self, rank: int, seed: int = 0, sweeps: int = 12) -> tuple[Array, Array, Array]:
         """Top singular triplets of the surrogate matrix ``A^T(y)``, scaled so that its expectation is X.
+
+        Parameters
+        ----------
+        rank : int, 1 <= rank <= min(d1, d2)
+        seed : int
+            Seed of the randomised singular value decomposition.
+        sweeps : int, >= 1
+            Most subspace iterations of it; few are enough for a start.
 
         Returns
         -------

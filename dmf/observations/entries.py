@@ -151,7 +151,7 @@ class SampledEntries(Observations):
     def descent(self, widths):
         return self._kernel.descent(self.values, widths)
 
-    def surrogate_svd(self, rank, seed=0):
+    def surrogate_svd(self, rank, seed=0, sweeps=12):
         """Of the matrix that holds ``values / p`` at the positions and zeros elsewhere, p the share of entries seen."""
         rank = check_rank(rank, self.shape)
         xp = namespace(self.values)
@@ -168,6 +168,7 @@ class SampledEntries(Observations):
             rank,
             like=self.values,
             seed=seed,
+            sweeps=sweeps,
         )
 
     def split(self, fraction, seed=0):

@@ -63,7 +63,7 @@ class FullMatrix(Observations):
     def gain(self):
         return 1.0
 
-    def surrogate_svd(self, rank, seed=0):
+    def surrogate_svd(self, rank, seed=0, sweeps=12):
         return dense_svd(self.matrix, check_rank(rank, self.shape), seed)
 
     def split(self, fraction, seed=0):

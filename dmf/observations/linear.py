@@ -113,24 +113,23 @@ class LinearMeasurements(Observations):
             return super().ridge(side, factor, penalty, None, start)
         xp = namespace(self.values, factor)
         design = self.operator.restricted(side, factor, None if self._selected is None else self._selected[2])
-        # What an uncertain factor adds is taken as if every entry had the same share in the measurements.
+        # The posterior is taken to factorise over all entries, and an uncertain factor to add the same to each of them.
         added = 0 * penalty if variances is None else self.gain * xp.sum(variances, axis=0)
         transposed = xp.matrix_transpose(design)
         normal = transposed @ design
-        diagonal = xp.linalg.diagonal(normal)
-        ridge = xp.reshape(xp.broadcast_to(penalty + added, (self.shape[side], penalty.shape[0])), (-1,))
-        inverse = xp.linalg.inv(normal + ridge * identity(size, normal))
-        flat = inverse @ (transposed @ self.values)
-        rows = xp.reshape(flat, (self.shape[side], -1))
-        residual = design @ flat - self.values
-        square = 2 * number(half_square(residual))
+        diagonal = xp.reshape(xp.linalg.diagonal(normal), (self.shape[side], -1))
+        ridge = xp.reshape(xp.broadcast_to(penalty + added, diagonal.shape), (-1,))
+        flat = xp.linalg.solve(normal + ridge * identity(size, normal), transposed @ self.values)
+        rows = xp.reshape(flat, diagonal.shape)
+        square = 2 * number(half_square(design @ flat - self.values))
         if variances is None:
             return Ridge(rows, None, square, 0.0, 0.0)
-        spread = xp.linalg.diagonal(inverse)
-        freedom = number(xp.sum(spread * diagonal)) + number(xp.sum(xp.reshape(spread, rows.shape) * added))
-        return Ridge(rows, xp.reshape(spread, rows.shape), square, number(xp.sum(rows**2 * added)), freedom)
+        spread = 1 / (diagonal + added + penalty)
+        return Ridge(
+            rows, spread, square, number(xp.sum(rows**2 * added)), number(xp.sum(spread * (diagonal + added)))
+        )
 
-    def surrogate_svd(self, rank, seed=0):
+    def surrogate_svd(self, rank, seed=0, sweeps=12):
         """Of ``(1/m) sum_i y_i A_i``; for Gaussian measurements its expectation is X up to a factor."""
         dense = self.operator.adjoint(self._expand(self.values)) / self.n_measurements
         return dense_svd(dense, check_rank(rank, self.shape), seed)

@@ -50,11 +50,14 @@ class DenseOperator:
     def restricted(self, side, factor, selected):
         """Matrix (m, n w) of the map from one factor (n, w) of ``U V^T``, flattened, to the measurements; the other one given."""
         xp = namespace(factor)
-        matrices = xp.reshape(self._flat, (-1, *self.shape))
-        product = (matrices if side == 0 else xp.matrix_transpose(matrices)) @ factor
-        if selected is not None:
-            product = xp.take(product, selected, axis=0)
-        return xp.reshape(product, (product.shape[0], -1))
+        count = self._flat.shape[0]
+        if side == 0:
+            product = xp.reshape(self._flat, (-1, self.shape[1])) @ factor
+        else:
+            product = xp.matrix_transpose(factor) @ xp.reshape(self._flat, (count, *self.shape))
+            product = xp.matrix_transpose(product)
+        product = xp.reshape(product, (count, -1))
+        return product if selected is None else xp.take(product, selected, axis=0)
 
     def evaluate(self, matrix, values, selected):
         """Loss and ``A^T(A(matrix) - values)`` in one pass over A; `selected`: which rows of A measure, None: all."""

@@ -88,7 +88,7 @@ class RankOneMeasurements(Observations):
         xp = namespace(self.values)
         return number(xp.sum(xp.sum(self.a**2, axis=1) * xp.sum(self.b**2, axis=1))) / (self.shape[0] * self.shape[1])
 
-    def surrogate_svd(self, rank, seed=0):
+    def surrogate_svd(self, rank, seed=0, sweeps=12):
         """Of ``(1/m) sum_i y_i a_i b_i^T``; its expectation is X if all entries of a and b are independent, of variance 1."""
         rank = check_rank(rank, self.shape)
         xp = namespace(self.values)
@@ -100,6 +100,7 @@ class RankOneMeasurements(Observations):
             rank,
             like=self.values,
             seed=seed,
+            sweeps=sweeps,
         )
 
     def split(self, fraction, seed=0):

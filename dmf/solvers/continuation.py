@@ -28,6 +28,7 @@ _STILL = 3e-3  # relative change of the squared residual in one sweep below whic
 _ARRIVED = 0.98  # share of the level that the estimate of the noise reaches when the level has come down to it
 _CONTRADICTED = 10.0  # mean squared residual over the level above which, standing still, it contradicts the level
 _FALLING = 0.97  # a sweep that lowers the squared residual to less than this share is worth another one
+_ALIVE = 0.1  # share of a component's second moment, below which its mean is negligible against its spread
 _SEED = 1e-3  # size, in units of the edge, below which a component is not let fall: it is soon back when it is needed
 _LEAST_EIGENVALUE = 1e-16  # of a moment matrix, relative: keeps the rotation invertible
 
@@ -39,7 +40,7 @@ class _State:
     variances: tuple[Array | None, Array | None]  # of left and of right
     noise: float  # variance: the level
     square: float  # mean squared residual
-    rank: int  # components above the edge of the noise
+    rank: int  # components that are there: above the edge of the noise, or with means that their spread does not hide
     depth: int
     sizes: Any = None  # of the components, spread included: float64, shape (w,)
     sweeps: int = 0  # at this level
@@ -113,7 +114,8 @@ class _Alternating:
         variances = spread, None if second.variances is None else state.noise * second.variances
         m = observations.n_measurements
         estimate = (second.square + second.uncertainty + state.noise * second.freedom) / m
-        rank = int(np.sum(_lengths(first.rows) * _lengths(second.rows) > edge))
+        means = _lengths(first.rows) * _lengths(second.rows)
+        rank = int(np.sum(means > (edge if spread is None else _ALIVE * state.sizes)))
         state = replace(
             state, left=first.rows, right=second.rows, variances=variances, rank=rank, sweeps=state.sweeps + 1
         )
