@@ -214,7 +214,7 @@ class SampledEntries:
             penalty,
             bounds if parallel else bounds[[0, -1]],  # short chunks leave lanes idle
         )
-        square, uncertainty, freedom = np.sum(sums, axis=0)
+        square, uncertainty, freedom = np.sum(sums, axis=0).tolist()  # a NumPy number would widen float32
         return rows[:, :width], inverses[:, :width] if spread else None, square, uncertainty, freedom
 
     def descent(self, values, widths):
