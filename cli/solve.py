@@ -20,29 +20,24 @@ _INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path(path_type=Path)
 
 
-def _solver_options(outer_scale: float) -> Callable[..., Any]:
+def _model_options(rank: str) -> Callable[..., Any]:
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
             click.option(
                 "-o", "--output", type=_OUTPUT, help="Model file to write; FILE's name with .dmf.npz unless given."
             ),
-            click.option(
-                "--step-size", type=float, help="Step of gradient descent; from the largest curvature unless given."
-            ),
-            click.option(
-                "--outer-scale", type=float, default=outer_scale, show_default=True, help="Rate of the outer layers."
-            ),
-            click.option(
-                "--iterations", type=click.IntRange(min=0), default=20_000, show_default=True, help="Budget of a fit."
-            ),
-            click.option("--scale", type=float, help="Scale of the start, relative; chosen unless given."),
             click.option("--depth", type=click.IntRange(min=1), default=3, show_default=True, help="Number of layers."),
-            click.option("--rank", type=click.IntRange(min=1), help="Upper bound on the rank; 10 unless given."),
+            click.option("--rank", type=click.IntRange(min=1), help=f"{rank}; found from the data unless given."),
         ):
             command = option(command)
         return command
 
     return decorate
+
+
+_iterations_option = click.option(
+    "--iterations", type=click.IntRange(min=0), default=10_000, show_default=True, help="Most iterations in all."
+)
 
 
 def _holdout_option(what: str) -> Callable[..., Any]:
@@ -54,7 +49,8 @@ def _holdout_option(what: str) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("file", type=_INPUT)
-@_solver_options(outer_scale=5.0)
+@_model_options("Upper bound on the rank")
+@_iterations_option
 @_holdout_option("entries")
 @click.option(
     "--offsets/--no-offsets",
@@ -98,7 +94,7 @@ def _rmse(recovery: dmf.Recovery, observations: dmf.SampledEntries) -> tuple[flo
 
 @click.command()
 @click.argument("file", type=_INPUT)
-@_solver_options(outer_scale=1.0)
+@_model_options("Rank of the approximation")
 @common_options
 def factorize(file, output, seed, as_json, **options):
     """Approximate a fully known matrix by one of low rank.
@@ -108,7 +104,9 @@ def factorize(file, output, seed, as_json, **options):
     source = read_matrix(file)
     d1, d2 = source.matrix.shape
     output = _begin(file, output, (*source.notes, f"{d1:,} x {d2:,} matrix"), as_json)
-    recovery, seconds = _timed(dmf.factorize, source.matrix, seed=seed, **options)
+    begin = time.perf_counter()
+    recovery = dmf.factorize(source.matrix, seed=seed, **options)
+    seconds = time.perf_counter() - begin
     size = np.linalg.norm(source.matrix)
     error = float(np.linalg.norm(recovery.product() - source.matrix) / size) if size else 0.0
     lines = [f"relative error {error:.4g} (Frobenius norm)"]
@@ -118,7 +116,8 @@ def factorize(file, output, seed, as_json, **options):
 
 @click.command()
 @click.argument("file", type=_INPUT)
-@_solver_options(outer_scale=1.0)
+@_model_options("Upper bound on the rank")
+@_iterations_option
 @_holdout_option("measurements")
 @common_options
 def sense(file, output, holdout, seed, as_json, **options):
@@ -200,7 +199,8 @@ def _finish(
     }
     write_text(_report_path(output), to_json(report) + "\n")
     shown = {key: value for key, value in report.items() if key != "history"}
-    parts = [f"rank <= {recovery.options['rank']}", f"depth {recovery.options['depth']}"]
+    parts = [f"rank {recovery.options['rank']}", f"depth {recovery.options['depth']}"]
+    parts += [f"noise {recovery.options['noise']:.3g}"] * (not recovery.options["exact"])
     parts += ["row and column offsets"] * bool(recovery.options["offsets"])
     summary = [
         f"model          {', '.join(parts)}; {recovery.network.n_parameters:,} weights",

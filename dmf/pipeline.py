@@ -71,7 +71,7 @@ class _Phases:
     names: list[str] = field(default_factory=list)
     histories: list[History] = field(default_factory=list)
     spent: int = 0
-    ended: bool = False  # by a callback or Ctrl-C
+    ended: Status | None = None  # by a callback, Ctrl-C or divergence
     contradicted: bool = False  # the last continuation met noise
 
     def run(self, name: str, solver: Any, start: DeepLinearNetwork, most: int | None = None) -> Recovery:
@@ -87,7 +87,8 @@ class _Phases:
         self.names.append(name)
         self.histories.append(recovery.history)
         self.spent += int(recovery.history.iteration[-1])
-        self.ended = recovery.status.reason in ("interrupted", "stopped", "diverged")
+        if recovery.status.reason in ("interrupted", "stopped", "diverged"):
+            self.ended = recovery.status
         return recovery
 
     def _named(self, name: str) -> Callback:
@@ -99,7 +100,7 @@ class _Phases:
 
     def exhausted(self) -> bool:
         """Whether the user or the budget has ended the whole."""
-        return self.ended or self.spent >= self.plan.iterations
+        return self.ended is not None or self.spent >= self.plan.iterations
 
     def history(self) -> History:
         """One history; its column `phase` counts the solvers."""
@@ -138,7 +139,7 @@ def solve(observations: Observations, plan: Plan, believe_noise: bool = False) -
     while True:
         estimate = phases.run("noise", VariationalBayes(until=_NOISELESS[0]), _start(observations, bound, plan))
         if phases.exhausted():
-            return _finished(phases, estimate, estimate.status)
+            return _noisy(phases, estimate)
         found = None if _saw_noise(estimate) else _refined(phases, estimate)
         if found is not None:
             return found
@@ -253,7 +254,9 @@ def _noisy(phases: _Phases, estimate: Recovery) -> Recovery:
     sentence = f"rank {rank}; noise of standard deviation {noise:.3g}."
     if not _determined(phases.observations, max(rank, 1), _SCARCE):
         sentence += " The measurements are few for this rank, and no exact fit was found: more of them would help most."
-    return _finished(phases, estimate, Status("converged", sentence))
+    if phases.ended is not None:
+        return _finished(phases, estimate, phases.ended)
+    return _finished(phases, estimate, Status("budget spent" if phases.exhausted() else "converged", sentence))
 
 
 def _finished(phases: _Phases, recovery: Recovery, status: Status, exact: bool = False) -> Recovery:

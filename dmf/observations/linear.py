@@ -125,9 +125,7 @@ class LinearMeasurements(Observations):
         if variances is None:
             return Ridge(rows, None, square, 0.0, 0.0)
         spread = 1 / (diagonal + added + penalty)
-        return Ridge(
-            rows, spread, square, number(xp.sum(rows**2 * added)), number(xp.sum(spread * (diagonal + added)))
-        )
+        return Ridge(rows, spread, square, number(xp.sum(rows**2 * added)), number(xp.sum(spread * (diagonal + added))))
 
     def surrogate_svd(self, rank, seed=0, sweeps=12):
         """Of ``(1/m) sum_i y_i A_i``; for Gaussian measurements its expectation is X up to a factor."""
