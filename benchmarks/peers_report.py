@@ -5,11 +5,12 @@
 
 Cases: c, 300 x 300 of rank 5 from 1.5, 2 and 3 times as many samples as degrees of freedom; d, the same from 3 times as many with
 noise 20 dB below the signal, well and badly conditioned; e, 10,000 x 10,000 of rank 10 from 5 times as many; f, ratings (f-small:
-a tenth of them). All are given the true rank. Without noise, solvers stop at the true error `target` or at the limit, which
+a tenth of them). All are given the true
+rank, except dmf_complete@free. Without noise, solvers stop at the true error `target` or at the limit, which
 favours them: no stopping rule of their own costs time. Solvers that show no iterates are run from their start with 1, 2, 4, ...
 times as many iterations, and the time is that of the last run alone. Each first solves a small problem, to be compiled.
-Options that are not a peer's defaults are in OPTIONS and come from a few trials on other seeds than
-those reported, not from a search.
+Options that are not a peer's defaults are in OPTIONS; those of als, soft_impute and libmf come from a few trials on other seeds
+than those reported, the others from their documentation. dmf has none to choose.
 """
 
 from __future__ import annotations
@@ -26,7 +27,17 @@ import problems
 from cases import print_table, write_result
 from peers.common import Watch
 
-PEERS = ("als", "soft_impute", "pymanopt_fixed_rank", "libmf_sgd", "cmfrec_als", "cornac_mf", "lenskit_als")
+PEERS = (
+    "dmf_complete",
+    "dmf_complete@free",
+    "als",
+    "soft_impute",
+    "pymanopt_fixed_rank",
+    "libmf_sgd",
+    "cmfrec_als",
+    "cornac_mf",
+    "lenskit_als",
+)
 PACKAGES = ("pymanopt", "libmf", "cmfrec", "cornac", "lenskit")
 OFFSETS_ONLY = ("lenskit_als",)  # always subtract offsets, so that what is left of a rank-r matrix has rank r + 2
 UNBIASED_ONLY = (
@@ -55,6 +66,8 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "cornac_mf": {"rate": 0.01, "iterations": 50},
     },
     "ratings": {
+        "dmf_complete": {"offsets": True},
+        "dmf_complete@free": {"offsets": True},
         "als": {"ridge": 4.0, "bias": True, "tolerance": 1e-3, "dtype": np.float32},
         "soft_impute": {
             "penalty": 10.0,
@@ -155,7 +168,7 @@ def run(question: Question, peers: tuple[str, ...], trials: int, seed: int) -> d
         oracles.append(case.get("oracle"))
         for name in peers:
             result = results[name]
-            module = importlib.import_module(f"peers.{name}")
+            module = importlib.import_module(f"peers.{name.removesuffix('@free')}")
             usable, reason = module.available()
             if usable and question.kind != "ratings" and name in OFFSETS_ONLY:
                 usable, reason = False, "always subtracts offsets"
@@ -164,7 +177,7 @@ def run(question: Question, peers: tuple[str, ...], trials: int, seed: int) -> d
             if not usable:
                 result["reason"] = reason
                 continue
-            options = OPTIONS[question.kind].get(name, {})
+            options = OPTIONS[question.kind].get(name, {}) | ({"free": True} if name.endswith("@free") else {})
             if trial == seed:
                 _warm_up(module.solve, question.kind, options, threads)
             # The options of ratings fix the iterations: choosing them by the test set would be peeking.

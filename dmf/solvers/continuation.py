@@ -228,7 +228,7 @@ def _decoupled(state: _State, least: float) -> _State:
         lift = np.maximum(1.0, math.sqrt(least) / np.maximum(_lengths(factor), np.finfo(dtype).tiny))
         factors.append(factor * from_host(lift.astype(dtype), factor))
         variances.append(None if spread is None else spread @ from_host((matrix**2).astype(dtype), factor))
-    return replace(state, left=factors[0], right=factors[1], variances=tuple(variances), sizes=np.maximum(sizes, least))
+    return replace(state, left=factors[0], right=factors[1], variances=(variances[0], variances[1]), sizes=np.maximum(sizes, least))
 
 
 def _second_moments(factor: Array, variances: Array | None) -> np.ndarray:
