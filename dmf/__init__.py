@@ -23,7 +23,14 @@ from dmf.observations import (
 )
 from dmf.recover import complete, factorize, sense
 from dmf.results import History, Recovery, Status, load
-from dmf.solvers import alternating_minimization, gradient_descent, largest_curvature
+from dmf.solvers import (
+    alternating_minimization,
+    continuation,
+    gradient_descent,
+    largest_curvature,
+    refine,
+    variational_bayes,
+)
 
 __all__ = [
     "ArgumentError",
@@ -47,12 +54,15 @@ __all__ = [
     "SubsampledTransform",
     "alternating_minimization",
     "complete",
+    "continuation",
     "factorize",
     "gradient_descent",
     "largest_curvature",
     "load",
     "orthogonal_network",
+    "refine",
     "sense",
     "spectral_network",
     "theory",
+    "variational_bayes",
 ]

@@ -1,7 +1,17 @@
 """Solvers: one driver loop, one file for each method."""
 
 from dmf.solvers.alternating import alternating_minimization
+from dmf.solvers.continuation import continuation, variational_bayes
 from dmf.solvers.driver import Snapshot
 from dmf.solvers.gradient_descent import gradient_descent, largest_curvature
+from dmf.solvers.refine import refine
 
-__all__ = ["Snapshot", "alternating_minimization", "gradient_descent", "largest_curvature"]
+__all__ = [
+    "Snapshot",
+    "alternating_minimization",
+    "continuation",
+    "gradient_descent",
+    "largest_curvature",
+    "refine",
+    "variational_bayes",
+]

@@ -18,11 +18,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dmf.backend import Array, from_host, namespace, number, to_host
+from dmf.errors import ArgumentError
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
 from dmf.observations.base import mean_square
+from dmf.options import check_option, positive_integer
+from dmf.results import Recovery
+from dmf.solvers.driver import Callback, run
 
 _STILL = 3e-3  # relative change of the squared residual in one sweep below which it stands still
 _ARRIVED = 0.98  # share of the level that the estimate of the noise reaches when the level has come down to it
@@ -197,6 +201,109 @@ class Continuation(_Alternating):
         return replace(state, noise=noise, sweeps=0, finished=finished)
 
 
+def variational_bayes(
+    observations: Observations,
+    network: DeepLinearNetwork,
+    *,
+    iterations: int = 200,
+    tolerance: float = 0.0,
+    record_every: int = 1,
+    callback: Callback | None = None,
+) -> Recovery:
+    """Posterior mean of a low-rank matrix under noise of unknown level, its rank found on the way.
+
+    Parameters
+    ----------
+    observations : Observations
+    network : DeepLinearNetwork
+        The start; its least width bounds the rank. Its components should have the sizes expected, as from
+        ``observations.surrogate_svd``; the small scales of `spectral_network` take some sweeps more.
+    iterations : int, >= 0
+        Most sweeps.
+    tolerance, record_every, callback
+        As in `gradient_descent`; the loss is half the mean squared residual.
+
+    Returns
+    -------
+    Recovery
+        A balanced network; ``history["noise"]`` and ``history["rank"]`` hold the noise level (standard deviation) and the
+        number of components at each sweep, `options` the last of both. "converged" once the noise level settled, or
+        none was seen down to 1e-5 of the mean square of the measurements.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError, BackendError
+        If network and observations do not fit together, or an option is out of range.
+
+    References
+    ----------
+    .. [1] Lim, Teh, Variational Bayesian approach to movie rating prediction, KDD Cup 2007.
+    """
+    options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every, "callback": callback}
+    return run(VariationalBayes(), observations, network, **options)  # type: ignore[arg-type]
+
+
+def continuation(
+    observations: Observations,
+    network: DeepLinearNetwork,
+    *,
+    decay: float = 0.7,
+    floor: float = 0.2,
+    sweeps: int = 2,
+    until: float = 1e-12,
+    iterations: int = 10_000,
+    tolerance: float = 0.0,
+    record_every: int = 1,
+    callback: Callback | None = None,
+) -> Recovery:
+    """Follow the minimiser of a deep network with weight decay as the decay falls to zero, in the limit of many layers.
+
+    For measurements without noise, close to the information limit: components appear one after another, and the rank is that
+    of the data where they determine it. Follow it with `refine` at ``options["rank"]`` for the last digits.
+
+    Parameters
+    ----------
+    observations : Observations
+    network : DeepLinearNetwork
+        The start, as in `variational_bayes`.
+    decay : float, 0 < decay < 1
+        Ratio of the noise variances of successive levels.
+    floor : float, > 0
+        Size below which the penalty of a component no longer grows, in units of the edge of the noise. 1.1 with ``decay=0.9``
+        and ``sweeps=10`` is surest near the information limit, and ten times slower.
+    sweeps : int, >= 1
+        Sweeps at each level, at least.
+    until : float, > 0
+        Noise variance, relative to the mean square of the measurements, at which the path ends.
+    iterations : int, >= 0
+        Most sweeps.
+    tolerance, record_every, callback
+        As in `gradient_descent`; the loss is half the mean squared residual.
+
+    Returns
+    -------
+    Recovery
+        As in `variational_bayes`.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError, BackendError
+        If network and observations do not fit together, or an option is out of range.
+    """
+    for argument, value in (("decay", decay), ("floor", floor), ("until", until)):
+        check_option(argument, value, strictly=True)
+    if decay >= 1:
+        raise ArgumentError(
+            f"decay={decay!r}, but the level has to fall. Pass 0 < decay < 1.",
+            argument="decay",
+            value=decay,
+            limit=(0, 1),
+        )
+    solver = Continuation(decay, floor, None, until, positive_integer(sweeps, "sweeps"))
+    options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every, "callback": callback}
+    return run(solver, observations, network, **options)  # type: ignore[arg-type]
+
+
 def noise_edge(observations: Observations, noise: float) -> float:
     """Largest singular value, about, that noise of variance `noise` alone leads to in a least-squares sense.
 
@@ -228,7 +335,9 @@ def _decoupled(state: _State, least: float) -> _State:
         lift = np.maximum(1.0, math.sqrt(least) / np.maximum(_lengths(factor), np.finfo(dtype).tiny))
         factors.append(factor * from_host(lift.astype(dtype), factor))
         variances.append(None if spread is None else spread @ from_host((matrix**2).astype(dtype), factor))
-    return replace(state, left=factors[0], right=factors[1], variances=(variances[0], variances[1]), sizes=np.maximum(sizes, least))
+    return replace(
+        state, left=factors[0], right=factors[1], variances=(variances[0], variances[1]), sizes=np.maximum(sizes, least)
+    )
 
 
 def _second_moments(factor: Array, variances: Array | None) -> np.ndarray:
