@@ -56,7 +56,8 @@ def demo(output, seed, as_json):
 def reproduce(experiment, small, output, data, seed, as_json):
     """Run an experiment of the paper at the paper's sizes; write a picture and all numbers.
 
-    The sizes of the paper take from seconds (completion, depth) to a quarter of an hour (sensing).
+    The sizes of the paper take from seconds (completion, depth, factorization) over minutes (movielens) to a quarter of an hour
+    (sensing). Where settings are not the paper's, the output says which.
     """
     if data is not None and experiment != "movielens":
         raise click.UsageError("--data is only for the experiment movielens.")
@@ -71,4 +72,5 @@ def reproduce(experiment, small, output, data, seed, as_json):
     write_text(numbers, to_json(result.as_json()) + "\n")
     report = {key: value for key, value in result.as_json().items() if key != "curves"}
     report |= {"picture": str(picture), "numbers": str(numbers)}
-    emit(as_json, report, [result.title, "", *table(result.rows()), "", f"written: {picture} and {numbers}"])
+    note = [result.note, ""] if result.note else []
+    emit(as_json, report, [result.title, "", *table(result.rows()), "", *note, f"written: {picture} and {numbers}"])

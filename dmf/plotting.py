@@ -23,7 +23,14 @@ def save_figure(figure, path: str | os.PathLike) -> None:
 
 
 def plot_errors(
-    path: str | os.PathLike, title: str, error: str, curves: Sequence[tuple[str, History]], logarithmic: bool = True
+    path: str | os.PathLike,
+    title: str,
+    error: str,
+    curves: Sequence[tuple[str, History]],
+    logarithmic: bool = True,
+    timed: bool = True,
+    log_time: bool = False,
+    limits: tuple[float | None, float | None] = (None, None),
 ) -> None:
     """Error against iteration and against seconds, side by side, as in the paper's figures.
 
@@ -37,12 +44,20 @@ def plot_errors(
     curves : sequence of (label, History)
     logarithmic : bool
         Whether the error has a logarithmic axis.
+    timed : bool
+        Whether to draw the error against seconds; without it there is one panel.
+    log_time : bool
+        Whether the time has a logarithmic axis, for runs that differ by factors of a hundred.
+    limits : (float or None, float or None)
+        Lowest and highest error shown; None for those of the curves.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, column, label in zip(axes, ("iteration", "seconds"), ("iteration", "time (s)"), strict=True):
+    labels = {"iteration": "iteration", "seconds": "time (s)"} if timed else {"iteration": "iteration"}
+    figure = Figure(figsize=(9.5 if timed else 6, 3.8), layout="constrained")
+    axes = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+    for axis, (column, label) in zip(axes, labels.items(), strict=True):
         for color, (name, history) in zip(_COLORS * len(curves), curves, strict=False):
             errors = np.maximum(history["error"], _FLOOR)
             axis.plot(history[column], errors, color=color, label=name, linewidth=2)
@@ -52,8 +67,13 @@ def plot_errors(
         axis.spines[["top", "right"]].set_visible(False)
         if logarithmic:
             axis.set_yscale("log")
+    axes[0].xaxis.set_major_locator(MaxNLocator(6))
+    axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
+    if timed and log_time:
+        axes[1].set_xscale("log")
+    axes[0].set_ylim(*limits)
     axes[0].set_ylabel(error)
-    axes[1].legend(frameon=False)
+    axes[0].legend(frameon=False)
     figure.suptitle(title, fontsize=11)
     save_figure(figure, path)
 
