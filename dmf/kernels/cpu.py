@@ -17,7 +17,7 @@ from numba import njit, prange
 from dmf.backend import thread_count
 from dmf.kernels import simd
 from dmf.kernels.descent import compile_descent
-from dmf.kernels.ridge import LANE_BYTES, compile_ridge
+from dmf.kernels.ridge import LANE_BYTES, WIDEST_BYTES, compile_ridge, wide_ridge
 
 _NARROW = (
     104  # beyond the registers too: twice as fast at 100 as blocks, which pass over the samples once for each block
@@ -198,22 +198,24 @@ class SampledEntries:
         return 0.5 * np.sum(losses), np.ascontiguousarray(grad_left[:, :width]), grad_right
 
     def ridge(self, side, values, factor, penalty, variances):
-        """Rows of the left (side 0) or right (side 1) factor that fit the samples best; the other one, (n, w), given."""
         width = factor.shape[1]
         length = simd.padded(width, factor.itemsize)
         parallel = values.shape[0] * width**2 > _PARALLEL_WORK and thread_count() > 1
         spread = variances is not None
-        ridge = compile_ridge(length, LANE_BYTES // factor.itemsize, spread, parallel)
         starts, index, bounds = self._samples_of(side)
-        rows, inverses, sums = ridge(
-            starts,
-            index,
-            self._values_of(side, values),
-            _padded_rows(factor, length).ravel(),
-            _padded_rows(variances if spread else factor[:0], length).ravel(),
-            penalty,
-            bounds if parallel else bounds[[0, -1]],  # short chunks leave lanes idle
-        )
+        values = self._values_of(side, values)
+        if length * factor.itemsize > WIDEST_BYTES:
+            rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty)
+        else:
+            rows, inverses, sums = compile_ridge(length, LANE_BYTES // factor.itemsize, spread, parallel)(
+                starts,
+                index,
+                values,
+                _padded_rows(factor, length).ravel(),
+                _padded_rows(variances if spread else factor[:0], length).ravel(),
+                np.ascontiguousarray(penalty),
+                bounds if parallel else bounds[[0, -1]],  # short chunks leave lanes idle
+            )
         square, uncertainty, freedom = np.sum(sums, axis=0).tolist()  # a NumPy number would widen float32
         return rows[:, :width], inverses[:, :width] if spread else None, square, uncertainty, freedom
 

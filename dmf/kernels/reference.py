@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmf.backend import Array, device, namespace, to_host
+from dmf.backend import Array, device, namespace, number, to_host
 
 _BLOCK_BYTES = 2**21  # of dense matrices: they are still in the cache when the residual comes back to them
 
@@ -73,6 +73,59 @@ class SampledEntries:
         loss = 0.5 * xp.sum(xp.astype(residual, xp.float64) ** 2)
         return loss, *self.adjoint(residual, left, right)
 
+    def ridge(
+        self, side: int, values: Array, factor: Array, penalty: Array, variances: Array | None
+    ) -> tuple[Array, Array | None, float, float, float]:
+        """Rows of one factor of ``left @ right^T`` that fit the samples best, the other one given.
+
+        With the design matrix D_i of a row (the rows of `factor` that its samples meet) and the sum a_i of their variances,
+        a row solves ``N_i x_i = D_i^T y_i`` for ``N_i = D_i^T D_i + diag(a_i + penalty)``. Penalties count as at least
+        8 w eps times the diagonal of the rest, and pivots of the Cholesky factor as 8 eps times that of N_i: where N_i is
+        singular up to rounding, x_i stays finite.
+
+        Parameters
+        ----------
+        side : {0, 1}
+            0: the left factor is fitted; 1: the right one is.
+        values : array, shape (m,)
+        factor : array, shape (d2, w) for side 0, (d1, w) for side 1
+        penalty : array, shape (w,)
+            Positive.
+        variances : array shaped as `factor`, or None
+
+        Returns
+        -------
+        rows : array, shape (n, w)
+        inverses : array, shape (n, w), or None
+            Diagonals of the N_i^-1; None without variances.
+        square, uncertainty, freedom : float
+            Sums over the rows of ``||D_i x_i - y_i||^2``, ``<a_i, x_i^2>`` and
+            ``<diag(D_i^T D_i) + a_i, diag(N_i^-1)>``, in float64; the last two are 0 without variances.
+        """
+        xp = namespace(values, factor, penalty)
+        slots, index = (self._row_slots, self._cols) if side == 0 else (self._col_slots, self._rows)
+        design = _in_slots(xp, xp.take(factor, index, axis=0), slots)
+        target = _in_slots(xp, values[:, None], slots)
+        transposed = xp.matrix_transpose(design)
+        normal = transposed @ design
+        diagonal = xp.linalg.diagonal(normal)
+        if variances is not None:
+            added = _sum_slots(xp, xp.take(variances, index, axis=0), slots)
+            diagonal = diagonal + added
+        identity = xp.eye(factor.shape[1], dtype=factor.dtype, device=device(factor))
+        least = 8 * factor.shape[1] * xp.finfo(factor.dtype).eps * diagonal
+        penalised = diagonal + xp.where(penalty > least, penalty, least)
+        root = _cholesky(xp, normal * (1 - identity) + penalised[:, :, None] * identity)
+        rows = xp.linalg.solve(xp.matrix_transpose(root), xp.linalg.solve(root, transposed @ target))
+        square = number(xp.sum(_double(xp, design @ rows - target) ** 2))
+        rows = rows[:, :, 0]
+        if variances is None:
+            return rows, None, square, 0.0, 0.0
+        inverses = xp.sum(xp.linalg.solve(root, xp.broadcast_to(identity, normal.shape)) ** 2, axis=1)
+        uncertainty = number(xp.sum(_double(xp, rows) ** 2 * _double(xp, added)))
+        freedom = number(xp.sum(_double(xp, diagonal) * _double(xp, inverses)))
+        return rows, inverses, square, uncertainty, freedom
+
     def descent(self, values: Array, widths: tuple[int, ...]):
         """Compiled chunk of descent steps; None: the twin of such a chunk is the loop in `dmf.solvers.gradient_descent`."""
         return
@@ -112,8 +165,30 @@ def dense_residual(matrices: Array, rows: Array | None, values: Array, matrix: A
     return loss, gradient
 
 
-def _sum_slots(xp, terms, slots):
+def _in_slots(xp, terms, slots):
+    """Terms (m, w) of each row or column, shape (n, most of one, w); zeros where there are fewer."""
     count, most = slots.shape
     padded = xp.concat([terms, xp.zeros((1, terms.shape[1]), dtype=terms.dtype, device=device(terms))])
-    gathered = xp.take(padded, xp.reshape(slots, (-1,)), axis=0)
-    return xp.sum(xp.reshape(gathered, (count, most, terms.shape[1])), axis=1)
+    return xp.reshape(xp.take(padded, xp.reshape(slots, (-1,)), axis=0), (count, most, terms.shape[1]))
+
+
+def _sum_slots(xp, terms, slots):
+    return xp.sum(_in_slots(xp, terms, slots), axis=1)
+
+
+def _double(xp, array):
+    return xp.astype(array, xp.float64)
+
+
+def _cholesky(xp, normal):
+    """Cholesky factors of matrices (n, w, w), whose pivots are kept above their rounding errors."""
+    width, least = normal.shape[1], 8 * xp.finfo(normal.dtype).eps
+    places, rest, columns = xp.arange(width, device=device(normal)), normal, []
+    for a in range(width):
+        bound = least * normal[:, a, a]
+        root = xp.sqrt(xp.where(rest[:, a, a] > bound, rest[:, a, a], bound))[:, None]
+        below, here = (xp.astype(mask, normal.dtype) for mask in (places > a, places == a))
+        column = below * rest[:, :, a] / root + here * root
+        rest = rest - column[:, :, None] * column[:, None, :]
+        columns.append(column)
+    return xp.stack(columns, axis=2)

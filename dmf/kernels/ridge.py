@@ -2,7 +2,7 @@
 
 The normal matrix of a row is summed with its rows in registers; then the Cholesky factors of `_LANES` bytes of rows are
 computed side by side, one row in each lane of the machine vectors: a triangular solve of one row alone is bound by the
-latency of its chain of subtractions.
+latency of its chain of subtractions. Rows of more than `WIDEST_BYTES` are far beyond the registers and are left to BLAS.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import threadpoolctl
 from numba import njit, prange
+from scipy.linalg import lapack
 
 from dmf.kernels import simd
 
+# Penalties are at least this times (the width) eps (the diagonal of the normal matrix). Below the rounding errors of a
+# matrix that is singular, the columns of its Cholesky factor grow from one to the next until they overflow.
+LEAST = 8
 LANE_BYTES = 64  # of rows side by side: two machine vectors, so that two chains overlap
+WIDEST_BYTES = 768  # of a row; at 100 samples a row, BLAS takes as long there, and is twice as fast at 192 doubles
 
 
 # The helpers are no closures, see dmf.kernels.descent.
@@ -64,8 +70,7 @@ def accumulate(length, first, end, width, index, values, factor, gram, target):
 def solve(lanes, width, normal, target):
     """Cholesky factors of `lanes` normal matrices at once (lower triangles), and the solutions in place of `target`.
 
-    A pivot is kept above its rounding error: a nearly singular direction then gets a bounded step, not NaN. The
-    diagonals of the factors hold their inverses.
+    A pivot is kept above its rounding error. The diagonals of the factors hold their inverses.
     """
     one = simd.broadcast(normal.dtype.type(1), simd.load(normal, 0, lanes))
     least = simd.broadcast(normal.dtype.type(8 * np.finfo(normal.dtype).eps), one)
@@ -140,6 +145,7 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
         rows = np.zeros((count, length), factor.dtype)
         inverses = np.zeros((count if spread else 0, length), factor.dtype)
         sums = np.zeros((count, 3), np.float64)
+        least = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps)
         for chunk in prange(bounds.shape[0] - 1):
             gram, target = np.empty(width * length, factor.dtype), np.empty(length, factor.dtype)
             normal, targets = np.empty(width * width * lanes, factor.dtype), np.empty(width * lanes, factor.dtype)
@@ -162,7 +168,8 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
                         for c in range(a + 1):
                             normal[(a * width + c) * lanes + lane] = gram[a * length + c]
                         diagonal[lane, a] = gram[a * length + a] + added[lane, a]
-                        normal[(a * width + a) * lanes + lane] = diagonal[lane, a] + penalty[a]
+                        added_here = max(penalty[a], least * diagonal[lane, a])
+                        normal[(a * width + a) * lanes + lane] = diagonal[lane, a] + added_here
                         targets[a * lanes + lane] = target[a]
                 solve(lanes, width, normal, targets)
                 if spread:
@@ -186,3 +193,49 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
         return rows, inverses, sums
 
     return ridge
+
+
+def wide_ridge(starts, index, values, factor, variances, penalty):
+    """What the compiled form returns, by BLAS row after row, for wide rows and `variances` or None.
+
+    On one thread: two of them fight over the small matrices (25 times slower on a busy machine), and results would depend
+    on their number.
+    """
+    count, width = starts.shape[0] - 1, penalty.shape[0]
+    rows = np.zeros((count, width), factor.dtype)
+    inverses = np.zeros((0 if variances is None else count, width), factor.dtype)
+    sums = np.zeros((count, 3), np.float64)
+    least = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps)
+    invert_factor = lapack.get_lapack_funcs("potri", (factor,))
+    solve_factor = lapack.get_lapack_funcs("potrs", (factor,))
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        for i in range(count):
+            part = slice(starts[i], starts[i + 1])
+            design, target = factor[index[part]], values[part]
+            normal = design.T @ design
+            diagonal = normal.diagonal().copy()
+            if variances is not None:
+                added = np.sum(variances[index[part]], axis=0)
+                diagonal += added
+            np.fill_diagonal(normal, diagonal + np.maximum(penalty, least * diagonal))
+            triangle = _cholesky(normal)
+            row = solve_factor(triangle, design.T @ target, lower=True)[0]
+            rows[i] = row
+            sums[i, 0] = np.sum((design @ row - target).astype(np.float64) ** 2)
+            if variances is not None:
+                inverses[i] = invert_factor(triangle, lower=True)[0].diagonal()
+                sums[i, 1] = np.sum(row.astype(np.float64) ** 2 * added)
+                sums[i, 2] = np.sum(diagonal.astype(np.float64) * inverses[i])
+    return rows, inverses, sums
+
+
+def _cholesky(normal):
+    """Lower Cholesky factor; a matrix that is still singular up to rounding gets a little more on its diagonal."""
+    factorise = lapack.get_lapack_funcs("potrf", (normal,))
+    more = 8 * np.finfo(normal.dtype).eps
+    triangle, failed = factorise(normal, lower=True, clean=False)
+    while failed and more < 1:
+        normal = normal + more * np.diag(normal.diagonal())
+        triangle, failed = factorise(normal, lower=True, clean=False)
+        more *= 2
+    return triangle
