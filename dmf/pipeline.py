@@ -144,7 +144,7 @@ def solve(observations: Observations, plan: Plan, believe_noise: bool = False) -
             return found
         grown = min(2 * bound, most)
         wanting = plan.rank is None and estimate.options["rank"] == bound < grown
-        if not wanting or not _determined(observations, grown, _SCARCE):
+        if phases.exhausted() or not wanting or not _determined(observations, grown, _SCARCE):
             break
         bound = grown
     if believe_noise:
@@ -210,7 +210,7 @@ def _continued(phases: _Phases, solver: Continuation, network: DeepLinearNetwork
             return None
         phases.contradicted = "contradicts" in recovery.status.advice
         refined = _refined(phases, recovery)
-        if refined is not None or phases.contradicted:
+        if refined is not None or phases.contradicted or phases.exhausted():
             return refined
         solver, network = replace(solver, start=recovery.options["noise"] ** 2), recovery.network
     return None

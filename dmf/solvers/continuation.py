@@ -167,6 +167,7 @@ class VariationalBayes(_Alternating):
     def _level(self, observations, state, square, estimate):
         still = abs(state.square - square) <= _STILL * square
         if state.arrived:
+            still = still and abs(state.noise - estimate) <= _STILL * estimate
             return replace(state, square=square, noise=estimate, finished="the noise level settled" if still else "")
         noise = max(estimate, self.decay * state.noise)
         finished = ""

@@ -1,0 +1,111 @@
+"""Gauss-Newton at fixed rank."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dmf
+from dmf.linalg import factored_svd
+from dmf.solvers.driver import run
+from dmf.solvers.refine import GaussNewton
+
+from helpers import low_rank_case, seeds
+
+EPS = np.finfo(float).eps
+
+
+def nearby(case, distance, seed=0):
+    """Best rank-r approximation of the matrix plus noise of spectral norm `distance`, in units of the least singular value."""
+    rank = case.left.shape[1]
+    least = np.linalg.svd(case.matrix, compute_uv=False)[rank - 1]
+    noise = np.random.default_rng(seed).standard_normal(case.matrix.shape)
+    u, s, vt = np.linalg.svd(case.matrix + distance * least / np.linalg.norm(noise, 2) * noise)
+    return dmf.DeepLinearNetwork((np.sqrt(s[:rank, None]) * vt[:rank], u[:, :rank] * np.sqrt(s[:rank]))), least
+
+
+def errors(case, distance, iterations=12, solver=None):
+    """Errors of the iterates, in units of the least singular value, and the last recovery."""
+    network, least = nearby(case, distance)
+    found = []
+    recovery = run(
+        solver or GaussNewton(),
+        case.observations,
+        network,
+        iterations=iterations,
+        callback=lambda snapshot: found.append(np.linalg.norm(snapshot.network.product() - case.matrix) / least),
+    )
+    return np.array(found), recovery
+
+
+@pytest.mark.parametrize("condition", [1, 10, 1e3, 1e5])
+@pytest.mark.parametrize("seed", range(3))
+def test_convergence_is_quadratic_whatever_the_condition_number(condition, seed):
+    """``e_{k+1} <= e_k^2``, errors in units of the least singular value, until rounding; 3 times as much is allowed.
+
+    Rounding: 1e3 units in the last place of the matrix. Linear systems are solved to the relative loss, so that each
+    square can be reached; 6 steps lead from 0.05 to the end.
+    """
+    case = low_rank_case(seed, (60, 50), 3, condition=condition)
+    found, recovery = errors(case, 0.05)
+    assert np.all(found[1:] <= 3 * found[:-1] ** 2 + 1e3 * EPS * condition)
+    assert len(found) <= 7
+    assert recovery.status.reason == "converged"
+    assert case.error(recovery) <= 1e3 * EPS
+
+
+def test_the_number_of_steps_does_not_grow_with_the_condition_number():
+    counts = [
+        np.mean([len(errors(low_rank_case(seed, (50, 40), 2, condition=condition), 0.05)[0]) for seed in range(5)])
+        for condition in (1, 1e5)
+    ]
+    assert counts[1] <= counts[0] + 1
+
+
+@given(seed=seeds, rank=st.integers(1, 4), distance=st.floats(0, 0.05))
+@settings(max_examples=25)
+def test_a_nearby_start_always_leads_to_the_matrix(seed, rank, distance):
+    case = low_rank_case(seed, (40, 30), rank, oversampling=3)
+    found, recovery = errors(case, distance, iterations=30)
+    assert recovery.status.reason == "converged"
+    assert case.error(recovery) <= 1e-10
+
+
+@given(seed=seeds, rank=st.integers(1, 4), width=st.integers(1, 6))
+@settings(max_examples=25)
+def test_the_loss_never_rises_and_the_rank_stays(seed, rank, width):
+    """From any start: steps that do not lower the loss are not taken."""
+    case = low_rank_case(seed, (30, 25), rank, noise=0.1)
+    rng = np.random.default_rng(seed)
+    network = dmf.DeepLinearNetwork((rng.standard_normal((width, 25)), rng.standard_normal((30, width))))
+    recovery = run(GaussNewton(), case.observations, network, iterations=15)
+    assert np.all(np.diff(recovery.history.loss) <= 0)
+    assert recovery.options["rank"] == width
+    assert recovery.network.widths == (width,)
+    residual = case.observations.predict(*recovery.network.factors()) - case.values
+    np.testing.assert_allclose(recovery.options["noise"], np.sqrt(np.mean(residual**2)), rtol=1e-9, atol=100 * EPS)
+
+
+def test_it_ends_where_the_gradient_along_the_tangent_space_vanishes():
+    """With noise the residual does not vanish; its projection on the tangent space does, to the accuracy of the loss.
+
+    A step that gains less than a thousandth of the loss is the last: the gradient is then below its square root.
+    """
+    case = low_rank_case(0, rank=2, noise=0.1)
+    network, _ = nearby(case, 0.05)
+    recovery = run(GaussNewton(), case.observations, network, iterations=60)
+    assert recovery.status.reason == "converged"
+    assert "no step lowers the residual" in recovery.status.advice
+    u, _, vt = factored_svd(*recovery.network.factors())
+    residual = np.zeros(case.matrix.shape)
+    residual[case.rows, case.cols] = case.observations.predict(*recovery.network.factors()) - case.values
+    tangent = residual - (residual - u @ (u.T @ residual)) @ (np.eye(60) - vt.T @ vt)
+    assert np.linalg.norm(tangent) <= np.sqrt(1e-3) * np.linalg.norm(residual)
+
+
+def test_a_zero_matrix_is_found_at_once():
+    observations = dmf.SampledEntries(np.arange(5), np.arange(5), np.zeros(5), (5, 5))
+    network = dmf.DeepLinearNetwork((np.ones((1, 5)), np.ones((5, 1))))
+    recovery = run(GaussNewton(), observations, network, iterations=20)
+    assert np.isfinite(recovery.product()).all()
+    assert recovery.history.loss[-1] <= EPS
