@@ -22,7 +22,8 @@ class Ridge(NamedTuple):
     rows : array, shape (n, w)
         The fitted factor.
     variances : array, shape (n, w), or None
-        Diagonals of the inverse normal matrices: variances of `rows` in units of the noise variance.
+        Variances of `rows` in units of the noise variance: diagonals of the inverse normal matrices, or, where the regression
+        does not fall into one for each row, the inverses of the diagonal.
     square : float
         ``||A(U V^T) - y||^2`` at the solution.
     uncertainty : float
