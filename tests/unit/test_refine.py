@@ -66,7 +66,7 @@ def test_the_number_of_steps_does_not_grow_with_the_condition_number():
 @settings(max_examples=25)
 def test_a_nearby_start_always_leads_to_the_matrix(seed, rank, distance):
     case = low_rank_case(seed, (40, 30), rank, oversampling=3)
-    found, recovery = errors(case, distance, iterations=30)
+    _, recovery = errors(case, distance, iterations=30)
     assert recovery.status.reason == "converged"
     assert case.error(recovery) <= 1e-10
 
