@@ -11,7 +11,6 @@ that to rounding: noise, or too low a rank, would show.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
