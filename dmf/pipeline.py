@@ -191,7 +191,7 @@ def _start(observations: Observations, bound: int, plan: Plan) -> DeepLinearNetw
     predicted = observations.predict(u * s, vt)
     square = number(xp.sum(predicted * predicted))
     factor = number(xp.sum(predicted * observations.values)) / square if square > 0 else 0.0
-    return balanced_network(u, abs(factor) * s, vt, plan.depth)
+    return balanced_network(u, abs(factor) * s, vt, max(plan.depth, 2))  # a single layer would hide the width
 
 
 def _determined(observations: Observations, rank: int, least: float) -> bool:
@@ -270,11 +270,11 @@ def _finished(phases: _Phases, recovery: Recovery, status: Status, exact: bool =
         "iterations": phases.spent,
         "phases": phases.names,
     }
-    network = truncated(recovery.network, max(rank, 1))
+    network = truncated(recovery.network, max(rank, 1), phases.plan.depth)
     return replace(recovery, network=network, history=phases.history(), status=status, options=options)
 
 
-def truncated(network: DeepLinearNetwork, rank: int) -> DeepLinearNetwork:
-    """Balanced network of the best approximation of this rank."""
+def truncated(network: DeepLinearNetwork, rank: int, depth: int | None = None) -> DeepLinearNetwork:
+    """Balanced network of the best approximation of this rank; as deep as `network` unless given."""
     u, s, vt = factored_svd(*network.factors())
-    return balanced_network(u[:, :rank], s[:rank], vt[:rank, :], network.depth)
+    return balanced_network(u[:, :rank], s[:rank], vt[:rank, :], network.depth if depth is None else depth)

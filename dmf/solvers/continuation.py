@@ -198,7 +198,7 @@ class Continuation(_Alternating):
         if square > _CONTRADICTED * state.noise:
             return replace(state, finished="the residual contradicts a level of noise as low as this")
         noise = self.decay * state.noise
-        finished = "the end of the path" if noise <= self.until * mean_square(observations) else ""
+        finished = "the level is down to the end of the path" if noise <= self.until * mean_square(observations) else ""
         return replace(state, noise=noise, sweeps=0, finished=finished)
 
 
@@ -322,11 +322,11 @@ def _decoupled(state: _State, least: float) -> _State:
     """
     moments = [_second_moments(f, v) for f, v in zip((state.left, state.right), state.variances, strict=True)]
     values, vectors = np.linalg.eigh(moments[0])
-    values = np.maximum(values, _LEAST_EIGENVALUE * values[-1])
+    values = np.maximum(values, _LEAST_EIGENVALUE * (values[-1] or 1.0))
     half = vectors * np.sqrt(values)
     squares, turn = np.linalg.eigh(half.T @ moments[1] @ half)
     squares, turn = squares[::-1], turn[:, ::-1]
-    sizes = np.sqrt(np.maximum(squares, _LEAST_EIGENVALUE * squares[0]))
+    sizes = np.sqrt(np.maximum(squares, _LEAST_EIGENVALUE * (squares[0] or 1.0)))
     forward = (vectors / np.sqrt(values)) @ turn * np.sqrt(sizes)
     backward = half @ turn / np.sqrt(sizes)
     factors, variances = [], []
