@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from dmf.backend import Array, device, from_host, namespace, number
 from dmf.errors import ShapeError
-from dmf.linalg import dense_svd, gaussian, identity
+from dmf.linalg import conjugate_gradient, dense_svd, gaussian
 from dmf.observations.base import (
     Observations,
     Ridge,
@@ -27,7 +27,8 @@ from dmf.observations.operators import DenseOperator, FlatOperator, check_adjoin
 from dmf.options import random_generator
 
 _PROBES = 4
-_MOST_UNKNOWNS = 3000  # of a regression solved by a dense factorisation; beyond, by conjugate gradients
+_MOST_UNKNOWNS = 10_000  # of a regression whose matrix (m, unknowns) is formed
+_ACCURACY, _FROM_ZERO, _MORE = 1e-14, 200, 8  # of its conjugate gradients; a solver that gives a start comes back
 
 
 class LinearMeasurements(Observations):
@@ -115,11 +116,17 @@ class LinearMeasurements(Observations):
         design = self.operator.restricted(side, factor, None if self._selected is None else self._selected[2])
         # The posterior is taken to factorise over all entries, and an uncertain factor to add the same to each of them.
         added = 0 * penalty if variances is None else self.gain * xp.sum(variances, axis=0)
-        transposed = xp.matrix_transpose(design)
-        normal = transposed @ design
-        diagonal = xp.reshape(xp.linalg.diagonal(normal), (self.shape[side], -1))
+        diagonal = xp.reshape(xp.sum(design * design, axis=0), (self.shape[side], -1))
         ridge = xp.reshape(xp.broadcast_to(penalty + added, diagonal.shape), (-1,))
-        flat = xp.linalg.solve(normal + ridge * identity(size, normal), transposed @ self.values)
+        scale = 1 / xp.sqrt(xp.reshape(diagonal, (-1,)) + ridge)
+        transposed = xp.matrix_transpose(design)
+        flat = scale * conjugate_gradient(
+            lambda x: scale * (transposed @ (design @ (scale * x)) + ridge * (scale * x)),
+            scale * (transposed @ self.values),
+            0 * ridge if start is None else xp.reshape(start, (-1,)) / scale,
+            _ACCURACY,
+            _FROM_ZERO if start is None else _MORE,
+        )
         rows = xp.reshape(flat, diagonal.shape)
         square = 2 * number(half_square(design @ flat - self.values))
         if variances is None:

@@ -101,7 +101,9 @@ def test_ridge_satisfies_the_normal_equations(kind, move, dtype, shape, seed, wi
     if result.variances is None:
         assert result.uncertainty == result.freedom == 0
         return
-    entries = isinstance(observations, dmf.SampledEntries)  # of the other kinds the posterior factorises over all numbers
+    entries = isinstance(
+        observations, dmf.SampledEntries
+    )  # of the other kinds the posterior factorises over all numbers
     exact = np.diag(np.linalg.inv(normal)) if entries else 1 / np.diag(normal)
     np.testing.assert_allclose(to_host(result.variances).ravel(), exact, rtol=eps * np.linalg.cond(normal))
     np.testing.assert_allclose(result.uncertainty, np.sum(rows**2 * added), rtol=eps)
