@@ -98,7 +98,7 @@ def factorize(matrix: Any, rank: int | None = None, *, depth: int = 3, seed: int
     """Approximate a fully known matrix by one of low rank: its truncated singular value decomposition.
 
     No network has to be trained for that: descent on the compressed network ends there (Kwon et al. 2024, appendix), and
-    `dmf.theory.compressed_descent` gives its path.
+    `dmf.theory.exact_compression` gives its path.
 
     Parameters
     ----------
