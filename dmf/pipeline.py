@@ -142,9 +142,10 @@ def solve(observations: Observations, plan: Plan, believe_noise: bool = False) -
         found = None if _saw_noise(estimate) else _refined(phases, estimate)
         if found is not None:
             return found
-        grown = min(2 * bound, most)
+        wider = range(min(2 * bound, most), bound, -1)
+        grown = next((width for width in wider if _determined(observations, width, _SCARCE)), bound)
         wanting = plan.rank is None and estimate.options["rank"] == bound < grown
-        if phases.exhausted() or not wanting or not _determined(observations, grown, _SCARCE):
+        if phases.exhausted() or not wanting:
             break
         bound = grown
     if believe_noise:

@@ -57,7 +57,7 @@ def test_same_seed_same_model(dmf_program, ratings, tmp_path):
         dmf_program("complete", ratings, "--iterations", 200, "--seed", 5, "--threads", threads, "-o", f"{name}.npz")
     a, b = dmf.load(tmp_path / "a.npz"), dmf.load(tmp_path / "b.npz")
     for one, other in zip(a.network.weights, b.network.weights, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
+        np.testing.assert_array_equal(one, other)
 
 
 def test_complete_without_holdout_uses_every_entry(dmf_program, ratings):
@@ -69,9 +69,9 @@ def test_factorize(dmf_program, tmp_path, rng):
     matrix = rng.standard_normal((20, 3)) @ rng.standard_normal((3, 15))
     np.save(tmp_path / "m.npy", matrix)
     report = as_json(dmf_program("factorize", "m.npy", "--rank", 5, "--json"))
-    assert report["relative_error"] < 1e-4
+    assert report["relative_error"] < 1e-12
     model = dmf.load(tmp_path / "m.dmf.npz")
-    np.testing.assert_allclose(model.product(), matrix, atol=1e-3)
+    np.testing.assert_allclose(model.product(), matrix, atol=1e-10)
 
 
 def test_sense(dmf_program, tmp_path, rng):
@@ -79,21 +79,27 @@ def test_sense(dmf_program, tmp_path, rng):
     A = rng.standard_normal((250, 12, 10))
     np.savez(tmp_path / "s.npz", A=A, y=np.einsum("mij,ij->m", A, matrix))
     report = as_json(dmf_program("sense", "s.npz", "--rank", 4, "-o", "x.npz", "--json"))
-    assert report["heldout_relative_error"] < 1e-3
-    np.testing.assert_allclose(dmf.load(tmp_path / "x.npz").product(), matrix, atol=0.02)
+    assert report["heldout_relative_error"] < 1e-12
+    assert (report["options"]["rank"], report["options"]["noise"], report["options"]["exact"]) == (2, 0.0, True)
+    np.testing.assert_allclose(dmf.load(tmp_path / "x.npz").product(), matrix, atol=1e-10)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="signals are sent differently on Windows")
-def test_interrupt_writes_the_last_good_state(dmf_program, ratings, tmp_path):
-    """Ctrl-C: exit code 1, a finished model file marked as interrupted, no traceback."""
-    arguments = ["complete", ratings, "--scale", "1e-7", "-o", "m.npz", "--holdout", "0"]
+def test_interrupt_writes_the_last_good_state(dmf_program, tmp_path, rng):
+    """Ctrl-C: exit code 1, a finished model file marked as interrupted, no traceback.
+
+    Noise, too little of it to be sure that it is noise, and a high bound on the rank keep the program busy for a minute.
+    """
+    noise = rng.standard_normal((1500, 1500))
+    np.save(tmp_path / "noise.npy", np.where(rng.random(noise.shape) < 0.02, noise, np.nan))
+    arguments = ["complete", "noise.npy", "--rank", "60", "--no-offsets", "-o", "m.npz", "--holdout", "0"]
     dmf_program(*arguments, "--iterations", 1)  # compiles and keeps what the run below needs
     command = [PROGRAM, *arguments, "--iterations", "1000000000"]
     listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # jobs in the background of a shell ignore it
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, preexec_fn=listening, **pipes) as program:
         try:
-            assert "entries of a" in program.stdout.readline() + program.stdout.readline()
+            assert "entries of a" in "".join(program.stdout.readline() for _ in range(3))
             time.sleep(4)
             program.send_signal(signal.SIGINT)
             out, err = program.communicate(timeout=60)
@@ -105,13 +111,6 @@ def test_interrupt_writes_the_last_good_state(dmf_program, ratings, tmp_path):
     model = dmf.load(tmp_path / "m.npz")
     assert model.status.reason == "interrupted"
     assert all(np.isfinite(weight).all() for weight in model.network.weights)
-
-
-def test_a_diverging_run_says_so_and_keeps_the_last_finite_state(dmf_program, ratings, tmp_path):
-    done = dmf_program("complete", ratings, "--step-size", 1e9, "-o", "m.npz", "--holdout", 0, code=1)
-    assert "diverged" in done.stderr
-    assert "smaller step_size" in done.stdout
-    assert np.isfinite(dmf.load(tmp_path / "m.npz").network.product()).all()
 
 
 @pytest.mark.parametrize(
