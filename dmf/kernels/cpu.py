@@ -9,13 +9,13 @@ one order: results do not depend on the number of threads.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numba import njit, prange
 
 from dmf.backend import thread_count
-from dmf.kernels import simd
+from dmf.kernels import simd, sorting
 from dmf.kernels.descent import compile_descent
 from dmf.kernels.ridge import LANE_BYTES, WIDEST_BYTES, compile_ridge, wide_ridge
 
@@ -147,30 +147,47 @@ class SampledEntries:
     """Products with a sparse residual; see `dmf.kernels.reference.SampledEntries`, the twin that defines them."""
 
     def __init__(self, rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> None:
-        order = np.argsort(cols, kind="stable")
         self._rows, self._cols = rows, cols
-        self._order = order.astype(np.int32) if rows.shape[0] < 2**31 else order
-        self._to_column_order = np.empty_like(self._order)
-        self._to_column_order[self._order] = np.arange(rows.shape[0], dtype=self._order.dtype)
-        self._rows_by_column = rows[order]
-        self._row_starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-        self._col_starts = np.concatenate([[0], np.cumsum(np.bincount(cols, minlength=shape[1]))])
+        self._row_starts, self._col_starts = sorting.starts_of(rows, shape[0]), sorting.starts_of(cols, shape[1])
         self._most = int(np.max(np.diff(self._row_starts)))
         self._row_bounds, self._col_bounds = _bounds(self._row_starts), _bounds(self._col_starts)
+        self._last_values: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+
+    @staticmethod
+    def arrange(rows, cols, values, shape):
+        if sorting.is_sorted(rows, cols):
+            return rows, cols, values
+        starts = sorting.starts_of(rows, shape[0]), sorting.starts_of(cols, shape[1])
+        return sorting.sort_positions(rows, cols, np.ascontiguousarray(values), *starts)
+
+    @cached_property
+    def _column_order(self):
+        """(place of each sample in the order of columns, row of each sample in that order), built when first needed."""
+        places = np.empty(self._rows.shape[0], np.int32 if self._rows.shape[0] < 2**31 else np.int64)
+        return places, sorting.order_columns(self._row_starts, self._cols, self._col_starts, places)
+
+    def _to_columns(self, weights):
+        """Weights in the order of columns."""
+        return sorting.scatter(np.ascontiguousarray(weights), self._column_order[0])
+
+    def _values_to_columns(self, values):
+        """Values in the order of columns, kept for the next call: solvers pass the same array again and again."""
+        last, by_column = self._last_values
+        if last is not values:
+            by_column = self._to_columns(values)
+            self._last_values = values, by_column
+        return by_column
 
     def _columns(self, by_column, left, gather, width):
         """``left^T Z`` for weights in column order, shape (width, d2)."""
-        result = gather(self._col_starts, self._rows_by_column, by_column, left, self._col_bounds)
+        result = gather(self._col_starts, self._column_order[1], by_column, left, self._col_bounds)
         return np.ascontiguousarray(result[:, :width].T)
 
     def _samples_of(self, side):
         """(starts, index, bounds) of the samples of each row (side 0) or column (side 1)."""
         if side == 0:
             return self._row_starts, self._cols, self._row_bounds
-        return self._col_starts, self._rows_by_column, self._col_bounds
-
-    def _values_of(self, side, values):
-        return np.ascontiguousarray(values) if side == 0 else values[self._order]
+        return self._col_starts, self._column_order[1], self._col_bounds
 
     def product(self, left, right):
         return sampled_product(left, right, self._rows, self._cols)
@@ -179,7 +196,7 @@ class SampledEntries:
         width = left.shape[1]
         length, _, (_, gather, _) = _kernels(width, left.itemsize, weights.shape[0] * width)
         grad_left = gather(self._row_starts, self._cols, weights, _padded_rows(right.T, length), self._row_bounds)
-        grad_right = self._columns(weights[self._order], _padded_rows(left, length), gather, width)
+        grad_right = self._columns(self._to_columns(weights), _padded_rows(left, length), gather, width)
         return np.ascontiguousarray(grad_left[:, :width]), grad_right
 
     def residual(self, values, left, right):
@@ -192,7 +209,7 @@ class SampledEntries:
         values = np.ascontiguousarray(values)  # read a machine vector at a time
         left, right = _padded_rows(left, length), _padded_rows(right.T, length)
         by_column, grad_left, losses = residual_rows(
-            self._row_starts, self._cols, values, self._to_column_order, left, right, self._row_bounds, self._most
+            self._row_starts, self._cols, values, self._column_order[0], left, right, self._row_bounds, self._most
         )
         grad_right = self._columns(by_column, left, gather, width)
         return 0.5 * np.sum(losses), np.ascontiguousarray(grad_left[:, :width]), grad_right
@@ -203,7 +220,7 @@ class SampledEntries:
         parallel = values.shape[0] * width**2 > _PARALLEL_WORK and thread_count() > 1
         spread = variances is not None
         starts, index, bounds = self._samples_of(side)
-        values = self._values_of(side, values)
+        values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
         if length * factor.itemsize > WIDEST_BYTES:
             rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty)
         else:

@@ -54,6 +54,19 @@ class SampledEntries:
         self._row_slots = _slots(rows, shape[0], rows)
         self._col_slots = _slots(cols, shape[1], cols)
 
+    @staticmethod
+    def arrange(rows: Array, cols: Array, values: Array, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
+        """Positions in range and their values (m,), sorted by row, then by column, then in the order given.
+
+        The arrays themselves where they are in that order.
+        """
+        xp = namespace(rows, cols, values)
+        keys = xp.astype(rows, xp.int64) * shape[1] + xp.astype(cols, xp.int64)
+        if keys.shape[0] == 0 or bool(xp.all(keys[1:] >= keys[:-1])):
+            return rows, cols, values
+        order = xp.argsort(keys, stable=True)
+        return xp.take(rows, order), xp.take(cols, order), xp.take(values, order)
+
     def product(self, left: Array, right: Array) -> Array:
         """Entries of ``left @ right`` at the positions, shape (m,)."""
         return sampled_product(left, right, self._rows, self._cols)
@@ -88,6 +101,7 @@ class SampledEntries:
         side : {0, 1}
             0: the left factor is fitted; 1: the right one is.
         values : array, shape (m,)
+            Not to be changed between calls: fast forms keep what they made of the last one.
         factor : array, shape (d2, w) for side 0, (d1, w) for side 1
         penalty : array, shape (w,)
             Positive.

@@ -55,7 +55,7 @@ class SampledEntries(Observations):
     def __init__(self, rows: Array, cols: Array, values: Array, shape: tuple[int, int]) -> None:
         rows, cols, values = as_array(rows, "rows"), as_array(cols, "cols"), as_array(values, "values")
         shape = check_shape(shape)
-        xp = namespace(rows, cols, values)
+        namespace(rows, cols, values)
         lengths = tuple(tuple(a.shape) for a in (rows, cols, values))
         if any(len(length) != 1 for length in lengths) or len(set(lengths)) > 1:
             raise ShapeError(
@@ -71,10 +71,7 @@ class SampledEntries(Observations):
         rows, cols = _checked_index(rows, "rows", shape[0]), _checked_index(cols, "cols", shape[1])
         values = floating(values, "values")
         check_finite(values, "values", "Leave missing entries out instead.")
-        keys = xp.astype(rows, xp.int64) * shape[1] + xp.astype(cols, xp.int64)
-        if not bool(xp.all(keys[1:] >= keys[:-1])):
-            order = xp.argsort(keys, stable=True)
-            rows, cols, values = xp.take(rows, order), xp.take(cols, order), xp.take(values, order)
+        rows, cols, values = kernel("SampledEntries", values).arrange(rows, cols, values, shape)
         self._assign(rows, cols, values, shape)
 
     def _assign(self, rows, cols, values, shape):
