@@ -26,6 +26,7 @@ from dmf.results import History, Recovery, Status, load
 from dmf.solvers import (
     alternating_minimization,
     continuation,
+    follow_gradient_flow,
     gradient_descent,
     largest_curvature,
     refine,
@@ -56,6 +57,7 @@ __all__ = [
     "complete",
     "continuation",
     "factorize",
+    "follow_gradient_flow",
     "gradient_descent",
     "largest_curvature",
     "load",

@@ -166,7 +166,8 @@ def check_adjoint(operator: Any, shape: tuple[int, int], values: Array) -> None:
     image, back = results
     with np.errstate(over="ignore", invalid="ignore"):
         one, other = number(xp.sum(image * weights)), number(xp.sum(matrix * back))
-    scale = float(np.linalg.norm(to_host(image)) * np.linalg.norm(to_host(weights)))
+    sizes = [float(np.linalg.norm(to_host(array))) for array in (image, weights, matrix, back)]
+    scale = max(sizes[0] * sizes[1], sizes[2] * sizes[3])
     if not np.isfinite(one) or not np.isfinite(other):
         raise ObservationError("operator gives NaN or infinite numbers for finite ones.", argument="operator")
     if abs(one - other) > 1e3 * float(xp.finfo(values.dtype).eps) * scale:

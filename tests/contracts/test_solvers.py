@@ -11,6 +11,7 @@ from dmf.solvers.alternating import AlternatingMinimization
 from dmf.solvers.continuation import Continuation, VariationalBayes
 from dmf.solvers.driver import run
 from dmf.solvers.gradient_descent import GradientDescent
+from dmf.solvers.gradient_flow import GradientFlow
 from dmf.solvers.refine import GaussNewton
 
 from helpers import KINDS, LIBRARIES, assert_finite, assert_same_weights, observe, on_device1, start, weights_of
@@ -22,6 +23,7 @@ SOLVERS = {
     "variational Bayes": VariationalBayes(decay=0.9),
     "continuation": Continuation(decay=0.9),
     "Gauss-Newton": GaussNewton(),
+    "gradient flow": GradientFlow(2.0, "sum"),
 }
 MEMORYLESS = ["gradient descent", "alternating minimization"]  # those whose state is the network
 EXACT = [
