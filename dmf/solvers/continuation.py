@@ -85,10 +85,12 @@ class _Alternating:
         u, s, vt = factored_svd(left, right)
         noise = mean_square(observations) if self.start is None else self.start
         square = 2 * number(observations.loss(left, right)) / observations.n_measurements
-        roots = xp.sqrt(s)
+        nothing = mean_square(observations) == 0
+        roots = 0 * s if nothing else xp.sqrt(s)
         factors = u * roots, xp.matrix_transpose(vt) * roots
         variances = (0 * factors[0], 0 * factors[1]) if self.uncertain else (None, None)
-        return _State(*factors, variances, noise, square, 0, network.depth)
+        finished = "all measurements are zero, and so is the matrix" if nothing else ""
+        return _State(*factors, variances, noise, 0.0 if nothing else square, 0, network.depth, finished=finished)
 
     def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
         """State after at most `iterations` sweeps, and their number."""
