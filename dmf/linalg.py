@@ -111,7 +111,7 @@ def truncated_svd(
         image = apply_transposed(left)  # (d2, size); S is close to left @ image^T
         right, core = xp.linalg.qr(image)
         values = xp.linalg.svdvals(core)[:rank]
-        if last is not None and number(xp.max(xp.abs(values - last))) <= tolerance * number(values[0]):
+        if last is not None and number(xp.max(xp.abs(values - last))) < tolerance * number(values[0]):
             break
         last = values
     u, s, vt = _lapack_svd(xp.matrix_transpose(core), rank)
