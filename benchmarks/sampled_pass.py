@@ -23,6 +23,7 @@ from cases import positions, print_table, write_result
 from scipy.sparse import csr_array
 
 import dmf
+from dmf.backend import thread_count
 
 SAMPLES, BLOCK = 1_000_000, 4_096
 
@@ -62,7 +63,7 @@ def forms_of(d: int, rank: int, dtype: type) -> tuple[dict[str, Callable], dict[
     observations = dmf.SampledEntries(rows, cols, values, (d, d))
     gathered = ScipyPass(rows, cols, values, (d, d), SAMPLES)
     blocked = ScipyPass(rows, cols, values, (d, d), BLOCK)
-    cores = numba.get_num_threads()
+    cores = thread_count()
 
     def one_thread():
         numba.set_num_threads(1)
@@ -122,7 +123,7 @@ def main(quick: bool) -> None:
         for dtype in (np.float64, np.float32)
         for rank in ranks
     ]
-    print(f"{SAMPLES:,} samples, {numba.get_num_threads()} cores; milliseconds, and times dmf (best, median of rounds)")
+    print(f"{SAMPLES:,} samples, {thread_count()} cores; milliseconds, and times dmf (best, median of rounds)")
     print("off by: largest deviation from SciPy in float64, relative to the largest number")
     header = ["matrix", "dtype", "r-hat", "dmf wall", "SciPy wall", "x", "median x", "in blocks x"]
     table = []
@@ -137,7 +138,7 @@ def main(quick: bool) -> None:
         table.append([*row, f"{off['dmf']:.0e}", f"{off['SciPy']:.0e}" if "SciPy" in off else "-"])
     print_table([*header, "dmf CPU", "SciPy CPU", "x", "in blocks x", "dmf off by", "SciPy off by"], table)
     if not quick:
-        write_result("sampled_pass", {"samples": SAMPLES, "threads": numba.get_num_threads(), "cases": cases})
+        write_result("sampled_pass", {"samples": SAMPLES, "threads": thread_count(), "cases": cases})
 
 
 if __name__ == "__main__":

@@ -22,28 +22,14 @@ import click
 import numba
 import numpy as np
 from cases import print_table, write_result
-from numba import njit, prange
+from ceilings import parallel_sum
 
 import dmf
 from dmf.backend import thread_count
-from dmf.kernels import TABLE, simd
+from dmf.kernels import TABLE
 
 RANK_HAT, TRUE_RANK = 10, 5
-ROW = 64  # numbers added at once
 CASES = ((100, 2_000, np.float64), (100, 2_000, np.float32), (50, 2_000, np.float64), (300, 250, np.float64))
-
-
-@njit(parallel=True)
-def parallel_sum(flat, chunks):
-    """Sums of chunks of all numbers but the last few, in registers: as fast as a loop can read memory."""
-    sums = np.empty(chunks, flat.dtype)
-    one, step = flat.dtype.type(1), flat.shape[0] // chunks // ROW * ROW
-    for chunk in prange(chunks):
-        total = simd.zeros_like(simd.load(flat, 0, ROW))
-        for k in range(chunk * step, (chunk + 1) * step, ROW):
-            total = simd.add_scaled(total, one, simd.load(flat, k, ROW))
-        sums[chunk] = simd.total(total)
-    return sums
 
 
 def jax_forms(matrices, values, left, right) -> dict[str, Callable]:

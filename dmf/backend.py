@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -172,3 +173,16 @@ def set_threads(count: int) -> None:
     _launch_threads()
     numba.set_num_threads(count)
     threadpoolctl.threadpool_limits(count)
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """NumPy's linear algebra on one thread, for code whose threads are those of the kernels.
+
+    After each product OpenBLAS's threads spin for a tenth of a second, on cores that the kernels' threads then lack.
+    """
+    return _pools().limit(limits=1, user_api="blas")
+
+
+@cache
+def _pools() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()

@@ -132,7 +132,12 @@ def solve(observations: Observations, plan: Plan, believe_noise: bool = False) -
     Recovery
         Its options hold "rank", "noise" (standard deviation; 0 where the recovery is exact) and "exact".
     """
-    phases = _Phases(observations, plan)
+    with observations.threads():
+        return _solve(_Phases(observations, plan), believe_noise)
+
+
+def _solve(phases: _Phases, believe_noise: bool) -> Recovery:
+    observations, plan = phases.observations, phases.plan
     most = min(observations.shape)
     bound = min(_FIRST_BOUND, most) if plan.rank is None else plan.rank
     while True:

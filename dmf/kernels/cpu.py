@@ -85,13 +85,12 @@ def _compile(block: int, parallel: bool):
         return result
 
     @compiled
-    def residual_rows(starts, cols, values, to_column_order, left, right, bounds, most):
-        """Residuals in column order, their products with the rows of `right`, and the loss of each row.
+    def residual_rows(starts, index, values, left, right, bounds, most):
+        """Products of the residuals with the rows of `right`, and the loss of each row.
 
         `most`: samples of the fullest row. Products and sums are separate loops: in one loop every sum waits for its product.
         """
         length = left.shape[1]
-        residual = np.empty(values.shape[0], values.dtype)
         losses = np.empty(left.shape[0], np.float64)
         result = np.empty(left.shape, left.dtype)
         lanes, minus_one = 32 // values.itemsize, -values.dtype.type(1)
@@ -103,24 +102,20 @@ def _compile(block: int, parallel: bool):
                 whole = first + (end - first) // lanes * lanes
                 loss, squares = 0.0, simd.double_zeros(values)
                 for k in range(first, whole, lanes):
-                    for lane in range(lanes):
-                        simd.prefetch_for_writing(residual, np.intp(to_column_order[k + lane]))
-                    some = simd.add_scaled(simd.dots(row, right, cols, k), minus_one, simd.load_vector(values, k))
+                    some = simd.add_scaled(simd.dots(row, right, index, k), minus_one, simd.load_vector(values, k))
                     squares = simd.add_squares(squares, some)
                     simd.store(errors, k - first, some)
                 for k in range(whole, end):
-                    other = simd.load(right, np.intp(cols[k]) * length, block)
+                    other = simd.load(right, np.intp(index[k]) * length, block)
                     error = simd.total(simd.add_product(simd.zeros_like(row), row, other)) - values[k]
                     loss += np.float64(error) * np.float64(error)
                     errors[k - first] = error
                 sums = simd.zeros_like(row)
                 for k in range(first, end):
-                    error = errors[k - first]
-                    residual[to_column_order[k]] = error
-                    sums = simd.add_scaled(sums, error, simd.load(right, np.intp(cols[k]) * length, block))
+                    sums = simd.add_scaled(sums, errors[k - first], simd.load(right, np.intp(index[k]) * length, block))
                 losses[i] = loss + simd.total(squares)
                 simd.store(result, i * length, sums)
-        return residual, result, losses
+        return result, losses
 
     return sampled_product, gather, residual_rows
 
@@ -149,7 +144,7 @@ class SampledEntries:
     def __init__(self, rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> None:
         self._rows, self._cols = rows, cols
         self._row_starts, self._col_starts = sorting.starts_of(rows, shape[0]), sorting.starts_of(cols, shape[1])
-        self._most = int(np.max(np.diff(self._row_starts)))
+        self._most = tuple(int(np.max(np.diff(starts))) for starts in (self._row_starts, self._col_starts))
         self._row_bounds, self._col_bounds = _bounds(self._row_starts), _bounds(self._col_starts)
         self._last_values: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
 
@@ -201,18 +196,25 @@ class SampledEntries:
 
     def residual(self, values, left, right):
         width = left.shape[1]
-        length, block, (_, gather, residual_rows) = _kernels(width, left.itemsize, values.shape[0] * width)
+        length, block, (_, _, residual_rows) = _kernels(width, left.itemsize, values.shape[0] * width)
         if length > block:  # a wide row does not stay in registers between its product and its sum
             residual = self.product(left, right) - values
             grad_left, grad_right = self.adjoint(residual, left, right)
             return 0.5 * np.sum(residual * residual, dtype=np.float64), grad_left, grad_right
-        values = np.ascontiguousarray(values)  # read a machine vector at a time
         left, right = _padded_rows(left, length), _padded_rows(right.T, length)
-        by_column, grad_left, losses = residual_rows(
-            self._row_starts, self._cols, values, self._column_order[0], left, right, self._row_bounds, self._most
+        grad_left, losses = self._residual_side(residual_rows, 0, values, left, right)
+        grad_right, _ = self._residual_side(residual_rows, 1, values, right, left)
+        return (
+            0.5 * np.sum(losses),
+            np.ascontiguousarray(grad_left[:, :width]),
+            np.ascontiguousarray(grad_right[:, :width].T),
         )
-        grad_right = self._columns(by_column, left, gather, width)
-        return 0.5 * np.sum(losses), np.ascontiguousarray(grad_left[:, :width]), grad_right
+
+    def _residual_side(self, residual_rows, side, values, rows, others):
+        """Residuals are computed anew for the columns: cheaper than to scatter them into the order of columns."""
+        starts, index, bounds = self._samples_of(side)
+        values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
+        return residual_rows(starts, index, values, rows, others, bounds, self._most[side])
 
     def ridge(self, side, values, factor, penalty, variances):
         width = factor.shape[1]
@@ -244,7 +246,7 @@ class SampledEntries:
             return None
         samples = (self._row_starts, self._cols, np.ascontiguousarray(values))
         shape = self._row_starts.shape[0] - 1, self._col_starts.shape[0] - 1
-        return Descent(samples, self._most, shape, length)
+        return Descent(samples, self._most[0], shape, length)
 
 
 class Descent:

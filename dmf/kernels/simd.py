@@ -245,23 +245,6 @@ def add_squares(typing_context, total, row):
     return total(total, row), generate
 
 
-@intrinsic
-def prefetch_for_writing(typing_context, array, index):
-    """Fetch the cache line of ``array[index]``, which is about to be written out of order."""
-
-    def generate(context, builder, signature, args):
-        data = context.make_array(array)(context, builder, args[0]).data
-        byte = ir.IntType(8).as_pointer()
-        address = builder.bitcast(builder.gep(data, [args[1]]), byte)
-        prefetch = builder.module.declare_intrinsic(
-            "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        )
-        builder.call(prefetch, [address, *(ir.Constant(_I32, option) for option in (1, 3, 1))])  # write, keep, data
-        return context.get_dummy_value()
-
-    return types.none(array, index), generate
-
-
 def _elementwise(operation):
     """Intrinsic of two rows of one type, computed vector by vector by ``operation(builder, left, right)``."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,10 @@ class Observations(ABC):
 
     shape: tuple[int, int]
     values: Array
+
+    def threads(self) -> AbstractContextManager[Any]:
+        """Context in which solvers work on these observations."""
+        return nullcontext()
 
     @property
     def n_measurements(self) -> int:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from dmf.backend import Array, as_array, device, floating, from_host, is_numpy, namespace, number, to_host
+from dmf.backend import (
+    Array,
+    as_array,
+    device,
+    floating,
+    from_host,
+    is_numpy,
+    namespace,
+    number,
+    one_blas_thread,
+    to_host,
+)
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
 from dmf.linalg import truncated_svd
@@ -125,6 +137,9 @@ class SampledEntries(Observations):
         coo = scipy.sparse.coo_array(matrix, copy=True)
         coo.sum_duplicates()
         return cls(coo.coords[0], coo.coords[1], coo.data, coo.shape)
+
+    def threads(self):
+        return one_blas_thread() if is_numpy(self.values) else nullcontext()
 
     def predict(self, left, right):
         check_factors(self, left, right)

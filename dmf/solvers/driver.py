@@ -167,6 +167,11 @@ def run(
         Always finite. Ctrl-C ends the run at its last good state, with the status "interrupted".
     """
     _check(observations, network, iterations, tolerance, record_every)
+    with observations.threads():
+        return _run(solver, observations, network, iterations, tolerance, record_every, callback)
+
+
+def _run(solver, observations, network, iterations, tolerance, record_every, callback) -> Recovery:
     with np.errstate(over="ignore", invalid="ignore"):
         state = solver.init(observations, network)
     if not math.isfinite(solver.loss(state)):
@@ -222,7 +227,7 @@ def run(
         records.add(iteration, loss, seconds, solver.findings(state))
     reason, detail = end or ("budget spent", f"after {iterations} iterations the loss is {loss:.3g}")
     status = Status(reason, f"{detail}. {solver.advice(reason)}".strip())
-    options = {"solver": type(solver).__name__, **asdict(solver), "iterations": iterations, "tolerance": tolerance}  # type: ignore[call-overload]
+    options = {"solver": type(solver).__name__, **asdict(solver), "iterations": iterations, "tolerance": tolerance}
     options |= solver.findings(state)
     return Recovery(solver.network(state), records.history(), status, observations=observations, options=options)
 
