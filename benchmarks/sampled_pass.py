@@ -26,6 +26,7 @@ import dmf
 from dmf.backend import thread_count
 
 SAMPLES, BLOCK = 1_000_000, 4_096
+_SPIN = 0.3  # seconds for which BLAS threads of the form before may go on taking a core
 
 
 class ScipyPass:
@@ -94,6 +95,7 @@ def measure(d: int, rank: int, dtype: type, rounds: int) -> dict[str, Any]:
     wall, cpu = np.empty((2, len(forms), rounds))
     for k in range(rounds):
         for i, form in enumerate(forms.values()):
+            time.sleep(_SPIN)
             form()  # brings its data into the caches, where the next call of a descent finds them
             begin, begin_cpu = time.perf_counter(), time.process_time()
             form()
