@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmf.backend import Array, as_array, device, floating, from_host, namespace
+from dmf.backend import Array, as_array, device, floating, from_host, namespace, number, to_host
 from dmf.errors import ShapeError
-from dmf.linalg import dense_svd
+from dmf.linalg import dense_svd, identity
 from dmf.observations.base import (
     Observations,
+    Ridge,
     check_finite,
     check_rank,
     check_shape,
@@ -62,6 +63,30 @@ class FullMatrix(Observations):
     @property
     def gain(self):
         return 1.0
+
+    def ridge(self, side, factor, penalty, variances=None, start=None):
+        """All rows share one normal matrix; penalties count as at least 8 w eps times the diagonal of the rest."""
+        xp = namespace(factor, penalty)
+        matrix = self.matrix if side == 0 else xp.matrix_transpose(self.matrix)
+        added = 0 * penalty if variances is None else xp.sum(variances, axis=0)
+        moments = xp.matrix_transpose(factor) @ factor
+        diagonal = xp.linalg.diagonal(moments) + added
+        least = 8 * factor.shape[1] * float(xp.finfo(factor.dtype).eps) * diagonal
+        penalised = diagonal + xp.where(penalty > least, penalty, least)
+        scale = 1 / xp.sqrt(penalised)
+        unit = identity(factor.shape[1], factor)
+        normal = scale[:, None] * moments * scale * (1 - unit) + unit
+        rows = scale * xp.matrix_transpose(xp.linalg.solve(normal, xp.matrix_transpose(matrix @ (factor * scale))))
+        square = 2 * number(half_square(rows @ xp.matrix_transpose(factor) - matrix))
+        if variances is None:
+            return Ridge(rows, None, square, 0.0, 0.0)
+        inverse = scale**2 * xp.linalg.diagonal(xp.linalg.inv(normal))
+        squares, added, seen, spread = (
+            to_host(a).astype(np.float64) for a in (xp.sum(rows * rows, axis=0), added, diagonal, inverse)
+        )
+        n = self.shape[side]
+        spreads = xp.broadcast_to(inverse, (n, factor.shape[1]))
+        return Ridge(rows, spreads, square, float(squares @ added), n * float(seen @ spread))
 
     def surrogate_svd(self, rank, seed=0, sweeps=12):
         return dense_svd(self.matrix, check_rank(rank, self.shape), seed)

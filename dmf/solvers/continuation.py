@@ -105,18 +105,16 @@ class _Alternating:
 
     def _sweep(self, observations: Observations, state: _State) -> tuple[_State, float, float]:
         """State after fitting both factors once, its mean squared residual and the estimate of the noise variance."""
-        dimension, edge = (
-            math.sqrt(observations.shape[0] * observations.shape[1]),
-            noise_edge(observations, state.noise),
-        )
+        edge = noise_edge(observations, state.noise)
         if state.sweeps % self.sweeps == 0:
             state = _decoupled(state, 0.0 if state.arrived else _SEED * edge)
         floor = 0.0 if state.arrived else self.floor * edge
-        host = (state.noise * dimension / (state.sizes + floor)).astype(to_host(state.left[:1, :1]).dtype)
-        penalty = from_host(host, state.left)
-        first = observations.ridge(0, state.right, penalty, state.variances[1], state.left)
+        dtype = to_host(state.left[:1, :1]).dtype
+        unit = state.noise / (state.sizes + floor)
+        penalties = [from_host((d * unit).astype(dtype), state.left) for d in self._dimensions(observations)]
+        first = observations.ridge(0, state.right, penalties[0], state.variances[1], state.left)
         spread = None if first.variances is None else state.noise * first.variances
-        second = observations.ridge(1, first.rows, penalty, spread, state.right)
+        second = observations.ridge(1, first.rows, penalties[1], spread, state.right)
         variances = spread, None if second.variances is None else state.noise * second.variances
         m = observations.n_measurements
         estimate = (second.square + second.uncertainty + state.noise * second.freedom) / m
@@ -126,6 +124,11 @@ class _Alternating:
             state, left=first.rows, right=second.rows, variances=variances, rank=rank, sweeps=state.sweeps + 1
         )
         return state, second.square / m, estimate
+
+    def _dimensions(self, observations: Observations) -> tuple[float, float]:
+        """Numbers of entries that share a prior variance, which is their mean square; without spreads only the product counts."""
+        d1, d2 = observations.shape
+        return (d1, d2) if self.uncertain else (math.sqrt(d1 * d2),) * 2
 
     def _level(self, observations: Observations, state: _State, square: float, estimate: float) -> _State:
         raise NotImplementedError

@@ -20,7 +20,7 @@ shapes = st.tuples(st.integers(3, 7), st.integers(3, 7))
 
 def is_direct(observations):
     """Whether the regression is solved by factorisation; by conjugate gradients otherwise."""
-    return isinstance(observations, dmf.SampledEntries) or (
+    return isinstance(observations, (dmf.SampledEntries, dmf.FullMatrix)) or (
         isinstance(observations, dmf.LinearMeasurements) and isinstance(observations.operator, DenseOperator)
     )
 
@@ -101,9 +101,8 @@ def test_ridge_satisfies_the_normal_equations(kind, move, dtype, shape, seed, wi
     if result.variances is None:
         assert result.uncertainty == result.freedom == 0
         return
-    entries = isinstance(
-        observations, dmf.SampledEntries
-    )  # of the other kinds the posterior factorises over all numbers
+    # Of linear measurements the posterior factorises over all numbers.
+    entries = not isinstance(observations, dmf.LinearMeasurements)
     exact = np.diag(np.linalg.inv(normal)) if entries else 1 / np.diag(normal)
     np.testing.assert_allclose(to_host(result.variances).ravel(), exact, rtol=eps * np.linalg.cond(normal))
     np.testing.assert_allclose(result.uncertainty, np.sum(rows**2 * added), rtol=eps)

@@ -1,0 +1,239 @@
+"""The pipeline behind `complete` and `sense`: which rank, exact or not, budgets, interruption, one history."""
+
+from dataclasses import replace
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dmf
+from dmf.backend import set_threads
+from dmf.solvers.continuation import VariationalBayes
+from dmf.solvers.refine import GaussNewton
+
+from helpers import assert_finite, assert_same_weights, low_rank_case, seeds, weights_of
+
+EPS = np.finfo(float).eps
+sizes = st.integers(20, 60)
+
+
+def hard_case(seed=0):
+    """Close to the information limit: variational Bayes, refinement and the continuation all have their turn."""
+    return low_rank_case(seed, (40, 35), 2, oversampling=1.6)
+
+
+def assert_exact(recovery, case):
+    rank = case.left.shape[1]
+    assert recovery.status.reason == "converged"
+    assert recovery.status.advice.startswith(f"rank {rank}, no noise")
+    assert (recovery.options["rank"], recovery.options["noise"], recovery.options["exact"]) == (rank, 0.0, True)
+    assert case.error(recovery) < 1e-10
+    assert_finite(recovery)
+
+
+@settings(max_examples=25)
+@given(
+    seed=seeds,
+    shape=st.tuples(sizes, sizes),
+    rank=st.integers(1, 4),
+    oversampling=st.floats(3, 6),
+    logarithm=st.floats(0, 1),
+    above=st.none() | st.integers(0, 6),
+)
+def test_an_exact_matrix_is_found_whatever_the_bound(seed, shape, rank, oversampling, logarithm, above):
+    """Without a rank given (None), with the right one and with larger ones; condition up to 10.
+
+    Gauss-Newton ends at rounding, some 1e-15; 1e-10 allows for 1e5 of conditioning of the least-squares problem.
+    """
+    case = low_rank_case(seed, shape, rank, oversampling, condition=10**logarithm)
+    assert_exact(dmf.complete(case.observations, None if above is None else rank + above), case)
+
+
+@settings(max_examples=8)
+@given(seed=seeds, rank=st.integers(1, 2), above=st.none() | st.integers(0, 3))
+def test_an_exact_matrix_is_sensed_whatever_the_bound(seed, rank, above):
+    """Gaussian measurements, 3.5 for each degree of freedom."""
+    case = low_rank_case(seed, (20, 22), rank)
+    count = round(3.5 * rank * (42 - rank))
+    operator = np.random.default_rng(seed).standard_normal((count, 20, 22))
+    values = np.tensordot(operator, case.matrix)
+    assert_exact(dmf.sense(operator, values, None if above is None else rank + above), case)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_bound_below_the_rank_is_no_exact_recovery(seed):
+    """What the bound leaves out looks like noise: at least the root mean square of the best approximation's residual.
+
+    A fit has less residual on the entries that it saw; the level allows for its degrees of freedom. Half of it is safe.
+    """
+    case = low_rank_case(seed, (40, 35), 3, oversampling=4)
+    recovery = dmf.complete(case.observations, rank=2, offsets=False)
+    left_out = np.linalg.svd(case.matrix, compute_uv=False)[2] / np.sqrt(case.matrix.size)
+    assert recovery.options["exact"] is False
+    assert recovery.options["rank"] <= 2
+    assert recovery.options["noise"] > 0.5 * left_out
+    assert recovery.status.reason == "converged"
+    assert "noise of standard deviation" in recovery.status.advice
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shape", [(60, 50), (35, 70)])
+def test_noise_and_rank_of_noisy_data(shape, seed):
+    """Noise within 10 %: with m measurements and f degrees of freedom its estimate has a deviation of 1/sqrt(2 (m - f)), 2.5 %,
+    and the factorised posterior overestimates it by 2 or 3 %.
+    """
+    case = low_rank_case(seed, shape, 2, oversampling=5, noise=0.1)
+    recovery = dmf.complete(case.observations, rank=4, offsets=False)
+    assert recovery.status.reason == "converged"
+    assert (recovery.options["rank"], recovery.options["exact"]) == (2, False)
+    assert recovery.options["noise"] == pytest.approx(0.1, rel=0.1)
+    assert f"rank 2; noise of standard deviation {recovery.options['noise']:.3g}." in recovery.status.advice
+    assert case.error(recovery) < 1.4 * case.oracle()
+
+
+def test_one_history_for_all_phases():
+    """Iterations and seconds go on from phase to phase; what a callback measured in some of them is NaN in the others."""
+    case = hard_case()
+    seen = []
+
+    def callback(snapshot):
+        seen.append(snapshot.phase)
+        return {"squared": [snapshot.loss, snapshot.loss**2]} if snapshot.phase == "refine" else None
+
+    recovery = dmf.complete(case.observations, offsets=False, callback=callback)
+    history, names = recovery.history, recovery.options["phases"]
+    assert {"noise", "refine", "continue"} == set(names)
+    assert len({len(history[name]) for name in history}) == 1
+    phases = history["phase"].astype(int)
+    assert sorted(set(phases)) == list(range(len(names)))
+    assert [names[phase] for phase in phases] == seen
+    assert history.iteration[0] == 0
+    assert history.iteration[-1] == recovery.options["iterations"]
+    np.testing.assert_array_equal(
+        np.diff(history.iteration), np.diff(phases) == 0
+    )  # a phase begins where the last ended
+    assert np.all(np.diff(history.seconds) >= 0)
+    assert np.all(np.isin(np.diff(phases), [0, 1]))
+    refining = np.array(seen) == "refine"
+    np.testing.assert_array_equal(history["squared"][refining, 0], history.loss[refining])
+    assert np.isnan(history["squared"][~refining]).all()
+    assert history["squared"].shape == (len(seen), 2)
+
+
+@pytest.mark.parametrize("make", [hard_case, lambda: low_rank_case(0, (60, 50), 2, noise=0.1)], ids=["scarce", "noisy"])
+def test_budgets_are_exact_and_their_history_is_that_of_the_longer_run(make):
+    """In the first phase and in later ones, at its borders, too."""
+    case = make()
+    whole = dmf.complete(case.observations, offsets=False, iterations=60)
+    assert whole.history.iteration[-1] > 20
+    columns = ["iteration", "loss", "noise", "rank", "phase"]
+    borders = np.flatnonzero(np.diff(whole.history["phase"])).tolist()[:2]
+    for budget in {0, 1, 5, 20, *(int(whole.history.iteration[k]) for k in borders)}:
+        part = dmf.complete(case.observations, offsets=False, iterations=budget)
+        assert part.status.reason == "budget spent"
+        assert part.history.iteration[-1] == part.options["iterations"] == budget
+        assert_finite(part)
+        for name in columns:
+            np.testing.assert_array_equal(part.history[name], whole.history[name][: len(part.history[name])])
+
+
+@pytest.mark.parametrize("phase", ["noise", "refine", "continue"])
+@pytest.mark.parametrize(
+    ("error", "reason"), [(StopIteration("the plot is good enough"), "stopped"), (KeyboardInterrupt, "interrupted")]
+)
+def test_a_callback_ends_the_whole(phase, error, reason):
+    """At its second call in a phase; it is not called again."""
+    case = hard_case()
+    calls = []
+
+    def callback(snapshot):
+        calls.append(snapshot.phase)
+        if calls.count(phase) == 2:
+            raise error
+
+    recovery = dmf.complete(case.observations, offsets=False, callback=callback)
+    assert recovery.status.reason == reason
+    assert calls.count(phase) == 2
+    assert calls[-1] == phase == recovery.options["phases"][-1]
+    assert recovery.options["exact"] is False
+    assert len(recovery.history.iteration) == len(calls)
+    assert_finite(recovery)
+
+
+@pytest.mark.parametrize(("solver", "call"), [(VariationalBayes, 1), (VariationalBayes, 3), (GaussNewton, 2)])
+def test_ctrl_c_in_a_solver_ends_the_whole(solver, call, monkeypatch):
+    case = low_rank_case(0, (40, 35), 2)
+    advance, made = solver.advance, []
+
+    def interrupted(self, observations, state, iterations):
+        made.append(iterations)
+        if len(made) == call:
+            raise KeyboardInterrupt
+        return advance(self, observations, state, iterations)
+
+    monkeypatch.setattr(solver, "advance", interrupted)
+    recovery = dmf.complete(case.observations)
+    assert recovery.status.reason == "interrupted"
+    assert "Ctrl-C" in recovery.status.advice
+    assert len(made) == call
+    assert_finite(recovery)
+
+
+@pytest.fixture
+def threads():
+    """`threads(n)` sets the number of threads; the old number comes back at the end."""
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("one thread only")
+    before = numba.get_num_threads()
+    yield set_threads
+    set_threads(before)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_one_seed_gives_one_result_at_any_number_of_threads(noise, threads):
+    """Bit for bit; 20,000 samples at width 6 are work enough for the parallel kernels."""
+    case = low_rank_case(0, (300, 250), 4, oversampling=20_000 / 2_184, noise=noise)
+    found = []
+    for count in (1, 2, 2):
+        threads(count)
+        found.append(dmf.complete(case.observations, rank=6, offsets=False, seed=3))
+    for other in found[1:]:
+        assert_same_weights(found[0], other)
+        for name in set(other.history) - {"seconds"}:
+            np.testing.assert_array_equal(found[0].history[name], other.history[name])
+        assert other.options == found[0].options
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_networks_are_balanced(depth, noise):
+    """``W_{l+1}^T W_{l+1} = W_l W_l^T``, to 100 roundings of sums of at most 60 terms."""
+    case = low_rank_case(2, (60, 50), 3, oversampling=4, condition=10, noise=noise)
+    recovery = dmf.complete(case.observations, rank=5, depth=depth, offsets=False)
+    weights = weights_of(recovery)
+    assert len(weights) == depth
+    assert recovery.network.widths == (3,) * (depth - 1)
+    for below, above in zip(weights, weights[1:], strict=False):
+        gram = below @ below.T
+        np.testing.assert_allclose(above.T @ above, gram, rtol=0, atol=100 * EPS * np.linalg.norm(gram, 2))
+
+
+@settings(max_examples=8)
+@given(seed=seeds, rank=st.integers(1, 3))
+def test_float32_is_exact_to_its_precision(seed, rank):
+    """The error is that of a residual of the recovered size in the worst direction of the tangent space, and rounding.
+
+    Measurements of root mean square 1 are rounded by eps, at most. The oracle's error sums the squares of all directions'
+    sensitivities to noise of deviation 1; the worst residual of m measurements is at most sqrt(m) times as bad. The
+    factor 2 is for curvature.
+    """
+    case = low_rank_case(seed, (50, 40), rank, oversampling=4)
+    observations = dmf.SampledEntries(case.rows, case.cols, case.values.astype(np.float32), case.matrix.shape)
+    recovery = dmf.complete(observations)
+    assert recovery.product().dtype == np.float32
+    assert (recovery.options["rank"], recovery.options["exact"]) == (rank, True)
+    residual, eps = np.sqrt(2 * recovery.history.loss[-1]), float(np.finfo(np.float32).eps)
+    assert residual <= eps ** (2 / 3) * np.sqrt(np.mean(case.values**2))
+    assert case.error(recovery) <= 2 * (residual + eps) * np.sqrt(len(case.rows)) * replace(case, noise=1.0).oracle()
