@@ -216,15 +216,16 @@ class SampledEntries:
         values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
         return residual_rows(starts, index, values, rows, others, bounds, self._most[side])
 
-    def ridge(self, side, values, factor, penalty, variances):
+    def ridge(self, side, values, factor, penalty, variances, means):
         width = factor.shape[1]
         length = simd.padded(width, factor.itemsize)
         parallel = values.shape[0] * width**2 > _PARALLEL_WORK and thread_count() > 1
         spread = variances is not None
         starts, index, bounds = self._samples_of(side)
         values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
+        means = np.ascontiguousarray(factor[:0] if means is None else means)
         if length * factor.itemsize > WIDEST_BYTES:
-            rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty)
+            rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty, means)
         else:
             rows, inverses, sums = compile_ridge(length, LANE_BYTES // factor.itemsize, spread, parallel)(
                 starts,
@@ -233,6 +234,7 @@ class SampledEntries:
                 _padded_rows(factor, length).ravel(),
                 _padded_rows(variances if spread else factor[:0], length).ravel(),
                 np.ascontiguousarray(penalty),
+                means,
                 bounds if parallel else bounds[[0, -1]],  # short chunks leave lanes idle
             )
         square, uncertainty, freedom = np.sum(sums, axis=0).tolist()  # a NumPy number would widen float32

@@ -87,12 +87,12 @@ class SampledEntries:
         return loss, *self.adjoint(residual, left, right)
 
     def ridge(
-        self, side: int, values: Array, factor: Array, penalty: Array, variances: Array | None
+        self, side: int, values: Array, factor: Array, penalty: Array, variances: Array | None, means: Array | None
     ) -> tuple[Array, Array | None, float, float, float]:
         """Rows of one factor of ``left @ right^T`` that fit the samples best, the other one given.
 
         With the design matrix D_i of a row (the rows of `factor` that its samples meet) and the sum a_i of their variances,
-        a row solves ``N_i x_i = D_i^T y_i`` for ``N_i = D_i^T D_i + diag(a_i + penalty)``. Penalties count as at least
+        a row solves ``N_i x_i = D_i^T y_i + penalty mean_i`` for ``N_i = D_i^T D_i + diag(a_i + penalty)``. Penalties count as at least
         8 w eps times the diagonal of the rest, and pivots of the Cholesky factor as 8 eps times that of N_i: where N_i is
         singular up to rounding, x_i stays finite.
 
@@ -106,6 +106,8 @@ class SampledEntries:
         penalty : array, shape (w,)
             Positive.
         variances : array shaped as `factor`, or None
+        means : array, shape (n, w), or None
+            What the penalty draws the rows to; zero unless given.
 
         Returns
         -------
@@ -128,9 +130,12 @@ class SampledEntries:
             diagonal = diagonal + added
         identity = xp.eye(factor.shape[1], dtype=factor.dtype, device=device(factor))
         least = 8 * factor.shape[1] * xp.finfo(factor.dtype).eps * diagonal
-        penalised = diagonal + xp.where(penalty > least, penalty, least)
-        root = _cholesky(xp, normal * (1 - identity) + penalised[:, :, None] * identity)
-        rows = xp.linalg.solve(xp.matrix_transpose(root), xp.linalg.solve(root, transposed @ target))
+        penalty = xp.where(penalty > least, penalty, least)
+        root = _cholesky(xp, normal * (1 - identity) + (diagonal + penalty)[:, :, None] * identity)
+        right = transposed @ target
+        if means is not None:
+            right = right + (penalty * means)[:, :, None]
+        rows = xp.linalg.solve(xp.matrix_transpose(root), xp.linalg.solve(root, right))
         square = number(xp.sum(_double(xp, design @ rows - target) ** 2))
         rows = rows[:, :, 0]
         if variances is None:

@@ -139,13 +139,13 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
         return njit(cache=True, parallel=parallel)(function)
 
     @compiled
-    def ridge(starts, index, values, factor, variances, penalty, bounds):
+    def ridge(starts, index, values, factor, variances, penalty, means, bounds):
         """Rows, inverse diagonals, and for each row: squared residual, uncertainty of the prediction, degrees of freedom."""
         count, width = starts.shape[0] - 1, penalty.shape[0]
         rows = np.zeros((count, length), factor.dtype)
         inverses = np.zeros((count if spread else 0, length), factor.dtype)
         sums = np.zeros((count, 3), np.float64)
-        least = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps)
+        least, drawn = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps), means.shape[0] > 0
         for chunk in prange(bounds.shape[0] - 1):
             gram, target = np.empty(width * length, factor.dtype), np.empty(length, factor.dtype)
             normal, targets = np.empty(width * width * lanes, factor.dtype), np.empty(width * lanes, factor.dtype)
@@ -171,6 +171,8 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
                         added_here = max(penalty[a], least * diagonal[lane, a])
                         normal[(a * width + a) * lanes + lane] = diagonal[lane, a] + added_here
                         targets[a * lanes + lane] = target[a]
+                        if drawn:
+                            targets[a * lanes + lane] += added_here * means[i, a]
                 solve(lanes, width, normal, targets)
                 if spread:
                     invert(lanes, width, normal, inverse)
@@ -195,7 +197,7 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
     return ridge
 
 
-def wide_ridge(starts, index, values, factor, variances, penalty):
+def wide_ridge(starts, index, values, factor, variances, penalty, means):
     """What the compiled form returns, by BLAS row after row, for wide rows and `variances` or None.
 
     On one thread: two of them fight over the small matrices (25 times slower on a busy machine), and results would depend
@@ -217,9 +219,11 @@ def wide_ridge(starts, index, values, factor, variances, penalty):
             if variances is not None:
                 added = np.sum(variances[index[part]], axis=0)
                 diagonal += added
-            np.fill_diagonal(normal, diagonal + np.maximum(penalty, least * diagonal))
+            penalised = np.maximum(penalty, least * diagonal)
+            np.fill_diagonal(normal, diagonal + penalised)
             triangle = _cholesky(normal)
-            row = solve_factor(triangle, design.T @ target, lower=True)[0]
+            right = design.T @ target + (penalised * means[i] if means.shape[0] else 0)
+            row = solve_factor(triangle, right, lower=True)[0]
             rows[i] = row
             sums[i, 0] = np.sum((design @ row - target).astype(np.float64) ** 2)
             if variances is not None:

@@ -157,8 +157,9 @@ class SampledEntries(Observations):
     def gain(self):
         return self.n_measurements / (self.shape[0] * self.shape[1])
 
-    def ridge(self, side, factor, penalty, variances=None, start=None):
-        return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances))
+    def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
+        """See `Observations.ridge`; the penalty draws the rows to `means`, an array (n, w), if it is given."""
+        return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means))
 
     def descent(self, widths):
         return self._kernel.descent(self.values, widths)

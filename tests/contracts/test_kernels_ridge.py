@@ -53,22 +53,24 @@ def problems(draw, dtype, least_penalty=0.1):
     penalty = max(positions.size, 1) * least_penalty * 10 ** rng.uniform(0, 2, width) * scale**2
     variances = rng.uniform(0, 1, given_factor.shape) * scale**2 if draw(st.booleans()) else None
     values = 10 ** rng.uniform(-3, 3) * rng.standard_normal(positions.size)
+    means = rng.standard_normal(((d1, d2)[side], width)) / scale if draw(st.booleans()) else None
     arrays = [
         None if array is None else strided(array.astype(dtype), draw(layouts))
-        for array in (values, given_factor, penalty, variances)
+        for array in (values, given_factor, penalty, variances, means)
     ]
     return (rows, cols, (d1, d2)), (side, *arrays)
 
 
 def designs(positions, arguments):
-    """For each row: rows of the factor that its samples meet, their values, added and penalised diagonal; in float64."""
-    (rows, cols, shape), (side, values, factor, penalty, variances) = positions, arguments
+    """For each row: rows of the factor that its samples meet, their values, added and penalised diagonal, mean; in float64."""
+    (rows, cols, shape), (side, values, factor, penalty, variances, means) = positions, arguments
     mine, other = (rows, cols) if side == 0 else (cols, rows)
     values, factor, penalty = (a.astype(np.float64) for a in (values, factor, penalty))
     for i in range(shape[side]):
         chosen = other[mine == i]
         added = np.zeros_like(penalty) if variances is None else variances.astype(float)[chosen].sum(0)
-        yield factor[chosen], values[mine == i], added, penalty
+        mean = np.zeros_like(penalty) if means is None else means[i].astype(float)
+        yield factor[chosen], values[mine == i], added, penalty, mean
 
 
 def roundings(design, dtype):
@@ -79,13 +81,14 @@ def roundings(design, dtype):
 
 def check_rows(rows, positions, arguments, dtype):
     """Backward error: ``|N x - D^T y|`` within rounding of the sizes of N, x and the target, however singular N is."""
-    for row, (design, target, added, penalty) in zip(
+    for row, (design, target, added, penalty, mean) in zip(
         to_host(rows).astype(float), designs(positions, arguments), strict=True
     ):
         diagonal = np.sum(design**2, axis=0) + added + penalty
-        residual = design.T @ (design @ row - target) + (added + penalty) * row
+        residual = design.T @ (design @ row - target) + added * row + penalty * (row - mean)
         root = np.sqrt(diagonal)
-        bound = root * (np.linalg.norm(root * row) * row.size + np.linalg.norm(target))
+        lengths = np.linalg.norm(root * row) + np.linalg.norm(root * mean)
+        bound = root * (lengths * row.size + np.linalg.norm(target))
         np.testing.assert_array_less(np.abs(residual), roundings(design, dtype) * bound + np.finfo(dtype).tiny)
 
 
@@ -98,7 +101,7 @@ def check_result(result, positions, arguments, dtype):
     assert all(isinstance(number, float) for number in (square, uncertainty, freedom))
     expected = np.zeros(3)
     sizes = np.zeros(3)
-    for i, (design, target, added, penalty) in enumerate(designs(positions, arguments)):
+    for i, (design, target, added, penalty, mean) in enumerate(designs(positions, arguments)):
         row = rows[i].astype(float)
         size = np.abs(design) @ np.abs(row) + np.abs(target)
         expected[0] += np.sum((design @ row - target) ** 2)
@@ -129,15 +132,16 @@ def test_ridge_equals_its_reference_twin(dtype, data):
     positions, arguments = data.draw(problems(dtype))
     results = [FORMS[form](*positions).ridge(*arguments) for form in ("reference", "numpy")]
     for result in results:
-        assert (result[1] is None) == (arguments[-1] is None)
+        assert (result[1] is None) == (arguments[4] is None)
         check_rows(result[0], positions, arguments, dtype)
         check_result(result, positions, arguments, dtype)
     one, two = (result[0].astype(float) for result in results)
-    for i, (design, target, added, penalty) in enumerate(designs(positions, arguments)):
+    for i, (design, target, added, penalty, mean) in enumerate(designs(positions, arguments)):
         normal = design.T @ design + np.diag(added + penalty)
         scale = 1 / np.sqrt(np.diag(normal))
         inverse = np.linalg.norm(np.linalg.inv(normal * scale * scale[:, None]), 2)
-        length = np.linalg.norm(one[i] / scale) * scale.size + np.linalg.norm(target)
+        lengths = np.linalg.norm(one[i] / scale) + np.linalg.norm(mean / scale)
+        length = lengths * scale.size + np.linalg.norm(target)
         bound = 2 * inverse * np.sqrt(scale.size) * roundings(design, dtype) * length
         assert np.linalg.norm((one[i] - two[i]) / scale) <= bound + np.finfo(dtype).tiny
 
@@ -200,7 +204,7 @@ def test_ridge_does_not_depend_on_the_number_of_threads(width, dtype, uncertain,
         for count in (1, 2):
             threads(count)
             fast = kernel("SampledEntries", values)(rows, cols, (d1, d2))
-            results.append(fast.ridge(side, values, factor, penalty, factor**2 if uncertain else None))
+            results.append(fast.ridge(side, values, factor, penalty, factor**2 if uncertain else None, None))
         for one, two in zip(*results, strict=True):
             np.testing.assert_array_equal(one, two)
 
@@ -210,7 +214,7 @@ def test_squares_are_summed_in_float64(dtype, rng):
     """Squares of float32 residuals of 1e25 are beyond float32."""
     values = (1e25 * rng.standard_normal(3)).astype(dtype)
     rows = cols = np.arange(3, dtype=np.int32)
-    arguments = 0, values, np.zeros((3, 2), dtype), np.ones(2, dtype), None
+    arguments = 0, values, np.zeros((3, 2), dtype), np.ones(2, dtype), None, None
     for form in FORMS.values():
         square = form(rows, cols, (3, 3)).ridge(*arguments)[2]
         np.testing.assert_allclose(square, np.sum(values.astype(float) ** 2), rtol=1e-14)
