@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from dmf.backend import Array, device, namespace, number
 from dmf.observations import SampledEntries
 
-_ROUNDS = 10  # of both sides in turn
 _LEAST_VARIANCE = 1e-8  # relative to the mean square of what the mean leaves
 
 
@@ -35,7 +34,7 @@ class Offsets:
         )
 
 
-def fit_offsets(observations: SampledEntries) -> Offsets:
+def fit_offsets(observations: SampledEntries, rounds: int = 10) -> Offsets:
     """Least-squares offsets, each shrunk towards zero as far as the data say.
 
     The model is ``y_ij = mean + row_i + col_j + noise`` with Gaussian row and column effects; their variances and that of the
@@ -45,6 +44,8 @@ def fit_offsets(observations: SampledEntries) -> Offsets:
     Parameters
     ----------
     observations : SampledEntries
+    rounds : int, >= 0
+        Of fitting rows and columns in turn; the first few bring nearly all.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def fit_offsets(observations: SampledEntries) -> Offsets:
     effects = [0 * ones[0], 0 * ones[1]]
     noise, variances = total, [total / 4, total / 4]
     floor = _LEAST_VARIANCE * total
-    for _ in range(_ROUNDS if total > 0 else 0):
+    for _ in range(rounds if total > 0 else 0):
         for side in (0, 1):
             pair = (ones[0], effects[1]) if side == 0 else (effects[0], ones[1])
             remaining = observations.with_values(target - observations.predict(pair[0], xp.matrix_transpose(pair[1])))

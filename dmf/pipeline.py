@@ -20,11 +20,12 @@ from dmf.backend import namespace, number
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
-from dmf.observations import Observations
+from dmf.observations import Observations, SampledEntries
 from dmf.observations.base import mean_square
 from dmf.results import History, Recovery, Status
 from dmf.solvers.continuation import Continuation, VariationalBayes
 from dmf.solvers.driver import Callback, Snapshot, run
+from dmf.solvers.hierarchical import HierarchicalBayes, hierarchical_start, separated
 from dmf.solvers.refine import GaussNewton
 
 _SCARCE = 2.0  # measurements for each degree of freedom below which noise is not believed at once
@@ -36,6 +37,8 @@ _PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information
 _PROMISING = 0.03  # the first Gauss-Newton steps lower the loss below this share if the rank is right
 _FIRST_STEPS, _MOST_STEPS = 4, 60
 _START_SWEEPS = 2  # the first sweeps of a solver do what more of them would
+_GENEROUS = 4.0  # measurements for each degree of freedom up to which a model with offsets is made wide at once
+_CLEAR = 1e-2  # share of the variance that is noise without doubt
 _FIRST_BOUND = 10  # on the rank, where none is given; doubled as long as all of it is used
 
 
@@ -117,15 +120,13 @@ class _Phases:
         return History({name: np.concatenate(parts) for name, parts in columns.items()})
 
 
-def solve(observations: Observations, plan: Plan, believe_noise: bool = False) -> Recovery:
+def solve(observations: Observations, plan: Plan) -> Recovery:
     """Recover a matrix of unknown rank and noise level.
 
     Parameters
     ----------
     observations : Observations
     plan : Plan
-    believe_noise : bool
-        Noise is known to be there: the first estimate is final.
 
     Returns
     -------
@@ -133,10 +134,10 @@ def solve(observations: Observations, plan: Plan, believe_noise: bool = False) -
         Its options hold "rank", "noise" (standard deviation; 0 where the recovery is exact) and "exact".
     """
     with observations.threads():
-        return _solve(_Phases(observations, plan), believe_noise)
+        return _solve(_Phases(observations, plan))
 
 
-def _solve(phases: _Phases, believe_noise: bool) -> Recovery:
+def _solve(phases: _Phases) -> Recovery:
     observations, plan = phases.observations, phases.plan
     most = min(observations.shape)
     bound = min(_FIRST_BOUND, most) if plan.rank is None else plan.rank
@@ -153,9 +154,54 @@ def _solve(phases: _Phases, believe_noise: bool) -> Recovery:
         if phases.exhausted() or not wanting:
             break
         bound = grown
-    if believe_noise:
-        return _noisy(phases, _settled(phases, estimate))
     return _exact(phases, estimate, bound) or _noisy(phases, _settled(phases, estimate))
+
+
+def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
+    """Fit factors and offsets together to noisy entries, see `dmf.solvers.hierarchical`.
+
+    Its width is the bound on the rank, or grows as far as the noise level falls.
+    """
+    phases = _Phases(observations, plan)
+    with observations.threads():
+        width = _wide(observations) if plan.rank is None else plan.rank
+        recovery = phases.run(
+            "offsets", HierarchicalBayes(plan.seed), hierarchical_start(observations, width, plan.seed)
+        )
+        while (
+            plan.rank is None and not phases.exhausted() and recovery.options["rank"] == width < min(observations.shape)
+        ):
+            width = min(2 * width, *observations.shape)
+            start = hierarchical_start(observations, width, plan.seed)
+            wider = phases.run("offsets", HierarchicalBayes(plan.seed), start)
+            if wider.options["noise"] >= recovery.options["noise"]:
+                break
+            recovery = wider
+    rank, noise = int(recovery.options["rank"]), recovery.options["noise"]
+    sentence = f"rank {rank} and offsets; noise of standard deviation {noise:.3g}."
+    status = phases.ended or Status("budget spent" if phases.exhausted() else "converged", sentence)
+    network, offsets = separated(
+        recovery.network, number(namespace(observations.values).mean(observations.values)), max(rank, 1), plan.depth
+    )
+    return replace(_finished(phases, recovery, status), network=network, offsets=offsets)
+
+
+def _wide(observations: Observations) -> int:
+    """Width to begin with."""
+    width = min(_FIRST_BOUND, *observations.shape)
+    while 2 * width <= min(observations.shape) and _determined(observations, 2 * width, _GENEROUS):
+        width *= 2
+    return width
+
+
+def sees_noise(recovery: Recovery) -> bool:
+    """Whether noise is there beyond doubt: of some size, and in entries enough to know it from a rank too low."""
+    observations = recovery.observations
+    assert observations is not None
+    xp = namespace(observations.values)
+    total = number(xp.mean((observations.values - xp.mean(observations.values)) ** 2))
+    noisy = recovery.options["noise"] ** 2 > _CLEAR * total
+    return noisy and _determined(observations, max(recovery.options["rank"], 1), _SCARCE)
 
 
 def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:

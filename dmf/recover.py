@@ -13,9 +13,9 @@ from dmf.linalg import dense_svd
 from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
 from dmf.observations.base import check_rank, mean_square
-from dmf.offsets import Offsets, fit_offsets
+from dmf.offsets import fit_offsets
 from dmf.options import check_option, positive_integer
-from dmf.pipeline import Plan, solve
+from dmf.pipeline import Plan, sees_noise, solve, solve_with_offsets
 from dmf.rank import visible_rank
 from dmf.results import History, Recovery, Status
 from dmf.solvers.driver import Callback
@@ -23,6 +23,7 @@ from dmf.solvers.driver import Callback
 _HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
 _FEWEST_HELD_OUT = 20  # below, an error on held-out entries says too little to choose by
 _OFFSETS_GAIN = 0.9  # offsets are taken if they alone cut the held-out mean square below this share
+_ROUNDS = 2  # of fitting them for that
 _ITERATIONS = 10_000
 
 
@@ -51,8 +52,10 @@ def complete(
     depth : int, >= 1
         Number of layers of the network that is returned.
     offsets : bool or "auto"
-        Whether global mean, row and column offsets are part of the model; "auto": if the data are noisy and, on a tenth of
-        the entries that is held out to decide this, offsets alone predict at least 10 % better (in mean square) than zero.
+        Whether global mean, row and column offsets are part of the model, fitted together with the factors, and with priors
+        that depend on which entries were observed (see `dmf.solvers.hierarchical`); "auto": if the data are noisy and, on a
+        tenth of the entries that is held out to decide this, offsets alone predict at least 10 % better (in mean square)
+        than zero.
     iterations : int, >= 0
         Most iterations of all solvers together.
     seed : int
@@ -86,12 +89,16 @@ def complete(
     observations = _entries(data)
     plan = _plan(observations, rank, depth, iterations, seed, callback)
     if offsets is True:
-        return _with_offsets(observations, plan)
-    recovery = _reported(solve(observations, plan), observations, None)
-    done = recovery.options["exact"] or recovery.status.reason != "converged"
-    if offsets is False or done or not _offsets_help(observations, seed):
-        return recovery
-    return _with_offsets(observations, plan)
+        return _reported(solve_with_offsets(observations, plan), observations)
+    if offsets is False or not _offsets_help(observations, seed):
+        return _reported(solve(observations, plan), observations)
+    found = _reported(solve_with_offsets(observations, plan), observations)
+    if found.status.reason != "converged" or sees_noise(found):
+        return found
+    spent = found.options["iterations"]
+    exact = _reported(solve(observations, replace(plan, iterations=plan.iterations - spent)), observations)
+    chosen = exact if exact.options["exact"] or exact.status.reason in ("interrupted", "stopped") else found
+    return replace(chosen, options=chosen.options | {"iterations": spent + exact.options["iterations"]})
 
 
 def factorize(matrix: Any, rank: int | None = None, *, depth: int = 3, seed: int = 0) -> Recovery:
@@ -139,7 +146,7 @@ def factorize(matrix: Any, rank: int | None = None, *, depth: int = 3, seed: int
     options = {"rank": found, "rank_bound": rank, "noise": 0.0 if exact else noise, "exact": exact}
     options |= {"depth": plan.depth, "seed": seed, "iterations": 0, "phases": []}
     status = Status("converged", f"rank {found}; relative error {relative:.3g}, the least possible.")
-    return _reported(Recovery(network, history, status, options=options), observations, None)
+    return _reported(Recovery(network, history, status, options=options), observations)
 
 
 def sense(
@@ -183,7 +190,7 @@ def sense(
     """
     observations = operator if isinstance(operator, Observations) else LinearMeasurements(operator, values, shape)
     plan = _plan(observations, rank, depth, iterations, seed, callback)
-    return _reported(solve(observations, plan), observations, None)
+    return _reported(solve(observations, plan), observations)
 
 
 def _plan(observations, rank, depth, iterations, seed, callback) -> Plan:
@@ -205,21 +212,15 @@ def _entries(data: Any) -> SampledEntries:
     return SampledEntries.from_dense(as_array(data, "data"))
 
 
-def _with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
-    offsets = fit_offsets(observations)
-    remaining = observations.with_values(observations.values - observations.predict(*offsets.factors()))
-    return _reported(solve(remaining, plan, believe_noise=True), observations, offsets)
-
-
 def _offsets_help(observations: SampledEntries, seed: int) -> bool:
     """Whether offsets alone predict held-out entries to some extent."""
     if _HELD_OUT * observations.n_measurements < _FEWEST_HELD_OUT:
         return False
     kept, held = observations.split(_HELD_OUT, seed)
-    alone = 2 * number(held.loss(*fit_offsets(kept).factors())) / held.n_measurements
+    alone = 2 * number(held.loss(*fit_offsets(kept, _ROUNDS).factors())) / held.n_measurements
     return alone < _OFFSETS_GAIN * mean_square(held)
 
 
-def _reported(recovery: Recovery, observations: Observations, offsets: Offsets | None) -> Recovery:
-    options = recovery.options | {"offsets": offsets is not None}
-    return replace(recovery, observations=observations, offsets=offsets, options=options)
+def _reported(recovery: Recovery, observations: Observations) -> Recovery:
+    options = recovery.options | {"offsets": recovery.offsets is not None}
+    return replace(recovery, observations=observations, options=options)

@@ -92,9 +92,9 @@ class SampledEntries:
         """Rows of one factor of ``left @ right^T`` that fit the samples best, the other one given.
 
         With the design matrix D_i of a row (the rows of `factor` that its samples meet) and the sum a_i of their variances,
-        a row solves ``N_i x_i = D_i^T y_i + penalty mean_i`` for ``N_i = D_i^T D_i + diag(a_i + penalty)``. Penalties count as at least
-        8 w eps times the diagonal of the rest, and pivots of the Cholesky factor as 8 eps times that of N_i: where N_i is
-        singular up to rounding, x_i stays finite.
+        a row solves ``N_i x_i = D_i^T y_i + penalty mean_i`` for ``N_i = D_i^T D_i + diag(a_i + penalty)``. Penalties count
+        as at least 8 w eps times the diagonal of the rest, and pivots of the Cholesky factor as 8 eps times that of N_i:
+        where N_i is singular up to rounding, x_i stays finite.
 
         Parameters
         ----------

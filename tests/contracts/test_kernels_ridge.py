@@ -101,7 +101,7 @@ def check_result(result, positions, arguments, dtype):
     assert all(isinstance(number, float) for number in (square, uncertainty, freedom))
     expected = np.zeros(3)
     sizes = np.zeros(3)
-    for i, (design, target, added, penalty, mean) in enumerate(designs(positions, arguments)):
+    for i, (design, target, added, penalty, _) in enumerate(designs(positions, arguments)):
         row = rows[i].astype(float)
         size = np.abs(design) @ np.abs(row) + np.abs(target)
         expected[0] += np.sum((design @ row - target) ** 2)

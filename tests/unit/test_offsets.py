@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import dmf
 from dmf.backend import to_host
-from dmf.offsets import _ROUNDS, Offsets, fit_offsets
+from dmf.offsets import Offsets, fit_offsets
 
 from helpers import DTYPES, LIBRARIES, dense_form, observe, seeds
 
@@ -61,7 +61,7 @@ def dense_offsets(observations):
     target = values - mean
     total = noise = np.mean(target**2)
     effects, variances = [np.zeros(size) for size in observations.shape], [total / 4, total / 4]
-    for _ in range(_ROUNDS if total > 0 else 0):
+    for _ in range(10 if total > 0 else 0):
         for side in (0, 1):
             rest = target - designs[1 - side] @ effects[1 - side]
             ridge = max(noise, 1e-8 * total) / max(variances[side], 1e-8 * total)
