@@ -201,7 +201,8 @@ def sees_noise(recovery: Recovery) -> bool:
     xp = namespace(observations.values)
     total = number(xp.mean((observations.values - xp.mean(observations.values)) ** 2))
     noisy = recovery.options["noise"] ** 2 > _CLEAR * total
-    return noisy and _determined(observations, max(recovery.options["rank"], 1), _SCARCE)
+    bound = recovery.options["rank_bound"] or min(_FIRST_BOUND, *observations.shape)
+    return noisy and _determined(observations, max(recovery.options["rank"], bound), _SCARCE)
 
 
 def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:

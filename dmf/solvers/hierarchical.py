@@ -24,7 +24,7 @@ from dmf.observations.base import mean_square
 from dmf.offsets import Offsets
 from dmf.pattern import pattern_features
 
-_DECAY = 0.5  # least ratio of successive noise variances on the way down to their estimate
+_FIRST = 0.1  # noise variance of the first sweep, over that of the entries: from above, components die before they are seen
 _STILL = 1e-3  # relative change of the squared residual and of the noise in a sweep, below which both stand still
 _FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
 _ALIVE = 0.1  # as in dmf.solvers.continuation
@@ -83,7 +83,7 @@ class HierarchicalBayes:
             spread[-1] = total / 10
             sides.append(_Side(means, 0 * means, 0 * means, spread, known, np.ones(known.shape[1])))
         finished = "all entries are equal" if total == 0 else ""
-        return _State((sides[0], sides[1]), centred, mean, total, total, finished)
+        return _State((sides[0], sides[1]), centred, mean, _FIRST * total, total, finished)
 
     def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
         """State after at most `iterations` sweeps, and their number."""
@@ -102,7 +102,7 @@ class HierarchicalBayes:
         cols, fit = _fitted(1, state.sides[1], rows, state)
         square = fit.square / m
         estimate = (fit.square + fit.uncertainty + state.noise * fit.freedom) / m
-        noise = max(estimate, _DECAY * state.noise, _LEAST * total)
+        noise = max(estimate, _LEAST * total)
         still = abs(square - state.square) <= _STILL * square and abs(noise - state.noise) <= _STILL * noise
         finished = "the noise level settled" if still else ""
         return replace(state, sides=(rows, cols), noise=noise, square=square, finished=finished)
