@@ -35,6 +35,7 @@ _LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # of noise, relative, at which a continuat
 _QUICK = Continuation()
 _PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information limit, ten times slower
 _PROMISING = 0.03  # the first Gauss-Newton steps lower the loss below this share if the rank is right
+_SMALL = 0.2  # of the one before it
 _FIRST_STEPS, _MOST_STEPS = 4, 60
 _START_SWEEPS = 2  # the first sweeps of a solver do what more of them would
 _GENEROUS = 4.0  # measurements for each degree of freedom up to which a model with offsets is made wide at once
@@ -195,14 +196,18 @@ def _wide(observations: Observations) -> int:
 
 
 def sees_noise(recovery: Recovery) -> bool:
-    """Whether noise is there beyond doubt: of some size, and in entries enough to know it from a rank too low."""
+    """Whether noise is there beyond doubt.
+
+    It must be of some size, some components must be there and others not be needed, and the entries must be many enough to
+    tell noise from more of those.
+    """
     observations = recovery.observations
     assert observations is not None
     xp = namespace(observations.values)
     total = number(xp.mean((observations.values - xp.mean(observations.values)) ** 2))
-    noisy = recovery.options["noise"] ** 2 > _CLEAR * total
-    bound = recovery.options["rank_bound"] or min(_FIRST_BOUND, *observations.shape)
-    return noisy and _determined(observations, max(recovery.options["rank"], bound), _SCARCE)
+    bound = recovery.options["rank_bound"] or _wide(observations)
+    settled = 0 < recovery.options["rank"] < bound and _determined(observations, bound, _SCARCE)
+    return settled and recovery.options["noise"] ** 2 > _CLEAR * total
 
 
 def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:
@@ -282,6 +287,10 @@ def _refined(phases: _Phases, recovery: Recovery) -> Recovery | None:
     refined = phases.run("refine", GaussNewton(), tried.network, _MOST_STEPS) if unfinished else tried
     if not _is_exact(observations, refined):
         return None
+    if rank > 1 and not _determined(observations, rank, _SCARCE) and _last_is_small(refined.network, rank):
+        lower = _refined(phases, replace(refined, options=refined.options | {"rank": rank - 1}))
+        if lower is not None or phases.exhausted():
+            return lower
     freedom = rank * (sum(observations.shape) - rank)
     relative = _relative_residual(observations, refined)
     sentence = (
@@ -289,6 +298,12 @@ def _refined(phases: _Phases, recovery: Recovery) -> Recovery | None:
         f"to {relative:.1g}."
     )
     return _finished(phases, refined, Status("converged", sentence), exact=True)
+
+
+def _last_is_small(network: DeepLinearNetwork, rank: int) -> bool:
+    """Whether the last component is so small that it may be one too many: scarce entries are fitted exactly with it, too."""
+    s = factored_svd(*network.factors())[1]
+    return number(s[rank - 1]) < _SMALL * number(s[rank - 2])
 
 
 def _relative_residual(observations: Observations, recovery: Recovery) -> float:

@@ -310,8 +310,9 @@ class LowRankCase:
 def low_rank_case(seed, shape=(60, 60), rank=3, oversampling=3.0, condition=None, noise=0.0):
     """Random entries of a random matrix with entries of root mean square 1.
 
-    `oversampling` measurements for each of the ``r (d1 + d2 - r)`` degrees of freedom, at most 90 % of all; at least `rank`
-    in each row and column. With a `condition`, the singular values are spaced evenly on a logarithmic scale.
+    `oversampling` measurements for each of the ``r (d1 + d2 - r)`` degrees of freedom, at most 90 % of all; drawn again until
+    they determine the matrix among those near it: rows and columns may be too few. With a `condition`, the singular values
+    are spaced evenly on a logarithmic scale.
     """
     rng = np.random.default_rng([seed, *shape, rank])
     left, right = (rng.standard_normal((size, rank)) for size in shape)
@@ -321,9 +322,21 @@ def low_rank_case(seed, shape=(60, 60), rank=3, oversampling=3.0, condition=None
     left *= np.sqrt(shape[0] * shape[1]) / np.linalg.norm(left @ right.T)
     size = shape[0] * shape[1]
     count = min(round(oversampling * rank * (sum(shape) - rank)), int(0.9 * size))
-    fewest = -1
-    while fewest < rank:
+    rows = cols = np.empty(0, int)
+    while not rows.size or not determined(rows, cols, left, right):
         rows, cols = np.divmod(np.sort(rng.choice(size, count, replace=False)), shape[1])
-        fewest = min(np.bincount(rows, minlength=shape[0]).min(), np.bincount(cols, minlength=shape[1]).min())
     values = np.einsum("mk,mk->m", left[rows], right[cols]) + noise * rng.standard_normal(count)
     return LowRankCase(rows, cols, values, left, right, noise)
+
+
+def determined(rows, cols, left, right):
+    """Whether the derivative of the entries by the factors has full rank, to 1e-3 of its largest singular value."""
+    (d1, rank), d2 = left.shape, right.shape[0]
+    u, v = (factor / np.linalg.norm(factor, axis=0) for factor in (left, right))
+    derivative = np.zeros((rows.size, d1 + d2, rank))
+    samples = np.arange(rows.size)
+    derivative[samples, rows] = v[cols] * np.sqrt(d2)
+    derivative[samples, d1 + cols] = u[rows] * np.sqrt(d1)
+    derivative = derivative.reshape(rows.size, -1)
+    squares = np.linalg.eigvalsh(derivative.T @ derivative)
+    return squares[rank * rank] > 1e-6 * squares[-1]  # the least rank^2 belong to changes of the factors alone

@@ -24,7 +24,9 @@ from dmf.observations.base import mean_square
 from dmf.offsets import Offsets
 from dmf.pattern import pattern_features
 
-_FIRST = 0.1  # noise variance of the first sweep, over that of the entries: from above, components die before they are seen
+_FIRST = (
+    0.1  # noise variance of the first sweep, over that of the entries: from above, components die before they are seen
+)
 _STILL = 1e-3  # relative change of the squared residual and of the noise in a sweep, below which both stand still
 _FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
 _ALIVE = 0.1  # as in dmf.solvers.continuation

@@ -19,7 +19,9 @@ _SHRINK, _GROW, _FIRST_DAMPING = 0.1, 10.0, 1e-3  # of the damping after a good 
 _GAINED = 0.999  # a step that leaves more of the loss than this gains nothing
 _ROUNDING = 32.0  # units in the last place, relative to the measurements, to which residuals can fall
 _TRIALS = 4  # steps without a gain before giving up
-_SHARPEST = 1e-6  # of the same: beyond, rounding grows along the directions that change the factors and not their product
+_SHARPEST = (
+    1e-6  # of the same: beyond, rounding grows along the directions that change the factors and not their product
+)
 _ACCURACY = 0.1  # of the linear systems far from the solution; closer, the relative loss
 
 
@@ -85,7 +87,9 @@ class GaussNewton:
 
         size = 0.5 * mean_square(observations)
         relative = math.sqrt(state.loss / size) if size else 0.0
-        step = conjugate_gradient(normal, -state.gradient, 0 * state.gradient, min(_ACCURACY, max(relative, _SHARPEST)), self.inner)
+        step = conjugate_gradient(
+            normal, -state.gradient, 0 * state.gradient, min(_ACCURACY, max(relative, _SHARPEST)), self.inner
+        )
         p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
         left = xp.concat([state.u * state.s + p, state.u], axis=1)
         u, s, vt = factored_svd(left, xp.concat([state.vt, q]))
