@@ -14,7 +14,9 @@ from dmf.rank_path import RankPath
 from dmf.results import Recovery
 
 _MAIN, _CHOSEN, _QUIET = "#1b6ca8", "#d1495b", "#9aa5b1"
-_PHASES = {"noise": "#f3f6f9", "refine": "#e6f2ea", "continue": "#fbf3e0"}
+_PHASES = {"noise": "#e8eef4", "refine": "#d9eddf", "continue": "#fbf0d5"}
+_OTHER_PHASE = "#eeeeee"
+_FEW_RECORDS = 80  # of a curve, so that each is marked
 _MOST_VALUES = 30  # of a spectrum
 
 
@@ -60,45 +62,52 @@ def plot_rank_path(path: str | os.PathLike, title: str, ranks: RankPath) -> None
 
 
 def draw_learning(axis: Any, recovery: Recovery) -> None:
-    """Training loss and noise level, as standard deviations in the units of the data, over the iterations.
+    """Residual of the fit and noise level over the iterations, as standard deviations; the solvers' phases shaded.
 
     Parameters
     ----------
     axis : matplotlib Axes
     recovery : Recovery
     """
+    from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
 
     history = recovery.history
-    # A phase starts anew where the one before ended; positions of records keep both visible.
-    steps = np.asarray(history.iteration, float)
+    iteration = np.asarray(history.iteration, float)
     # The loss of every solver is half the mean square of what is left.
-    curves = {"residual of the fit": (np.sqrt(2 * np.maximum(history.loss, 0)), _MAIN)}
+    curves = [("residual of the fit", np.sqrt(2 * np.maximum(history.loss, 0)), _MAIN, "-")]
     if "noise" in history:
-        curves["estimated noise"] = (np.asarray(history["noise"], float), _CHOSEN)
-    phase = np.asarray(history["phase"]) if "phase" in history else np.zeros(len(steps), int)
-    names = recovery.options.get("phases") or [""]
-    for number in np.unique(phase):
-        inside = steps[phase == number]
-        name = names[int(number)] if int(number) < len(names) else ""
-        if len(np.unique(phase)) > 1:
-            axis.axvspan(inside[0], inside[-1], color=_PHASES.get(name, "#f3f6f9"), zorder=0, linewidth=0)
-    lowest = np.inf
-    for label, (values, color) in curves.items():
+        curves.append(("noise level", np.asarray(history["noise"], float), _CHOSEN, "--"))
+    phase = np.asarray(history["phase"]) if "phase" in history else np.zeros(len(iteration), int)
+    names = list(recovery.options.get("phases") or [])
+    parts = [np.flatnonzero(phase == number) for number in np.unique(phase)]
+    marker = "." if len(iteration) < _FEW_RECORDS else ""
+    positive = []
+    for label, values, color, style in curves:
         shown = np.where(values > 0, values, np.nan)
-        axis.plot(steps, shown, "-", color=color, linewidth=1.8, marker=".", markersize=4, label=label)
-        lowest = min(lowest, np.nanmin(shown, initial=np.inf))
-    if np.isfinite(lowest):
+        positive += shown[np.isfinite(shown)].tolist()
+        for k, part in enumerate(parts):  # a phase starts anew, so that lines do not join
+            axis.plot(
+                iteration[part], shown[part], style, color=color, linewidth=1.8, marker=marker, markersize=5,
+                label=label if k == 0 else None,
+            )  # fmt: skip
+    handles = axis.get_legend_handles_labels()[0]
+    if len(set(names)) > 1:
+        for name, part in zip(names, parts, strict=False):
+            color = _PHASES.get(name, _OTHER_PHASE)
+            axis.axvspan(iteration[part[0]], iteration[part[-1]], color=color, zorder=0, linewidth=0)
+        handles += [
+            Patch(facecolor=_PHASES.get(name, _OTHER_PHASE), edgecolor="0.6", label=f"phase: {name}")
+            for name in dict.fromkeys(names)
+        ]
+    if positive and min(positive) < max(positive) / 10:
         axis.set_yscale("log")
+    else:
+        axis.set_ylim(bottom=0)
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     _finish(axis, "iteration", "standard deviation (units of the data)")
-    axis.legend(frameon=False, fontsize=8)
-    axis.set_title("learning curve" + _phase_text(names), fontsize=10)
-
-
-def _phase_text(names: list[str]) -> str:
-    runs = [name for k, name in enumerate(names) if name and (k == 0 or names[k - 1] != name)]
-    return f" (phases: {', '.join(runs)})" if 1 < len(runs) <= 5 else ""
+    axis.legend(handles=handles, frameon=False, fontsize=8)
+    axis.set_title("learning curve", fontsize=10)
 
 
 def draw_spectrum(axis: Any, recovery: Recovery) -> None:
@@ -114,16 +123,18 @@ def draw_spectrum(axis: Any, recovery: Recovery) -> None:
     parts = {"low-rank part": (recovery.network.factors(), "o", _MAIN)}
     if recovery.offsets is not None:
         parts["with offsets"] = (recovery.factors(), "D", _QUIET)
+    top = 0.0
     for label, (factors, marker, color) in parts.items():
         values = to_host(factored_svd(*factors)[1])[:_MOST_VALUES]
         values = values[values > 1e-12 * max(values.max(initial=0), 1e-300)]
+        top = max(top, float(values.max(initial=0)))
         axis.plot(
             np.arange(1, len(values) + 1), values, marker, color=color, markersize=6, label=label,
             markerfacecolor="white" if marker == "D" else color, zorder=3 if marker == "o" else 2,
         )  # fmt: skip
     axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axis.margins(x=0.08)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.1 * top or 1)
     _finish(axis, "index", "singular value")
     if len(parts) > 1:
         axis.legend(frameon=False, fontsize=8)

@@ -106,7 +106,7 @@ def rank_path(
 
     `complete` finds a rank by itself; the path shows how much depends on it, and gives the smallest rank that predicts as well
     as any, which is what to use where a simple model matters. It ends when three further ranks have not lowered the error by
-    more than one standard error of the difference.
+    more than one standard error of the difference, or with an exact fit.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def rank_path(
     one = fit(1, lambda: complete(kept, 1, offsets=offsets, seed=seed))
     fits = [fit(0, lambda: _offsets_alone(kept, one.offsets)), one]
     leader = int(fits[1].beats(fits[0]))
-    while len(fits) <= most and len(fits) - 1 - leader < _PATIENCE:
+    while len(fits) <= most and len(fits) - 1 - leader < _PATIENCE and fits[-1].step.noise > 0:
         fits.append(fit(len(fits), lambda: complete(kept, len(fits), offsets=offsets, seed=seed)))
         if fits[-1].beats(fits[leader]):
             leader = len(fits) - 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dmf.plotting_recovery import draw_learning, draw_residuals, draw_spectrum
 from dmf.results import Recovery
 
 _PACKAGES = ("dmf", "numpy", "scipy", "numba")
+_Panel = tuple[Callable[..., None], tuple[Any, ...]]  # what draws, and its arguments after the axes
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
@@ -66,7 +68,7 @@ def write_report(
         If the suffix is another one, or the file cannot be written.
     """
     check_report_path(path)
-    panels = [(draw_learning, (recovery,)), (draw_spectrum, (recovery,))]
+    panels: list[_Panel] = [(draw_learning, (recovery,)), (draw_spectrum, (recovery,))]
     if residuals is not None:
         panels.append((draw_residuals, (residuals, "held-out entries" if held_out else "training entries")))
     rows = [*((name, _text(value)) for name, value in facts.items()), *_rows(recovery)]
@@ -87,20 +89,21 @@ def _rows(recovery: Recovery) -> list[tuple[str, str]]:
         ("weights", f"{recovery.network.n_parameters:,} in {recovery.network.depth} layers"),
         ("status", str(recovery.status)),
     ]
-    chosen = ("rank_bound", "depth", "seed", "iterations", "phases")
-    text = ", ".join(f"{name} {_text(options[name])}" for name in chosen if options.get(name) is not None)
+    chosen = ("rank_bound", "depth", "seed", "iterations")
+    text = ", ".join(f"{name.replace('_', ' ')} {options[name]:,}" for name in chosen if options.get(name) is not None)
+    phases = [(name, len(list(group))) for name, group in itertools.groupby(options.get("phases", ()))]
+    if phases:
+        text += "; phases " + ", ".join(f"{name} x {count}" if count > 1 else name for name, count in phases)
     return [*rows, ("options", text), ("versions", ", ".join(f"{p} {metadata.version(p)}" for p in _PACKAGES))]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return " > ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _page(panels: Sequence, title: str, rows: Sequence[tuple[str, str]]) -> str:
+def _page(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]]) -> str:
     cells = "\n".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows)
     images = "\n".join(
         f'<p><img alt="{name}" src="data:image/png;base64,{data}"></p>' for name, data in _images(panels)
@@ -121,7 +124,7 @@ def _page(panels: Sequence, title: str, rows: Sequence[tuple[str, str]]) -> str:
 """
 
 
-def _images(panels: Sequence) -> list[tuple[str, str]]:
+def _images(panels: Sequence[_Panel]) -> list[tuple[str, str]]:
     from matplotlib.figure import Figure
 
     images = []
@@ -135,7 +138,7 @@ def _images(panels: Sequence) -> list[tuple[str, str]]:
     return images
 
 
-def _picture(panels: Sequence, title: str, rows: Sequence[tuple[str, str]]) -> Any:
+def _picture(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]]) -> Any:
     import textwrap
 
     from matplotlib.figure import Figure

@@ -244,6 +244,30 @@ def read_pairs(path: str | os.PathLike, known_rows: Container[str], known_cols: 
         return Pairs(rows, cols, text.notes(2))
 
 
+def read_row_ids(path: str | os.PathLike, known: Container[str]) -> list[str]:
+    """Read ids of rows, the first column of delimited text.
+
+    Parameters
+    ----------
+    path : path
+        See `dmf.io.delimited.open_delimited`. Further columns are ignored.
+    known : container of str
+        Ids that exist. The first of several lines is a header when its id is not known; whether all others are is not checked.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or has no such lines.
+    """
+    with readable(path) as file, open_delimited(file, ("row id",), lambda record: record[0].strip() in known) as text:
+        if not text.single and text.first[0] not in known:
+            text.skip_header()
+        ids = [record[0].strip() for record in text]
+        if not ids:
+            raise text.error("a header, but no row id follows. Give at least one.")
+        return ids
+
+
 def write_predictions(
     path: str | os.PathLike, row_ids: Sequence[str], col_ids: Sequence[str], values: np.ndarray
 ) -> None:
