@@ -69,6 +69,10 @@ class RankPath:
         Number of held-out entries.
     offsets : bool
         Whether the model of rank `best` has row and column offsets.
+    observations : SampledEntries
+        All entries, held-out ones included.
+    seed : int
+        Of the split and of the fits.
     """
 
     steps: tuple[RankStep, ...]
@@ -76,14 +80,14 @@ class RankPath:
     lowest: int
     n_heldout: int
     offsets: bool
-    _observations: SampledEntries = field(repr=False)
-    _seed: int = field(repr=False)
+    observations: SampledEntries = field(repr=False)
+    seed: int
 
     def refit(self) -> Recovery:
         """Recovery from all entries, held-out ones included, with the rank `best`."""
         if self.best == 0:
-            return _offsets_alone(self._observations, self.offsets)
-        return complete(self._observations, self.best, offsets=self.offsets, seed=self._seed)
+            return _offsets_alone(self.observations, self.offsets)
+        return complete(self.observations, self.best, offsets=self.offsets, seed=self.seed)
 
     def __str__(self) -> str:
         chosen, lowest = self.steps[self.best], self.steps[self.lowest]
@@ -153,7 +157,6 @@ def rank_path(
             limit=_FEWEST_HELD_OUT,
         )
     most = _identifiable(kept) if most is None else check_rank(most, observations.shape)
-    fits: list[_Fit] = []
 
     def fit(rank: int, solve: Callable[[], Recovery]) -> _Fit:
         done = _fit(rank, solve, kept, held)

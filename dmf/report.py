@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -91,9 +91,8 @@ def _rows(recovery: Recovery) -> list[tuple[str, str]]:
     ]
     chosen = ("rank_bound", "depth", "seed", "iterations")
     text = ", ".join(f"{name.replace('_', ' ')} {options[name]:,}" for name in chosen if options.get(name) is not None)
-    phases = [(name, len(list(group))) for name, group in itertools.groupby(options.get("phases", ()))]
-    if phases:
-        text += "; phases " + ", ".join(f"{name} x {count}" if count > 1 else name for name, count in phases)
+    if phases := Counter(options.get("phases", ())):
+        text += "; phases " + ", ".join(f"{name} x {count}" if count > 1 else name for name, count in phases.items())
     return [*rows, ("options", text), ("versions", ", ".join(f"{p} {metadata.version(p)}" for p in _PACKAGES))]
 
 
