@@ -126,3 +126,9 @@ class Progress:
         """Clear the line."""
         if self._shown:
             click.echo("\r" + " " * 78 + "\r", nl=False, err=True)
+
+
+layout_option = click.option(
+    "--format", "layout", type=click.Choice(["auto", "entries", "table"]), default="auto", show_default=True,
+    help="What delimited text holds: lines of row, column and value, or a table with missing cells.",
+)  # fmt: skip

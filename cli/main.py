@@ -7,6 +7,7 @@ import click
 import dmf_cli.dynamics
 import dmf_cli.model
 import dmf_cli.paper
+import dmf_cli.rank
 import dmf_cli.solve
 
 
@@ -23,6 +24,7 @@ for command in (
     dmf_cli.paper.demo,
     dmf_cli.solve.complete,
     dmf_cli.model.predict,
+    dmf_cli.rank.rank,
     dmf_cli.solve.factorize,
     dmf_cli.solve.sense,
     dmf_cli.model.info,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import click
 
 import dmf
-from dmf.io.matrices import format_predictions, read_pairs, write_predictions
+from dmf.io.matrices import format_predictions, read_entries, read_pairs, read_row_ids, write_predictions
+from dmf.ranking import align, row_positions, top_columns
 from dmf_cli.common import common_options, emit, note
 
 _INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -25,7 +27,7 @@ class _Positions:
 
 @click.command()
 @click.argument("model", type=_INPUT)
-@click.argument("pairs", type=_INPUT)
+@click.argument("pairs", type=_INPUT, required=False)
 @click.option(
     "-o",
     "--output",
@@ -33,33 +35,68 @@ class _Positions:
     required=True,
     help="CSV file to write; - for stdout.",
 )
+@click.option("--top", type=click.IntRange(min=1), help="Write this many best columns of each row instead.")
+@click.option("--rows", help="With --top: the rows, separated by commas; all, or those in PAIRS, unless given.")
+@click.option("--seen", type=_INPUT, help="With --top: file of entries, as for complete, that are left out.")
 @common_options
-def predict(model, pairs, output, seed, as_json):
-    """Predict entries of a completed matrix.
+def predict(model, pairs, output, top, rows, seen, seed, as_json):
+    """Predict entries of a completed matrix, or rank the columns of its rows.
 
-    PAIRS is delimited text whose first two columns are row and column, named as in the data of MODEL. The output has the columns
-    row, column and prediction.
+    PAIRS is delimited text whose first two columns are row and column, named as in the data of MODEL. With --top N only its first
+    column is read: the rows to rank. The output has the columns row, column and prediction.
     """
+    if top is None and (pairs is None or rows is not None or seen is not None):
+        raise click.UsageError("give a file of PAIRS to predict, or --top N; --rows and --seen are only for --top.")
+    if pairs is not None and rows is not None:
+        raise click.UsageError("rows are given twice: by PAIRS and by --rows. Give one of them.")
     recovery = dmf.load(model)
+    quiet = as_json or str(output) == "-"
+    if top is None:
+        row_ids, col_ids, values, report = _predicted(recovery, pairs, quiet)
+    else:
+        row_ids, col_ids, values = _ranked(recovery, pairs, top, rows, seen, quiet)
+        report = {}
+    if str(output) == "-":
+        for line in format_predictions(row_ids, col_ids, values):
+            click.echo(line, nl=False)
+        return
+    write_predictions(output, row_ids, col_ids, values)
+    report = {"model": str(model), "predictions": len(values), **report, "output": str(output)}
+    emit(as_json, report, [f"{len(values):,} predictions written to {output}"])
+
+
+def _predicted(recovery, pairs, quiet):
+    """Ids, predictions and further numbers for the report, for pairs of a file."""
     known = [_Positions(n) if ids is None else set(ids) for ids, n in
              zip((recovery.row_ids, recovery.col_ids), recovery.shape, strict=True)]  # fmt: skip
     wanted = read_pairs(pairs, *known)
-    to_stdout = str(output) == "-"
     for sentence in wanted.notes:
-        note(sentence, as_json or to_stdout)
+        note(sentence, quiet)
     values, unknown = recovery.predict_named(wanted.row_ids, wanted.col_ids)
     if unknown:
-        note(
-            f"{unknown:,} pairs have a row or column that was not in the data: mean and offsets only",
-            as_json or to_stdout,
-        )
-    if to_stdout:
-        for line in format_predictions(wanted.row_ids, wanted.col_ids, values):
-            click.echo(line, nl=False)
-        return
-    write_predictions(output, wanted.row_ids, wanted.col_ids, values)
-    report = {"model": str(model), "predictions": len(values), "unknown": unknown, "output": str(output)}
-    emit(as_json, report, [f"{len(values):,} predictions written to {output}"])
+        note(f"{unknown:,} pairs have a row or column that was not in the data: mean and offsets only", quiet)
+    return wanted.row_ids, wanted.col_ids, values, {"unknown": unknown}
+
+
+def _ranked(recovery, file, top, rows, seen, quiet):
+    """Ids and predictions of the best columns of rows."""
+    row_names = recovery.row_ids or [str(k) for k in range(recovery.shape[0])]
+    col_names = recovery.col_ids or [str(k) for k in range(recovery.shape[1])]
+    if file is not None:
+        wanted = read_row_ids(file, set(row_names))
+    else:
+        wanted = row_names if rows is None else [name.strip() for name in next(csv.reader([rows]))]
+    positions = row_positions(recovery, wanted)
+    left_out = None
+    if seen is None:
+        note("all columns are ranked, those already observed too; --seen FILE leaves the entries in FILE out", quiet)
+    else:
+        source = read_entries(seen)
+        left_out, unknown = align(recovery, source.observations, source.row_ids, source.col_ids)
+        if unknown:
+            note(f"{unknown:,} entries of {seen} have a row or column that the model does not know", quiet)
+    index, columns, values = top_columns(recovery, positions, top, left_out)
+    return [row_names[k] for k in index], [col_names[k] for k in columns], values
 
 
 @click.command()

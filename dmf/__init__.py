@@ -21,6 +21,7 @@ from dmf.observations import (
     SampledEntries,
     SubsampledTransform,
 )
+from dmf.rank_path import RankPath, RankStep, rank_path
 from dmf.recover import complete, factorize, sense
 from dmf.results import History, Recovery, Status, load
 from dmf.solvers import (
@@ -47,6 +48,8 @@ __all__ = [
     "ObservationError",
     "Observations",
     "RankError",
+    "RankPath",
+    "RankStep",
     "RankOneMeasurements",
     "Recovery",
     "SampledEntries",
@@ -62,6 +65,7 @@ __all__ = [
     "largest_curvature",
     "load",
     "orthogonal_network",
+    "rank_path",
     "refine",
     "sense",
     "spectral_network",

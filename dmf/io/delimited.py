@@ -22,7 +22,7 @@ _DELIMITERS = {
     ",": "comma-separated",
     BLANKS: "separated by blanks",
 }
-_SAMPLE_LINES = 50
+_SAMPLE_LINES, _SAMPLE_BYTES = 1_000, 2**18  # enough to see whether ids repeat
 _LONGEST_LINE = 2**20  # of the sample: a binary file without line ends is not read into memory
 _OTHER_FORMATS = {
     b"\x1f\x8b": "it is compressed by gzip. Decompress it first.",
@@ -47,6 +47,12 @@ class DelimitedText:
         Whether it is the only record.
     width : int
         Number of columns.
+    sample : list of lists of str
+        The first records of that width, the very first included; stripped.
+    delimiter : str
+        The character or characters between fields, or `BLANKS`.
+    head : bytes
+        What comes before the first record: byte order mark, comments, blank lines.
     """
 
     def __init__(
@@ -54,10 +60,11 @@ class DelimitedText:
     ) -> None:
         self.path, self.line = path, 0
         self._file, self._start = file, 1
+        self._kept: list[str] | None = None
         self._sample = self._read_sample()
         lines = list(self._decoded(self._sample))
-        self._delimiter = max(_DELIMITERS, key=lambda delimiter: _fit(lines, delimiter, len(columns), plausible))
-        records = _first_records(lines, self._delimiter)
+        self.delimiter = max(_DELIMITERS, key=lambda delimiter: _fit(lines, delimiter, len(columns), plausible))
+        records = _first_records(lines, self.delimiter)
         if not records:
             raise FileError(f"cannot read {path}: it holds no {' and '.join(columns)}, only blank lines or comments.")
         self.first = [field.strip() for field in records[0]]
@@ -69,8 +76,14 @@ class DelimitedText:
                 f"{found} ({', '.join(map(shown, self.first))}), but {len(columns)} are needed: {', '.join(columns)}. "
                 "Separate them by tabs, '::', ',', ';', '|' or blanks."
             )
+        self.sample = [[field.strip() for field in record] for record in records if len(record) == self.width]
         self._names: list[str] = []
-        self._records = _split(self._decoded(itertools.chain(self._sample, file)), self._delimiter, strict=True)
+        self._records = _split(self._decoded(itertools.chain(self._sample, file)), self.delimiter, strict=True)
+
+    def keep_lines(self) -> list[str]:
+        """A list that grows by each line read from now on, as it stands in the file."""
+        self._kept = []
+        return self._kept
 
     def skip_header(self) -> None:
         """Leave the first record out of the iteration."""
@@ -80,11 +93,16 @@ class DelimitedText:
     def notes(self, used: int) -> tuple[str, ...]:
         """What was decided, when the first `used` columns were used; one sentence each."""
         header = f"header: {', '.join(listed(self._names))}" if self._names else "no header"
-        notes = [f"{_DELIMITERS[self._delimiter]}, {header}"]
-        if self._comments:
-            notes.append(f"{self._comments} comment lines at the top skipped")
         names = self._names or [f"number {k}" for k in range(1, self.width + 1)]
-        return (*notes, *ignored("columns", names[used:]))
+        return (f"{self.dialect()}, {header}", *self.comments(), *ignored("columns", names[used:]))
+
+    def dialect(self) -> str:
+        """How fields are separated, for messages."""
+        return _DELIMITERS[self.delimiter]
+
+    def comments(self) -> list[str]:
+        """Note on the comment lines at the top, if any."""
+        return [f"{self._comments} comment lines at the top skipped"] if self._comments else []
 
     def __iter__(self) -> Iterator[list[str]]:
         width = self.width
@@ -95,22 +113,26 @@ class DelimitedText:
                 # Most often a delimiter or a decimal comma inside a field, which would shift the columns unnoticed.
                 raise self.error(
                     f"{len(record)} columns, but the first record has {width}. Quote fields that contain the delimiter "
-                    f"(the file was taken as {_DELIMITERS[self._delimiter]}).",
+                    f"(the file was taken as {self.dialect()}).",
                     record,
                 )
 
-    def error(self, reason: str, record: Iterable[str] = ()) -> FileError:
-        """FileError that names the file and the first line of the current record."""
-        line = self.line - sum(field.count("\n") for field in record)
-        return FileError(f"cannot read {self.path}, line {line}: {reason}")
+    def error(self, reason: str, record: Iterable[str] = (), line: int | None = None) -> FileError:
+        """FileError that names the file and `line`, or the first line of the current record."""
+        return FileError(f"cannot read {self.path}, line {line or self.first_line(record)}: {reason}")
+
+    def first_line(self, record: Iterable[str]) -> int:
+        """Number of the first line of the current record."""
+        return self.line - sum(field.count("\n") for field in record)
 
     def _read_sample(self) -> list[bytes]:
         sample: list[bytes] = []
-        self._comments = 0
+        size, self._comments, self.head = 0, 0, b""
         for number, raw in enumerate(iter(lambda: self._file.readline(_LONGEST_LINE), b""), 1):
             if number == 1:
                 self._check_start(raw)
-                raw = raw.removeprefix(codecs.BOM_UTF8)
+                if raw.startswith(codecs.BOM_UTF8):
+                    self.head, raw = codecs.BOM_UTF8, raw.removeprefix(codecs.BOM_UTF8)
             self.line = number
             if b"\0" in raw or len(raw) >= _LONGEST_LINE:
                 raise self.error(
@@ -121,9 +143,11 @@ class DelimitedText:
             if not sample and (not raw.strip() or raw.startswith((b"#", b"%"))):
                 self._comments += raw.startswith((b"#", b"%"))
                 self._start = number + 1
+                self.head += raw
                 continue
             sample.append(raw)
-            if len(sample) == _SAMPLE_LINES:
+            size += len(raw)
+            if len(sample) == _SAMPLE_LINES or size > _SAMPLE_BYTES:
                 break
         return sample
 
@@ -143,6 +167,8 @@ class DelimitedText:
                 raise self.error(
                     f"no UTF-8 text (byte {raw[error.start]:#04x} at position {error.start}). Convert the file to UTF-8."
                 ) from error
+            if self._kept is not None:
+                self._kept.append(text)
             yield text
 
 
@@ -177,6 +203,25 @@ def open_delimited(
         except csv.Error as error:
             line = text.line if text else 1
             raise FileError(f"cannot read {path}, line {line}: {error}. Check the quotes there.") from error
+
+
+def is_number(text: str) -> bool:
+    """Whether a field is a number, NaN and infinities included."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_meant_as_number(text: str) -> bool:
+    """Whether a field is a number, perhaps one with decimal or grouping commas, which is refused with a hint."""
+    return is_number(text) or ("," in text and (is_number(text.replace(",", ".")) or is_number(text.replace(",", ""))))
+
+
+def is_missing(text: str) -> bool:
+    """Whether a field marks a missing cell: empty, NA, NaN or null, in any case."""
+    return text.strip().lower() in ("", "na", "nan", "null")
 
 
 def shown(text: str) -> str:

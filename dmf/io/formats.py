@@ -23,23 +23,35 @@ import numpy as np
 import scipy.sparse
 
 from dmf.errors import FileError, MissingPackageError
-from dmf.io.delimited import ignored, listed, open_delimited, shown
+from dmf.io.delimited import (
+    DelimitedText,
+    ignored,
+    is_meant_as_number,
+    is_missing,
+    is_number,
+    listed,
+    open_delimited,
+    shown,
+)
+from dmf.io.tables import Table, is_table, read_table
 from dmf.observations import SampledEntries
 
 _CHUNK = 2**20
 _MOST_EXPANSION = 100  # of compressed data: real matrices stay below, and a deflate bomb reaches 1032
 _SMALL = 2**28  # bytes that are always fine, whatever they were compressed from
+_NO_VALUE = "Leave the line out if the entry is missing; for a table with missing cells pass --format table."
 _TRIPLET = ("row id", "column id", "value")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a file holds: a two-dimensional array (NaN where it has it), or entries; ids, if it names any; notes."""
+    """What a file holds: a two-dimensional array (NaN where it has it), or entries; ids, if it names any; notes; its layout."""
 
     data: np.ndarray | SampledEntries
     notes: tuple[str, ...]
     row_ids: tuple[str, ...] | None = None
     col_ids: tuple[str, ...] | None = None
+    table: Table | None = None
 
 
 @contextlib.contextmanager
@@ -82,53 +94,51 @@ def check_extent(path: Path, shape: Sequence[int], count: int) -> None:
         )
 
 
-def load_text(path: Path) -> Found:
-    """Read lines of row id, column id, value."""
+def load_text(path: Path, layout: str = "auto") -> Found:
+    """Read lines of row id, column id, value ("entries"), or a table; "auto" decides by the first lines."""
+    needed = ("first column", "second column") if layout == "table" else _TRIPLET
 
-    def is_header(field):  # a decimal comma is a number badly written, and no value an entry without one
-        return bool(field) and not _is_number(field.replace(",", "."))
+    def plausible(record):
+        return is_missing(record[len(needed) - 1]) or is_meant_as_number(record[len(needed) - 1])
 
+    with open_delimited(path, needed, plausible) as text:
+        if layout == "table" or (layout == "auto" and is_table(text.sample)):
+            matrix, row_ids, col_ids, notes, table = read_table(text)
+            return Found(matrix, notes, row_ids, col_ids, table)
+        return _read_entries(text)
+
+
+def _read_entries(text: DelimitedText) -> Found:
     rows, cols, values = array("i"), array("i"), array("d")
     row_ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
     col_ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
-    with open_delimited(path, _TRIPLET, lambda record: _is_number(record[2].replace(",", "."))) as text:
-        if is_header(text.first[2]):
-            text.skip_header()
-        for record in text:
-            try:
-                value = float(record[2])
-            except ValueError:
-                raise text.error(_reason(record[2].strip()), record) from None
-            row, col = record[0].strip(), record[1].strip()
-            if not (row and col and isfinite(value)):
-                raise text.error(
-                    _reason(record[2].strip()) if row and col else "an id is empty. Give every id.", record
-                )
-            rows.append(row_ids[row])
-            cols.append(col_ids[col])
-            values.append(value)
-        if not values:
-            raise text.error("a header, but no entry follows. Give at least one line of row id, column id, value.")
-        notes = text.notes(3)
+    # A decimal comma is a number badly written, and no value an entry without one.
+    if text.first[2] and not is_meant_as_number(text.first[2]):
+        text.skip_header()
+    for record in text:
+        try:
+            value = float(record[2])
+        except ValueError:
+            raise text.error(_reason(record[2].strip()), record) from None
+        row, col = record[0].strip(), record[1].strip()
+        if not (row and col and isfinite(value)):
+            raise text.error(_reason(record[2].strip()) if row and col else "an id is empty. Give every id.", record)
+        rows.append(row_ids[row])
+        cols.append(col_ids[col])
+        values.append(value)
+    if not values:
+        raise text.error("a header, but no entry follows. Give at least one line of row id, column id, value.")
     shape = len(row_ids), len(col_ids)
     entries = SampledEntries(np.asarray(rows), np.asarray(cols), np.asarray(values), shape)
-    return Found(entries, notes, tuple(row_ids), tuple(col_ids))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return Found(entries, text.notes(3), tuple(row_ids), tuple(col_ids))
 
 
 def _reason(field: str) -> str:
     if not field:
-        return "the value (third field) is empty. Leave the line out if the entry is missing."
-    if _is_number(field):
-        return f"the value is {shown(field)}, but entries are finite. Leave the line out if the entry is missing."
-    if _is_number(field.replace(",", ".")):
+        return f"the value (third field) is empty. {_NO_VALUE}"
+    if is_number(field):
+        return f"the value is {shown(field)}, but entries are finite. {_NO_VALUE}"
+    if is_meant_as_number(field):
         return f"the value is {shown(field)}, but numbers have a decimal point, not a comma. Replace it."
     return f"the value (third field) is {shown(field)}, which is no number. Lines are row id, column id, value."
 

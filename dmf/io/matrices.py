@@ -16,6 +16,7 @@ from dmf.io.archive import write_atomically
 from dmf.io.delimited import open_delimited
 from dmf.io.formats import Found, load_npy, load_npz, load_parquet, load_text, members_text, read_npz, readable, times
 from dmf.io.matrix_market import load_mtx
+from dmf.io.tables import Table
 from dmf.observations import FullMatrix, SampledEntries
 
 
@@ -30,12 +31,15 @@ class MatrixFile:
         Id of each row and each column; None where the file has none, so that positions from 0 take their place.
     notes : tuple of str
         What was decided while reading, one sentence each.
+    table : Table or None
+        The layout, if the file was a table in delimited text, for `dmf.io.tables.write_filled`.
     """
 
     observations: SampledEntries
     row_ids: tuple[str, ...] | None
     col_ids: tuple[str, ...] | None
     notes: tuple[str, ...]
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Pairs:
     notes: tuple[str, ...]
 
 
-def read_entries(path: str | os.PathLike) -> MatrixFile:
+def read_entries(path: str | os.PathLike, layout: str = "auto") -> MatrixFile:
     """Read the observed entries of a matrix.
 
     Parameters
@@ -84,10 +88,13 @@ def read_entries(path: str | os.PathLike) -> MatrixFile:
         - ``.mtx``: Matrix Market, coordinate (stored means observed) or array. Rows and columns are counted from 1 there, and so
           are the ids "1", "2", ...; positions in the observations count from 0, as everywhere.
         - ``.parquet``: the first three columns are row id, column id, value.
-        - anything else: text in lines of row id, column id, value; see `dmf.io.delimited.open_delimited`. The first line is a
-          header when its third field is no number. Ids are any text without the blanks around it.
+        - anything else: delimited text, see `dmf.io.delimited.open_delimited`. Either lines of row id, column id, value, where
+          the first line is a header when its third field is no number; or a table with missing cells, see
+          `dmf.io.tables.read_table`. Ids are any text without the blanks around it.
 
         Ids are numbered in the order of their first appearance. Further columns are ignored, and the notes say so.
+    layout : {"auto", "entries", "table"}
+        What delimited text holds; "auto": decided by its first lines, see `dmf.io.tables.is_table`.
 
     Returns
     -------
@@ -96,13 +103,14 @@ def read_entries(path: str | os.PathLike) -> MatrixFile:
     Raises
     ------
     FileError
-        If the file cannot be read, or holds something else, a value that is no finite number, or no entry.
+        If the file cannot be read, or holds something else, a value that is no finite number, or no entry; if a layout is
+        given and the file is not delimited text.
     MissingPackageError
         If Parquet is asked for and pyarrow is not installed.
     DmfError
         From `SampledEntries`, if what was read is no set of entries.
     """
-    found = _load(path)
+    found = _load(path, layout)
     notes = found.notes
     if isinstance(found.data, SampledEntries):
         entries = found.data
@@ -110,18 +118,21 @@ def read_entries(path: str | os.PathLike) -> MatrixFile:
             notes += (f"{repeated} entries repeat a position; each counts as a measurement of its own",)
     else:
         entries = SampledEntries.from_dense(found.data)
-        if missing := found.data.size - entries.n_measurements:
+        missing = found.data.size - entries.n_measurements
+        if missing and found.table is None:  # which has said so
             notes += (f"{missing} of {found.data.size} entries are NaN, which marks them as missing",)
-    return MatrixFile(entries, found.row_ids, found.col_ids, notes)
+    return MatrixFile(entries, found.row_ids, found.col_ids, notes, found.table)
 
 
-def read_matrix(path: str | os.PathLike) -> CompleteMatrix:
+def read_matrix(path: str | os.PathLike, layout: str = "auto") -> CompleteMatrix:
     """Read a matrix that is known at every entry.
 
     Parameters
     ----------
     path : path
         As for `read_entries`; files of entries must cover every position once.
+    layout : {"auto", "entries", "table"}
+        As for `read_entries`.
 
     Returns
     -------
@@ -134,7 +145,7 @@ def read_matrix(path: str | os.PathLike) -> CompleteMatrix:
     DmfError
         From `FullMatrix`, if what was read is no matrix of finite numbers.
     """
-    found = _load(path)
+    found = _load(path, layout)
     if isinstance(found.data, SampledEntries):
         d1, d2 = found.data.shape
         repeated = _repeated(found.data)
@@ -233,6 +244,30 @@ def read_pairs(path: str | os.PathLike, known_rows: Container[str], known_cols: 
         return Pairs(rows, cols, text.notes(2))
 
 
+def read_row_ids(path: str | os.PathLike, known: Container[str]) -> list[str]:
+    """Read ids of rows, the first column of delimited text.
+
+    Parameters
+    ----------
+    path : path
+        See `dmf.io.delimited.open_delimited`. Further columns are ignored.
+    known : container of str
+        Ids that exist. The first of several lines is a header when its id is not known; whether all others are is not checked.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or has no such lines.
+    """
+    with readable(path) as file, open_delimited(file, ("row id",), lambda record: record[0].strip() in known) as text:
+        if not text.single and text.first[0] not in known:
+            text.skip_header()
+        ids = [record[0].strip() for record in text]
+        if not ids:
+            raise text.error("a header, but no row id follows. Give at least one.")
+        return ids
+
+
 def write_predictions(
     path: str | os.PathLike, row_ids: Sequence[str], col_ids: Sequence[str], values: np.ndarray
 ) -> None:
@@ -283,10 +318,18 @@ def format_predictions(row_ids: Sequence[str], col_ids: Sequence[str], values: n
     return map(writer.writerow, itertools.chain([("row", "column", "prediction")], rows))
 
 
-def _load(path: str | os.PathLike) -> Found:
+def _load(path: str | os.PathLike, layout: str) -> Found:
     readers = {".npy": load_npy, ".npz": load_npz, ".mtx": load_mtx, ".parquet": load_parquet}
     with readable(path) as file:
-        return readers.get(file.suffix.lower(), load_text)(file)
+        reader = readers.get(file.suffix.lower())
+        if reader is None:
+            return load_text(file, layout)
+        if layout != "auto":
+            raise FileError(
+                f"cannot read {path} as {layout}: only delimited text comes in two layouts, and {file.suffix} files say "
+                "themselves what they hold. Leave the layout out."
+            )
+        return reader(file)
 
 
 def _repeated(entries: SampledEntries) -> int:

@@ -54,8 +54,10 @@ def load_mtx(path: Path) -> Found:
         if layout == "array"
         else SampledEntries.from_sparse(_sparse(table, d1, d2, sign, path))
     )
-    ids = (tuple(map(str, range(1, n + 1))) for n in (d1, d2))
-    return Found(data, (f"Matrix Market, {layout} {field} {symmetry}, {d1} x {d2}; ids are numbers from 1",), *ids)
+    row_ids, col_ids = (tuple(map(str, range(1, n + 1))) for n in (d1, d2))
+    return Found(
+        data, (f"Matrix Market, {layout} {field} {symmetry}, {d1} x {d2}; ids are numbers from 1",), row_ids, col_ids
+    )
 
 
 def _banner(line: str, path: Path) -> tuple[str, str, str]:

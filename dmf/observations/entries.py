@@ -241,3 +241,12 @@ def _checked_index(index: Array, argument: str, size: int) -> Array:
     if is_numpy(index):
         return np.ascontiguousarray(index, dtype=np.int32)
     return xp.astype(index, xp.int32)
+
+
+def as_entries(data: Any) -> SampledEntries:
+    """Sampled entries from any form in which users have them: these, an array with NaN, or a SciPy sparse matrix."""
+    if isinstance(data, SampledEntries):
+        return data
+    if scipy.sparse.issparse(data):
+        return SampledEntries.from_sparse(data)
+    return SampledEntries.from_dense(as_array(data, "data"))

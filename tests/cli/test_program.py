@@ -6,7 +6,7 @@ import pytest
 
 from cli.program import as_json
 
-COMMANDS = ["demo", "complete", "predict", "factorize", "sense", "info", "reproduce", "dynamics"]
+COMMANDS = ["demo", "complete", "predict", "rank", "factorize", "sense", "info", "reproduce", "dynamics"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

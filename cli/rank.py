@@ -1,0 +1,53 @@
+"""dmf rank: which rank do the data support?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import dmf
+from dmf.io.archive import check_writable
+from dmf.io.matrices import read_entries
+from dmf.plotting_recovery import plot_rank_path
+from dmf_cli.common import common_options, emit, layout_option, note, table
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--most", type=click.IntRange(min=1), help="Largest rank tried; as many as the entries allow unless given."
+)
+@click.option(
+    "--holdout", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True,
+    help="Share of the entries on which ranks are compared.",
+)  # fmt: skip
+@click.option("--plot", type=click.Path(path_type=Path), help="Picture to write (.png).")
+@layout_option
+@common_options
+def rank(file, most, holdout, plot, layout, seed, as_json):
+    """Compare ranks by the error on entries held out.
+
+    Fits the matrix in FILE, as for `dmf complete`, with bounds 0, 1, 2, ... on its rank, until three more have not helped, and
+    chooses the smallest rank whose error is within one standard error of the lowest.
+    """
+    if plot is not None:
+        check_writable(plot)
+    source = read_entries(file, layout)
+    for sentence in source.notes:
+        note(sentence, as_json)
+    path = dmf.rank_path(source.observations, most, holdout, seed=seed)
+    if plot is not None:
+        plot_rank_path(plot, f"Error against rank: {file.name}", path)
+    report = {"file": str(file), "notes": list(source.notes), "best": path.best, "lowest": path.lowest,
+              "offsets": path.offsets, "n_heldout": path.n_heldout, "steps": [asdict(step) for step in path.steps]}  # fmt: skip
+    rows = [
+        {"rank": step.rank, "held-out RMSE": step.heldout_rmse, "+-": step.standard_error, "train RMSE": step.train_rmse,
+         "used": step.found, "noise": step.noise, "seconds": step.seconds, "": "<- chosen" * (step.rank == path.best)}
+        for step in path.steps
+    ]  # fmt: skip
+    lines = [*table(rows), "", f"{path} ({path.n_heldout:,} entries held out)"]
+    lines += [f"next           dmf complete {file} --rank {path.best}"] * (path.best > 0)
+    lines += [f"picture        {plot}"] * (plot is not None)
+    emit(as_json, report | ({} if plot is None else {"picture": str(plot)}), lines)

@@ -1,0 +1,109 @@
+"""Tables, filled tables, reports, rankings and rank paths, as a program."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import dmf
+
+from cli.program import as_json, error_line
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def measured(tmp_path, rng):
+    """A table of 40 x 12 cells of rank 2 with names, a column of words, and a fifth of the cells missing."""
+    matrix = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 12))
+    lines = [["name", *(f"x{j}" for j in range(12)), "colour"]]
+    for i, row in enumerate(matrix):
+        cells = [f"{value:.9f}" if rng.random() < 0.8 else "" for value in row]
+        lines.append([f"s{i}", *cells, "red"])
+    path = tmp_path / "table.csv"
+    path.write_text("".join(",".join(line) + "\n" for line in lines))
+    return path, matrix
+
+
+def test_a_table_is_filled_in_its_own_layout(dmf_program, measured, tmp_path):
+    path, matrix = measured
+    done = dmf_program("complete", path, "-o", "filled.csv", "--rank", 2)
+    assert "a table, column names in the first line, row names in the first column" in done.stdout
+    assert "columns without numbers ignored: colour" in done.stdout and "--model FILE keeps it" in done.stdout
+    with path.open() as before, (tmp_path / "filled.csv").open() as after:
+        for old, new in zip(csv.reader(before), csv.reader(after), strict=True):
+            assert all(b in ("", a) for b, a in zip(old, new, strict=True))
+    with (tmp_path / "filled.csv").open() as file:
+        values = [[float(cell) for cell in row[1:-1]] for row in list(csv.reader(file))[1:]]
+    np.testing.assert_allclose(values, matrix, atol=1e-6)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["filled.csv", "table.csv"]
+
+
+def test_a_model_beside_the_filled_table_and_predictions_by_name(dmf_program, measured, tmp_path):
+    path, matrix = measured
+    report = as_json(dmf_program("complete", path, "-o", "filled.tsv", "--model", "m.npz", "--json"))
+    assert report["filled"] == "filled.tsv" and report["model"] == "m.npz" and report["cells_filled"] > 0
+    assert json.loads((tmp_path / "m.json").read_text())["shape"] == [40, 12]
+    (tmp_path / "pairs.csv").write_text("s3,x7\ns39,x0\n")
+    dmf_program("predict", "m.npz", "pairs.csv", "-o", "p.csv")
+    with (tmp_path / "p.csv").open() as file:
+        found = [float(row["prediction"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(found, matrix[[3, 39], [7, 0]], atol=1e-6)
+
+
+def test_what_cannot_be_filled(dmf_program, ratings, tmp_path):
+    assert "no table in text but lists entries" in error_line(dmf_program("complete", ratings, "-o", "f.csv", code=1))
+    (tmp_path / "full.csv").write_text("a,b,c,d,e\n" + "1.5,2,3,4,5\n" * 4)
+    assert "no cell of full.csv is missing" in error_line(dmf_program("complete", "full.csv", "-o", "f.csv", code=1))
+    assert "1 x 1 matrix" not in dmf_program("factorize", "full.csv").stdout
+    assert "--model goes with" in dmf_program("complete", ratings, "--model", "m.npz", code=2).stderr
+    (tmp_path / "bad.csv").write_text("a,b\n1,2,3\n")
+    assert "line 2: 3 columns" in error_line(dmf_program("complete", "bad.csv", "--format", "table", code=1))
+    assert not (tmp_path / "f.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.png"])
+def test_a_report(dmf_program, ratings, tmp_path, name):
+    done = dmf_program("complete", ratings, "--report", name)
+    content = (tmp_path / name).read_bytes()
+    assert content.startswith(PNG) or (b"held-out RMSE" in content and b"ratings.csv" in content)
+    assert f"report         {name}" in done.stdout
+    assert "its suffix is '.doc'" in error_line(dmf_program("complete", ratings, "--report", "r.doc", code=1))
+
+
+def test_the_best_columns_of_rows(dmf_program, ratings, tmp_path):
+    dmf_program("complete", ratings, "-o", "m.npz")
+    done = dmf_program("predict", "m.npz", "--top", 3, "--rows", "u7,u2", "--seen", ratings, "-o", "-")
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [row["row"] for row in rows] == ["u7"] * 3 + ["u2"] * 3
+    model = dmf.load(tmp_path / "m.npz")
+    seen = {tuple(line.split(",")[:2]) for line in ratings.read_text().splitlines()[1:]}
+    for name in ("u7", "u2"):
+        scores = zip(model.product()[model.row_ids.index(name)].tolist(), model.col_ids, strict=True)
+        best = sorted(((-score, col) for score, col in scores if (name, col) not in seen))[:3]
+        assert [row["column"] for row in rows if row["row"] == name] == [col for _, col in best]
+    (tmp_path / "who.csv").write_text("user\nu1\nu2\n")
+    done = dmf_program("predict", "m.npz", "who.csv", "--top", 2, "-o", "best.csv")
+    assert "all columns are ranked" in done.stdout and "4 predictions written" in done.stdout
+    assert as_json(dmf_program("predict", "m.npz", "--top", 1, "-o", "all.csv", "--json"))["predictions"] == 60
+
+
+def test_rankings_that_cannot_be(dmf_program, ratings):
+    dmf_program("complete", ratings, "--iterations", 5, "-o", "m.npz")
+    arguments = ["predict", "m.npz", "-o", "-"]
+    assert "'nobody'" in error_line(dmf_program(*arguments, "--top", 1, "--rows", "u1,nobody", code=1))
+    assert "give a file of PAIRS" in dmf_program(*arguments, code=2).stderr
+    assert "only for --top" in dmf_program(*arguments, ratings, "--seen", ratings, code=2).stderr
+    assert "given twice" in dmf_program(*arguments, ratings, "--top", 1, "--rows", "u1", code=2).stderr
+
+
+def test_rank(dmf_program, ratings, tmp_path):
+    report = as_json(dmf_program("rank", ratings, "--json", "--plot", "rank.png"))
+    assert report["best"] in (2, 3, 4)  # offsets are shrunk, and what that leaves of them is of rank 2
+    assert report["offsets"] is True and report["n_heldout"] == 200
+    assert [step["rank"] for step in report["steps"]] == list(range(len(report["steps"])))
+    assert (tmp_path / "rank.png").read_bytes().startswith(PNG)
+    done = dmf_program("rank", ratings, "--most", 2)
+    assert "<- chosen" in done.stdout and "held-out RMSE" in done.stdout
+    assert "RankError: rank=99" in error_line(dmf_program("rank", ratings, "--most", 99, code=1))

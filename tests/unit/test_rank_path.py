@@ -1,0 +1,70 @@
+"""The rank path: the true rank of noisy and exact matrices, offsets alone, where it ends, what it refuses."""
+
+import numpy as np
+import pytest
+
+import dmf
+from dmf.errors import ArgumentError, RankError
+
+
+def samples(seed, shape, rank, oversampling, noise):
+    """Entries of a matrix with Gaussian factors whose entries have root mean square 1."""
+    rng = np.random.default_rng(seed)
+    matrix = rng.standard_normal((shape[0], rank)) @ rng.standard_normal((rank, shape[1])) / np.sqrt(rank)
+    count = round(oversampling * rank * (sum(shape) - rank))
+    rows, cols = np.divmod(rng.choice(matrix.size, count, replace=False), shape[1])
+    return dmf.SampledEntries(rows, cols, matrix[rows, cols] + noise * rng.standard_normal(count), shape)
+
+
+@pytest.mark.parametrize("shape, rank, oversampling", [((60, 80), 2, 6), ((60, 80), 3, 3), ((150, 120), 5, 3)])
+def test_the_rank_of_noisy_matrices_is_found(shape, rank, oversampling):
+    """At 20 dB; `benchmarks/rank_choice.py` counts over more seeds."""
+    found = [dmf.rank_path(samples(seed, shape, rank, oversampling, 0.1), seed=seed).best for seed in range(4)]
+    assert found == [rank] * 4
+
+
+def test_an_exact_fit_ends_the_path():
+    entries = samples(0, (60, 50), 3, 4, 0.0)
+    path = dmf.rank_path(entries)
+    assert path.best == path.lowest == 3 == path.steps[-1].rank
+    assert path.steps[3].heldout_rmse < 1e-12 and path.steps[3].noise == 0
+    assert path.refit().options["exact"]
+    assert str(path).startswith("rank 3: held-out RMSE")
+
+
+def test_the_numbers_are_those_of_the_fits():
+    """Each step is what `complete` gives on the kept entries; errors are on the others."""
+    entries = samples(1, (40, 50), 2, 5, 0.1)
+    seen = []
+    path = dmf.rank_path(entries, 4, 0.2, offsets=False, seed=3, callback=seen.append)
+    assert sorted(seen, key=lambda step: step.rank) == list(path.steps)
+    kept, held = entries.split(0.2, 3)
+    assert path.n_heldout == held.n_measurements
+    for step in path.steps:
+        fit = dmf.complete(kept, step.rank, offsets=False, seed=3).predict if step.rank else lambda rows, _: 0 * rows
+        for part, rmse in ((held, step.heldout_rmse), (kept, step.train_rmse)):
+            expected = np.sqrt(np.mean((fit(part.rows, part.cols) - part.values) ** 2))
+            np.testing.assert_allclose(rmse, expected, rtol=1e-12)
+    assert len(path.steps) <= 5 and not path.offsets
+
+
+@pytest.mark.parametrize("offsets", [True, False])
+def test_rank_zero_where_there_is_nothing_but_offsets_or_noise(offsets):
+    rng = np.random.default_rng(0)
+    matrix = 3 + rng.standard_normal((40, 1)) + rng.standard_normal(30) if offsets else np.zeros((40, 30))
+    noisy = np.where(rng.random((40, 30)) < 0.6, matrix + 0.1 * rng.standard_normal((40, 30)), np.nan)
+    path = dmf.rank_path(noisy)
+    assert path.best == 0 and path.offsets == offsets
+    recovery = path.refit()
+    assert recovery.options["rank"] == 0 and (recovery.offsets is not None) == offsets
+    assert np.sqrt(np.mean((recovery.product() - matrix) ** 2)) < 0.06
+
+
+def test_bad_arguments_are_refused():
+    entries = samples(0, (20, 20), 1, 3, 0.1)
+    with pytest.raises(ArgumentError, match=r"holds out 12, but ranks are compared on at least 20. Raise holdout"):
+        dmf.rank_path(entries)
+    with pytest.raises(RankError, match="rank=21"):
+        dmf.rank_path(entries, 21, 0.3)
+    with pytest.raises(ArgumentError, match="fraction"):
+        dmf.rank_path(entries, holdout=1.5)

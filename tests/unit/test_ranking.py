@@ -1,0 +1,78 @@
+"""The best columns of each row equal those of a full sort, in any block size, without the seen ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dmf
+from dmf import ranking
+from dmf.errors import ArgumentError, ObservationError, ShapeError
+from dmf.networks import DeepLinearNetwork
+from dmf.offsets import Offsets
+from dmf.results import History, Recovery, Status
+
+
+def recovery_of(left, right, offsets=None, **names):
+    history = History({"iteration": [0], "loss": [0.0], "seconds": [0.0]})
+    return Recovery(DeepLinearNetwork((right, left)), history, Status("converged", "."), offsets, **names)
+
+
+@given(data=st.data(), d1=st.integers(1, 6), d2=st.integers(1, 7), block=st.integers(1, 50), count=st.integers(1, 9))
+def test_equal_to_a_stable_sort_of_the_whole_matrix(data, d1, d2, block, count, monkeypatch_block):
+    """Ties, repeated rows, rows with all columns seen; offsets count."""
+    whole = st.integers(-2, 2).map(float)  # so that there are ties
+    left = np.array(data.draw(st.lists(whole, min_size=d1, max_size=d1)))[:, None]
+    right = np.array(data.draw(st.lists(whole, min_size=d2, max_size=d2)))[None]
+    cols = np.array(data.draw(st.lists(whole, min_size=d2, max_size=d2)))
+    recovery = recovery_of(left, right, Offsets(1.0, np.zeros(d1), cols))
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=d1 * d2, max_size=d1 * d2))).reshape(d1, d2)
+    seen = dmf.SampledEntries(*np.nonzero(mask), np.ones(mask.sum()), (d1, d2)) if mask.any() else None
+    rows = np.array(data.draw(st.lists(st.integers(0, d1 - 1), max_size=5)), np.int64)
+    expected = []
+    for row in rows:
+        order = np.argsort(-recovery.product()[row], kind="stable")
+        expected += [(row, col) for col in order if not mask[row, col]][:count]
+    monkeypatch_block(block)
+    found_rows, found_cols, values = ranking.top_columns(recovery, rows, count, seen)
+    assert list(zip(found_rows.tolist(), found_cols.tolist(), strict=True)) == expected
+    np.testing.assert_array_equal(values, recovery.product()[found_rows, found_cols])
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_block():
+    """Sets the number of predictions in a block."""
+    before = ranking._BLOCK
+
+    def change(size):
+        ranking._BLOCK = size
+
+    yield change
+    ranking._BLOCK = before
+
+
+def test_bad_arguments_are_refused():
+    recovery = recovery_of(np.ones((3, 1)), np.ones((1, 4)))
+    with pytest.raises(ArgumentError, match="count=0"):
+        ranking.top_columns(recovery, np.array([0]), 0)
+    for rows in ([3], [-1]):
+        with pytest.raises(ObservationError, match=f"rows holds {rows[0]}, but the matrix has 3 rows"):
+            ranking.top_columns(recovery, np.array(rows), 1)
+    with pytest.raises(ShapeError, match="vector of integers"):
+        ranking.top_columns(recovery, np.array([0.5]), 1)
+    with pytest.raises(ShapeError, match="seen has the shape"):
+        ranking.top_columns(recovery, np.array([0]), 1, dmf.SampledEntries([0], [0], [1.0], (2, 2)))
+
+
+def test_names_are_positions_in_the_model():
+    recovery = recovery_of(np.ones((3, 1)), np.ones((1, 2)), row_ids=("a", "b", "c"), col_ids=("x", "y"))
+    np.testing.assert_array_equal(ranking.row_positions(recovery, ["c", "a"]), [2, 0])
+    with pytest.raises(ObservationError, match=r"1 of 2 rows were not in the data .*'z'"):
+        ranking.row_positions(recovery, ["a", "z"])
+    entries = dmf.SampledEntries([0, 0, 1], [0, 1, 1], [1.0, 2.0, 3.0], (2, 2))
+    aligned, unknown = ranking.align(recovery, entries, ("c", "z"), ("y", "x"))
+    assert unknown == 1
+    assert (aligned.rows.tolist(), aligned.cols.tolist(), aligned.values.tolist()) == ([2, 2], [0, 1], [2.0, 1.0])
+    assert ranking.align(recovery, entries) == (None, 3)  # rows "0" and "1"
+    unnamed = recovery_of(np.ones((3, 1)), np.ones((1, 2)))
+    assert ranking.align(unnamed, entries)[1] == 0

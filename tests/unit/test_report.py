@@ -1,0 +1,61 @@
+"""Reports: one file that needs no other, or one picture; pictures of recoveries of every kind are drawn without a warning."""
+
+import re
+
+import numpy as np
+import pytest
+
+import dmf
+from dmf.errors import FileError
+from dmf.plotting_recovery import plot_rank_path
+from dmf.report import write_report
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def entries(noise, mean=0.0):
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 30)) + mean * (3 + rng.standard_normal((40, 1)))
+    return dmf.SampledEntries.from_dense(
+        np.where(rng.random(matrix.shape) < 0.5, matrix + noise * rng.standard_normal(matrix.shape), np.nan)
+    )
+
+
+@pytest.fixture(scope="module", params=["exact", "noisy", "offsets", "zero", "factorized"])
+def recovery(request):
+    match request.param:
+        case "zero":
+            return dmf.complete(entries(0).with_values(np.zeros(entries(0).n_measurements)))
+        case "factorized":
+            return dmf.factorize(np.outer(np.arange(5.0), np.ones(4)))
+        case "offsets":
+            return dmf.complete(entries(0.1, 1.0), offsets=True)
+    return dmf.complete(entries(0.1 if request.param == "noisy" else 0))
+
+
+def test_html_needs_no_other_file_and_no_script(recovery, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(path, recovery, {"file": "<b>&.csv", "held-out RMSE": 0.123456}, np.array([0.1, -0.2, 0.0]))
+    text = path.read_text()
+    assert "&lt;b&gt;&amp;.csv" in text and "0.1235" in text
+    assert text.count("data:image/png;base64,") == 3
+    assert not re.search(r"<script|https?:|<link", text)
+    assert "versions" in text and str(recovery.status).split(":")[0] in text
+
+
+def test_the_same_as_one_picture(recovery, tmp_path):
+    write_report(tmp_path / "report.png", recovery, {}, np.zeros(5), held_out=False)
+    write_report(tmp_path / "short.png", recovery, {})
+    assert (tmp_path / "report.png").read_bytes().startswith(PNG)
+    assert (tmp_path / "short.png").read_bytes().startswith(PNG)
+
+
+def test_other_suffixes_are_refused(tmp_path):
+    with pytest.raises(FileError, match=r"its suffix is '.pdf', but a report is .html or .png"):
+        write_report(tmp_path / "r.pdf", dmf.factorize(np.eye(3)), {})
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_picture_of_a_rank_path(noise, tmp_path):
+    plot_rank_path(tmp_path / "rank.png", "ranks", dmf.rank_path(entries(noise), 4))
+    assert (tmp_path / "rank.png").read_bytes().startswith(PNG)

@@ -1,0 +1,170 @@
+"""Tables with missing cells: what is read, what is refused, and that filling changes nothing but the missing cells."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmf.errors import FileError
+from dmf.io.matrices import read_entries, read_matrix
+from dmf.io.tables import split_records, write_filled
+
+from matrix_files import npy_of
+
+MISSING = ["", "NA", "NaN", "nan", "null"]
+
+
+def dense(found):
+    """The matrix that was read, NaN where a cell is missing."""
+    matrix = np.full(found.observations.shape, np.nan)
+    matrix[found.observations.rows, found.observations.cols] = found.observations.values
+    return matrix
+
+
+@st.composite
+def tables(draw):
+    """Content of a file, the same filled with 0.25, the matrix, names of rows and columns."""
+    delimiter = draw(st.sampled_from(["\t", "::", ",", ";", "|", " "]))
+    shape = d1, d2 = draw(st.integers(2, 6)), draw(st.integers(3, 5))
+    numbers = st.floats(-1e6, 1e6).filter(lambda x: x % 1)
+    matrix = np.array(draw(st.lists(numbers, min_size=d1 * d2, max_size=d1 * d2))).reshape(shape)
+    holes = np.array(draw(st.lists(st.booleans(), min_size=d1 * d2, max_size=d1 * d2))).reshape(shape)
+    holes[0, 1:] = holes[1:, 0] = False  # every row and every column has a number
+    holes[0, 0] = True
+    mark = draw(st.sampled_from(MISSING if delimiter != " " else MISSING[1:]))
+    header, named, noted = (draw(st.booleans()) for _ in range(3))
+    quote = draw(st.sampled_from(["", '"'])) if len(delimiter) == 1 and delimiter != " " else ""
+    newline = draw(st.sampled_from(["\n", "\r\n"]))
+
+    def text(hole):
+        lines = [[hole if h else f"{quote}{v!r}{quote}" for h, v in zip(*pair, strict=True)]
+                 for pair in zip(holes.tolist(), matrix.tolist(), strict=True)]  # fmt: skip
+        lines = [[f"{quote}r{i}{quote}"] * named + line + ["remark"] * noted for i, line in enumerate(lines)]
+        lines[:0] = [["item"] * named + [f"x{k}" for k in range(d2)] + ["remarks"] * noted] * header
+        return start + newline.join(map(delimiter.join, lines)) + end
+
+    start, end = draw(st.sampled_from(["", "# a comment\n", "\ufeff"])), draw(st.sampled_from(["", "\n", "\n  \n"]))
+    names = (
+        tuple(f"r{i}" if named else str(i) for i in range(d1)),
+        tuple(f"x{k}" if header else str(k) for k in range(d2)),
+    )
+    contents = text(f"{quote}{mark}{quote}").encode(), text("0.25").encode()
+    return *contents, np.where(holes, np.nan, matrix), names
+
+
+@given(case=tables())
+def test_tables_of_all_dialects_are_read_and_only_their_holes_are_filled(folder, case):
+    """Delimiters, quotes, marks of missing cells, names, comments, line ends: read alike; all else stays byte for byte."""
+    content, expected, matrix, names = case
+    path = folder / "table.txt"
+    path.write_bytes(content)
+    found = read_entries(path)
+    np.testing.assert_array_equal(dense(found), matrix)
+    assert (found.row_ids, found.col_ids) == names
+    count = write_filled(folder / "filled.txt", found.table, np.full(matrix.shape, 0.25))
+    assert count == np.isnan(matrix).sum()
+    assert (folder / "filled.txt").read_bytes() == expected
+
+
+@given(text=st.text(alphabet='ab1,;" \n'), delimiter=st.sampled_from([",", ";", "::", "blanks"]))
+def test_the_parts_of_any_text_joined_are_the_text(text, delimiter):
+    assert "".join(part for record in split_records(text, delimiter) for part in record) == text
+
+
+@pytest.mark.parametrize(
+    "text, rows, cols",
+    [
+        ("1,2,3\n2,4,\n3,,9\n", "0 1 2", "0 1 2"),  # whole numbers, which could be ids
+        ("a,1,2,3\nb,2,4,6\nc,3,,9\n", "a b c", "0 1 2"),  # row names, no header
+        ("land,2001,2002,2003\nA,1,,3\nB,2,3,4\n", "A B", "2001 2002 2003"),  # years
+        (",0,1,2\n7,1.5,,3\n8,1,2,3\n", "7 8", "0 1 2"),  # as pandas writes it
+        ("id,a,b,c\n7,1.5,,3\n8,,2,3\n", "7 8", "a b c"),
+        ("date,a,b\n2020-01-01,1,\n2020-01-02,,2\n", "2020-01-01 2020-01-02", "a b"),
+        ("city,a,b,c\nx,,3,1\nx,1,,2\n", "0 1", "a b c"),  # text that repeats names nothing
+        ("a,b,c,d\n1,,,3\n,,,\n2,,4,\n", "0 2", "a c d"),  # nothing is known of the second row and column
+        ("1,2,3,4,5\n1,2,3,4,5.5\n" * 2, "0 1 2 3", "0 1 2 3 4"),  # nothing missing, but too wide for entries
+    ],
+)
+def test_names_of_rows_and_columns(write, text, rows, cols):
+    found = read_entries(write("t.csv", text))
+    assert (" ".join(found.row_ids), " ".join(found.col_ids)) == (rows, cols)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "196\t242\t3\t881250949\n186\t302\t3\t891717742\n196\t302\t1\t\n",  # a time is missing
+        "1,1,4,9,9,9\n1,2,3,9,9,9\n2,1,3,9,9,9\n",  # many columns, but the first two repeat ids
+        "u,i,r\n1,1,4\n1,2,3\n2,1,3\n",
+        "0.5,0.25,1\n0.5,0.125,2\n",  # complete, three columns
+        "u,i,r,remark\na,x,1,\na,y,2,good\n",
+    ],
+)
+def test_lines_of_entries_are_no_tables(write, text):
+    assert read_entries(write("t.csv", text)).table is None
+
+
+def test_the_layout_can_be_given(write):
+    path = write("t.csv", "1,1,4\n1,2,3\n")
+    assert read_entries(path).observations.shape == (1, 2)
+    assert read_entries(path, "table").observations.shape == (2, 3)
+    wide = write("w.csv", "1,1,4,2,2\n1,2,3,,2\n3,1,4,2,2\n")
+    assert read_entries(wide, "entries").observations.shape == (2, 2)
+    np.testing.assert_array_equal(read_matrix(path, "table").matrix, [[1, 1, 4], [1, 2, 3]])
+    with pytest.raises(FileError, match="only delimited text comes in two layouts"):
+        read_entries(write("m.npy", npy_of(np.eye(2))), "table")
+
+
+def test_notes_say_what_was_decided(write):
+    found = read_entries(write("t.csv", "# c\nname,a,b,colour\nr,1,NA,red\ns,2,3,red\nt,,,\n"))
+    assert found.notes == (
+        "comma-separated; a table, column names in the first line, row names in the first column",
+        "1 comment lines at the top skipped",
+        "columns without numbers ignored: colour",
+        "1 rows without any number ignored",
+        "1 of 4 cells are missing",
+    )
+
+
+@pytest.mark.parametrize(
+    "observed, number",
+    [("3", "0.123457"), ("1.5", "0.123457"), ("1.23456789", "0.123456789"), ("0.00012345678", "0.12345679")],
+)
+def test_numbers_are_as_precise_as_their_column_and_have_six_digits_at_least(write, tmp_path, observed, number):
+    found = read_entries(write("t.csv", f"a,b,c\n{observed},1,2\n,1,2\n"))
+    write_filled(tmp_path / "out.csv", found.table, np.full((2, 3), 0.123456789123))
+    assert (tmp_path / "out.csv").read_text() == f"a,b,c\n{observed},1,2\n{number},1,2\n"
+
+
+ERRORS = {
+    "text among numbers": ("a,b,c\n1,2,\n,x,4\n3,4,5\n", "line 3: column 2 is 'x', which is no number"),
+    "another mark": ("a,b,c\n1,2,\n?,2,4\n3,4,5\n", "line 3: column 1 is '?', which is no number"),
+    "decimal comma": ("x;y;z\n1,5;2;3\n;3,4;4\n", "line 2: column 1 is '1,5', but numbers have a decimal point"),
+    "grouping comma": ('a,b,c\n"1,234.5",2,\n"2,234.5",2,1\n', "line 2: column 1 is '1,234.5', but numbers have"),
+    "infinity": ("a,b,c\n1,2,\n,inf,4\n", "line 3: column 2 is 'inf', but cells are finite"),
+    "overflow": ("a,b,c\n1,2,\n,1e999,4\n", "line 3: column 2 is '1e999', but cells are finite"),
+    "error in the first line": ("inf,2,\n1,2,3\n", "line 1: column 1 is 'inf'"),
+    "ragged": ("a,b,c\n1,2,\n,4\n3,4,5\n", "line 3: 2 columns, but the first record has 3"),
+    "repeated name": ("a,b,a\n1,2,\n,3,4\n", "columns 1 and 3 are both called 'a'"),
+    "no name": ("a,,c\n1,2,\n,3,4\n", "column 2 has no name"),
+    "repeated row name": ("id,a,b,c\n1,2,,1\n1,,3,4\n", "line 3: the row name '1' was on line 2 already"),
+    "empty row name": ("id,a,b,c\n,2,,1\n1,,3,4\n", "line 2: the row name is empty"),
+    "all missing": ("a,b,c\n,NA,\n,,\n", "0 of 3 columns (comma-separated) hold numbers, but at least 2"),
+    "one column": ("a,b,c\nx,1,\ny,,\n", "1 of 3 columns (comma-separated) hold numbers, but at least 2"),
+    "a header alone": ("a,b,c\n", "0 of 3 columns"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_bad_tables_are_refused_with_the_place_and_the_reason(write, case):
+    text, message = ERRORS[case]
+    path = write("bad.csv", text)
+    with pytest.raises(FileError) as caught:
+        read_entries(path, "table")
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_entries_without_a_value_name_the_other_layout(write):
+    with pytest.raises(FileError, match=r"line 2: the value .* is empty.* pass --format table"):
+        read_entries(write("t.csv", "1,1,4\n1,2,\n2,1,3\n"))
