@@ -144,7 +144,8 @@ class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         X = check_array(X, dtype=DTYPES)
         if X.shape[1] != self.components_.shape[0]:
             raise ShapeError(
-                f"X has {X.shape[1]} columns, but rows are made from {self.components_.shape[0]} scores. Pass what transform gave.",
+                f"X has {X.shape[1]} columns, but rows are made from {self.components_.shape[0]} scores. "
+                "Pass what transform gave.",
                 argument="X",
                 value=X.shape[1],
                 limit=self.components_.shape[0],
