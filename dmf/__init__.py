@@ -12,6 +12,7 @@ from dmf.errors import (
     RankError,
     ShapeError,
 )
+from dmf.fold_in import new_columns, new_rows
 from dmf.networks import DeepLinearNetwork, orthogonal_network, spectral_network
 from dmf.observations import (
     FullMatrix,
@@ -64,6 +65,8 @@ __all__ = [
     "gradient_descent",
     "largest_curvature",
     "load",
+    "new_columns",
+    "new_rows",
     "orthogonal_network",
     "rank_path",
     "refine",

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import scipy.sparse
-
-from dmf.backend import Array, as_array, namespace, number
+from dmf.backend import Array, namespace, number
 from dmf.errors import ArgumentError
 from dmf.linalg import dense_svd
 from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
 from dmf.observations.base import check_rank, mean_square
+from dmf.observations.entries import as_entries
 from dmf.offsets import fit_offsets
 from dmf.options import check_option, positive_integer
 from dmf.pipeline import Plan, sees_noise, solve, solve_with_offsets
@@ -86,7 +85,7 @@ def complete(
             value=offsets,
             limit=(True, False, "auto"),
         )
-    observations = _entries(data)
+    observations = as_entries(data)
     plan = _plan(observations, rank, depth, iterations, seed, callback)
     if offsets is True:
         return _reported(solve_with_offsets(observations, plan), observations)
@@ -202,14 +201,6 @@ def _plan(observations, rank, depth, iterations, seed, callback) -> Plan:
         int(check_option("seed", seed, whole=True)),
         callback,
     )
-
-
-def _entries(data: Any) -> SampledEntries:
-    if isinstance(data, SampledEntries):
-        return data
-    if scipy.sparse.issparse(data):
-        return SampledEntries.from_sparse(data)
-    return SampledEntries.from_dense(as_array(data, "data"))
 
 
 def _offsets_help(observations: SampledEntries, seed: int) -> bool:

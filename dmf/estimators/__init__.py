@@ -1,0 +1,17 @@
+"""Low-rank recovery behind the interface of scikit-learn: an imputer, a transformer and a regressor."""
+
+from dmf.errors import MissingPackageError
+
+try:
+    import sklearn  # noqa: F401
+except ImportError as error:
+    raise MissingPackageError(
+        "dmf.estimators needs scikit-learn, which is not installed. Install it with: pip install 'dmf[sklearn]'. "
+        "dmf.complete, dmf.factorize and dmf.sense do the same without it."
+    ) from error
+
+from dmf.estimators.completion import DeepMatrixCompletion
+from dmf.estimators.factorization import DeepMatrixFactorization
+from dmf.estimators.sensing import DeepMatrixSensing
+
+__all__ = ["DeepMatrixCompletion", "DeepMatrixFactorization", "DeepMatrixSensing"]

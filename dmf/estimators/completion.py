@@ -1,0 +1,195 @@
+"""`DeepMatrixCompletion`: low-rank imputation of tables with holes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from dmf.estimators.tables import ColumnUnits, in_dtype, observed, read_table, seed_of, stacked
+from dmf.fold_in import new_rows
+from dmf.linalg import factored_svd
+from dmf.observations import SampledEntries
+from dmf.recover import complete
+
+
+class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Fill the holes of a table with what a low-rank matrix fitted to the other entries holds there.
+
+    Rank and noise level are found from the data. Missing are NaN in an array or DataFrame; in a SciPy sparse matrix, all that is
+    not stored (explicit zeros are observed). Results are dense.
+
+    Parameters
+    ----------
+    rank : int, 1 <= rank <= min(n_samples, n_features), optional
+        Upper bound on the rank; found from the data unless given.
+    depth : int, >= 1
+        Number of layers of the network in `recovery_`.
+    offsets : bool or "auto"
+        Whether the model has row and column offsets, as in `dmf.complete`.
+    standardize : bool
+        Whether each column is fitted in units of its standard deviation, from its mean: right for tables whose columns have
+        different units. Take False if all have the same, as ratings do, and for matrices that are exactly of low rank
+        (subtracting means adds one to the rank).
+    random_state : int, RandomState instance or None
+        Seed; one integer gives one result.
+
+    Attributes
+    ----------
+    recovery_ : dmf.Recovery
+        The fitted model, in units of the standardised columns; its `observations` are the entries fitted.
+    rank_ : int
+        Rank found.
+    noise_ : array, shape (n_features,)
+        Standard deviation of the noise in each column, in the units of X; 0 where the recovery is exact.
+    components_ : array, shape (max(rank_, 1), n_features)
+        Right factor of the model, with orthonormal rows, in units of the standardised columns.
+    center_, scale_ : arrays, shape (n_features,)
+        What was subtracted from the columns, and what they were divided by.
+    n_iter_ : int
+        Iterations of all solvers together.
+    n_features_in_ : int
+    feature_names_in_ : array of str, shape (n_features_in_,)
+        Only if X had column names that are all strings.
+
+    Notes
+    -----
+    A column without any entry is kept. It is filled with the mean of all entries plus the effect of the row, where the
+    model has row offsets, in units of the standard deviation of all entries. With `standardize`, a column that is constant is
+    filled with its constant. Rows without any entry get the means of the columns (plus column offsets).
+
+    References
+    ----------
+    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061). Lim, Teh, KDD Cup 2007 (variational Bayes for factor models).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dmf.estimators import DeepMatrixCompletion
+    >>> table = np.outer(np.arange(1.0, 9.0), [1.0, 2.0, 3.0, 4.0])
+    >>> table[1, 2] = np.nan
+    >>> print(DeepMatrixCompletion(standardize=False).fit_transform(table)[1].round(6))
+    [2. 4. 6. 8.]
+    """
+
+    def __init__(
+        self,
+        rank: int | None = None,
+        *,
+        depth: int = 3,
+        offsets: bool | str = "auto",
+        standardize: bool = True,
+        random_state: Any = 0,
+    ) -> None:
+        self.rank = rank
+        self.depth = depth
+        self.offsets = offsets
+        self.standardize = standardize
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> DeepMatrixCompletion:
+        """Fit a low-rank matrix to the entries that are there.
+
+        Parameters
+        ----------
+        X : array, DataFrame or sparse matrix, shape (n_samples, n_features)
+            At least one entry must be there.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If X holds text, infinities or no entry at all, or a parameter is out of range (`dmf.ArgumentError` and kin).
+        """
+        return self._fit(observed(read_table(self, X, first=True, accept_sparse=True)))
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fit, and fill the holes of `X` itself, each row with its own fitted factor.
+
+        Returns
+        -------
+        array, shape (n_samples, n_features)
+            Entries that were there are kept.
+        """
+        self.fit(X)
+        return self._entries.fill(self._units.restored(self.recovery_.product()))
+
+    def partial_fit(self, X: Any, y: Any = None) -> DeepMatrixCompletion:
+        """Add rows to those fitted so far, and fit all of them again.
+
+        The result is that of `fit` on all rows seen so far, one table above the other. Rows are always new ones: to change a
+        row, fit anew. To fill new rows without fitting again, `transform` them.
+
+        Parameters
+        ----------
+        X : array, DataFrame or sparse matrix, shape (n, n_features)
+            More rows with holes, in the same columns.
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "_entries"):
+            return self.fit(X)
+        more = observed(read_table(self, X, first=False, accept_sparse=True))
+        return self._fit(stacked(self._entries, more))
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Fill the holes of rows, each of which counts as a new one: only its own entries and the fitted columns matter.
+
+        Rows that were fitted get nearly, but not exactly, what `fit_transform` gave them. See `dmf.new_rows`.
+
+        Parameters
+        ----------
+        X : array, DataFrame or sparse matrix, shape (n, n_features)
+
+        Returns
+        -------
+        array, shape (n, n_features)
+            Entries that were there are kept.
+        """
+        check_is_fitted(self)
+        X = read_table(self, X, first=False, accept_sparse=True)
+        nothing_there = X.nnz == 0 if scipy.sparse.issparse(X) else np.isnan(X).all()
+        entries = None if nothing_there else observed(X)
+        telling = None if entries is None else self._units.telling(in_dtype(entries, self.recovery_.network.dtype))
+        if telling is None:
+            offsets = self.recovery_.offsets
+            means = np.zeros(X.shape, X.dtype) + (0 if offsets is None else offsets.mean + offsets.col)
+        else:
+            means = new_rows(self.recovery_, telling).product()
+        table = self._units.restored(means).astype(X.dtype)
+        return table if entries is None else entries.fill(table)
+
+    def _fit(self, entries: SampledEntries) -> DeepMatrixCompletion:
+        units = ColumnUnits.standard(entries) if self.standardize else ColumnUnits.plain(entries)
+        telling = units.telling(entries)
+        if telling is None:  # all columns are constant: there is nothing to fit but zeros
+            telling = entries.with_values(0 * entries.values)
+        recovery = complete(telling, self.rank, depth=self.depth, offsets=self.offsets, seed=seed_of(self.random_state))
+        self._entries = entries
+        self.center_, self.scale_ = units.center, units.scale
+        self.recovery_, self.rank_ = recovery, recovery.options["rank"]
+        self.noise_ = recovery.options["noise"] * units.scale
+        self.components_ = factored_svd(*recovery.network.factors())[2][: max(self.rank_, 1)]
+        self.n_iter_ = recovery.options["iterations"]
+        return self
+
+    @property
+    def _units(self) -> ColumnUnits:
+        return ColumnUnits(self.center_, self.scale_)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

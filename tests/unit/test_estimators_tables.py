@@ -1,0 +1,195 @@
+"""What the imputer and the transformer compute."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'dmf[sklearn]'")
+
+from sklearn.decomposition import TruncatedSVD
+
+import dmf
+from dmf.estimators import DeepMatrixCompletion, DeepMatrixFactorization
+
+from helpers import seeds
+
+UNITS = np.array([1e-3, 1.0, 50.0, 1e4, 0.1, 7.0])
+
+
+def low_rank(rng, n=120, d=6, rank=2, noise=0.0):
+    return rng.standard_normal((n, rank)) @ rng.standard_normal((rank, d)) + noise * rng.standard_normal((n, d))
+
+
+def holed(matrix, rng, share=0.7):
+    return np.where(rng.random(matrix.shape) < share, matrix, np.nan)
+
+
+@settings(max_examples=15)
+@given(seed=seeds, standardize=st.booleans())
+def test_entries_are_kept_and_holes_are_filled(seed, standardize):
+    rng = np.random.default_rng(seed)
+    X = holed(low_rank(rng, 20, noise=0.2), rng)
+    X[0, 0] = 1.0
+    imputer = DeepMatrixCompletion(standardize=standardize)
+    for filled in (imputer.fit_transform(X), imputer.transform(X)):
+        assert filled.shape == X.shape and np.isfinite(filled).all()
+        seen = ~np.isnan(X)
+        np.testing.assert_array_equal(filled[seen], X[seen])
+
+
+def test_exact_tables_are_filled_exactly(rng):
+    matrix = low_rank(rng, 80, 40, 3)
+    X = holed(matrix, rng, 0.5)
+    imputer = DeepMatrixCompletion(standardize=False)
+    np.testing.assert_allclose(imputer.fit_transform(X[:60]), matrix[:60], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(imputer.transform(X[60:]), matrix[60:], rtol=0, atol=1e-10)
+    assert imputer.rank_ == 3 and not imputer.noise_.any() and imputer.n_iter_ > 0
+    np.testing.assert_allclose(imputer.components_ @ imputer.components_.T, np.eye(3), atol=1e-12)
+    assert imputer.components_.shape == (3, 40)
+
+
+def test_units_of_columns_do_not_matter(rng):
+    X = holed(low_rank(rng, noise=0.3), rng)
+    plain, scaled = DeepMatrixCompletion(), DeepMatrixCompletion()
+    expected = plain.fit_transform(X)
+    np.testing.assert_allclose(scaled.fit_transform(X * UNITS + 3 * UNITS) / UNITS - 3, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(scaled.transform(X * UNITS + 3 * UNITS) / UNITS - 3, plain.transform(X), atol=1e-6)
+    np.testing.assert_allclose(scaled.noise_, plain.noise_ * UNITS, rtol=1e-6)
+
+
+def test_new_rows_are_imputed_nearly_as_well_as_fitted_ones(rng):
+    truth = low_rank(rng, 400, 20, 2)
+    X = holed(truth + 0.3 * rng.standard_normal(truth.shape), rng)
+    imputer = DeepMatrixCompletion().fit(X[:300])
+    holes = np.isnan(X)
+    errors = [
+        np.sqrt(np.mean((filled - part)[hole] ** 2))
+        for filled, part, hole in (
+            (imputer.fit_transform(X[:300]), truth[:300], holes[:300]),
+            (imputer.transform(X[300:]), truth[300:], holes[300:]),
+        )
+    ]
+    assert errors[1] < 1.1 * errors[0] < 0.3
+
+
+def test_transform_sees_one_row_at_a_time(rng):
+    X = holed(low_rank(rng, 30, noise=0.2), rng)
+    imputer = DeepMatrixCompletion().fit(X)
+    single = np.vstack([imputer.transform(row[None]) for row in X])
+    np.testing.assert_allclose(single, imputer.transform(X), rtol=0, atol=1e-12)
+
+
+def test_partial_fit_is_fit_on_all_rows(rng):
+    """To the last bit: it is the same computation."""
+    X = holed(low_rank(rng, noise=0.2), rng)
+    whole = DeepMatrixCompletion().fit(X)
+    parts = DeepMatrixCompletion()
+    for part in (X[:50], X[50:90], X[90:]):
+        assert parts.partial_fit(part) is parts
+    np.testing.assert_array_equal(parts.transform(X), whole.transform(X))
+    np.testing.assert_array_equal(parts.recovery_.product(), whole.recovery_.product())
+    np.testing.assert_array_equal(parts.noise_, whole.noise_)
+    with pytest.raises(ValueError, match="features"):
+        parts.partial_fit(X[:, :3])
+    mixed = DeepMatrixCompletion().fit(X[:50].astype(np.float32)).partial_fit(X[50:])
+    assert mixed.recovery_.network.dtype == np.float32
+
+
+def test_sparse_matrices_hold_what_was_observed(rng):
+    X = holed(low_rank(rng, noise=0.2), rng)
+    X[:5, 0] = 0.0  # explicit zeros are observed
+    rows, cols = np.nonzero(~np.isnan(X))
+    sparse = scipy.sparse.csr_array((X[rows, cols], (rows, cols)), shape=X.shape)
+    dense, stored = DeepMatrixCompletion(), DeepMatrixCompletion()
+    np.testing.assert_array_equal(stored.fit_transform(sparse), dense.fit_transform(X))
+    np.testing.assert_array_equal(stored.transform(sparse), dense.transform(X))
+    np.testing.assert_array_equal(stored.fit_transform(sparse)[:5, 0], 0)
+    empty = scipy.sparse.csr_array((2, 6))
+    np.testing.assert_array_equal(stored.transform(empty), dense.transform(np.full((2, 6), np.nan)))
+
+
+def test_a_column_without_entries_is_kept_and_filled_with_the_mean(rng):
+    X = holed(low_rank(rng, noise=0.2) + 4, rng)
+    X[:, 2] = np.nan
+    imputer = DeepMatrixCompletion(offsets=False)
+    filled = imputer.fit_transform(X)
+    assert filled.shape == X.shape
+    np.testing.assert_allclose(filled[:, 2], np.nanmean(X), rtol=0, atol=1e-9)
+    with_rows = DeepMatrixCompletion(offsets=True).fit(X)
+    effects = with_rows.recovery_.offsets.row + with_rows.recovery_.offsets.mean + with_rows.recovery_.offsets.col[2]
+    np.testing.assert_allclose(
+        with_rows.fit_transform(X)[:, 2], np.nanmean(X) + effects * np.nanstd(X), rtol=0, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("constant", [0.0, 5.0, 0.1, 1e9, -1e-9])
+def test_constant_columns_are_filled_with_their_constant(constant, rng):
+    X = holed(low_rank(rng, noise=0.2), rng)
+    more = np.insert(X, 3, np.where(np.isnan(X[:, 0]), np.nan, constant), axis=1)
+    imputer = DeepMatrixCompletion()
+    filled = imputer.fit_transform(more)
+    np.testing.assert_allclose(filled[:, 3], constant, rtol=1e-14)
+    assert imputer.scale_[3] == 0 and imputer.noise_[3] == 0
+    more[0, 3] = constant + 1  # tells nothing of the others, and is kept
+    np.testing.assert_allclose(imputer.transform(more)[0, 3], constant + 1)
+    alone = DeepMatrixCompletion().fit(np.full((3, 2), constant))
+    np.testing.assert_allclose(alone.transform([[np.nan, constant]]), [[constant, constant]], rtol=1e-15)
+
+
+def test_rows_without_entries_get_the_means(rng):
+    X = holed(low_rank(rng, noise=0.2) + np.arange(6), rng)
+    imputer = DeepMatrixCompletion(offsets=False).fit(X)
+    rows = np.full((2, 6), np.nan)
+    np.testing.assert_allclose(imputer.transform(rows), np.tile(np.nanmean(X, axis=0), (2, 1)), atol=1e-9)
+    rows[1, 0] = 2.0
+    np.testing.assert_allclose(imputer.transform(rows)[0], np.nanmean(X, axis=0), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "X", [[[3.0]], [[np.nan, 2.0]], [[1.0, np.nan, 2.0]], [[1.0], [np.nan], [4.0]], [[0.0, np.nan], [0.0, 0.0]]]
+)
+@pytest.mark.parametrize("standardize", [True, False])
+def test_degenerate_tables(X, standardize):
+    """One entry, one row, one column, zeros."""
+    X = np.array(X)
+    imputer = DeepMatrixCompletion(standardize=standardize)
+    for filled in (imputer.fit_transform(X), imputer.transform(X)):
+        assert np.isfinite(filled).all()
+        np.testing.assert_array_equal(filled[~np.isnan(X)], X[~np.isnan(X)])
+    assert np.isfinite(DeepMatrixFactorization().fit(X).transform(X)).all()
+
+
+def test_factorization_is_the_truncated_svd(rng):
+    X = low_rank(rng, 60, 20, 3, noise=0.3)
+    ours, theirs = DeepMatrixFactorization(rank=3), TruncatedSVD(3, algorithm="arpack")
+    scores, expected = ours.fit_transform(X), theirs.fit_transform(X)
+    np.testing.assert_allclose(np.abs(scores), np.abs(expected), rtol=0, atol=1e-9)  # signs are free
+    np.testing.assert_allclose(ours.singular_values_, theirs.singular_values_, rtol=1e-10)
+    np.testing.assert_allclose(ours.explained_variance_, theirs.explained_variance_, rtol=1e-9)
+    np.testing.assert_allclose(ours.components_ @ ours.components_.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(ours.inverse_transform(scores), theirs.inverse_transform(expected), atol=1e-9)
+    assert list(ours.get_feature_names_out()) == [f"deepmatrixfactorization{k}" for k in range(3)]
+    assert DeepMatrixFactorization().fit(X).rank_ == 3
+    with pytest.raises(dmf.ShapeError, match="3 scores"):
+        ours.inverse_transform(scores[:, :2])
+
+
+def test_factorization_with_missing_values(rng):
+    """Exact data: the scores are those of the whole table, for fitted rows and new ones."""
+    matrix = low_rank(rng, 90, 40, 3)
+    X = holed(matrix, rng, 0.5)
+    model = DeepMatrixFactorization().fit(X[:70])
+    assert (model.rank_, model.noise_) == (3, 0.0)
+    np.testing.assert_allclose(model.transform(X), matrix @ model.components_.T, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(model.inverse_transform(model.transform(X)), matrix, rtol=0, atol=1e-8)
+    whole = DeepMatrixFactorization().fit(matrix[:70])
+    np.testing.assert_allclose(np.abs(whole.transform(X)), np.abs(model.transform(X)), rtol=0, atol=1e-8)
+    np.testing.assert_array_equal(model.transform(np.full((1, 40), np.nan)), np.zeros((1, 3)))
+
+
+def test_factorization_of_nothing_but_noise_has_one_component(rng):
+    model = DeepMatrixFactorization().fit(rng.standard_normal((30, 20)))
+    assert model.rank_ == 0 and model.components_.shape == (1, 20)
+    assert model.transform(rng.standard_normal((4, 20))).shape == (4, 1)

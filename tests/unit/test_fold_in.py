@@ -1,0 +1,215 @@
+"""New rows and columns of a recovered matrix."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dmf
+from dmf.backend import to_host
+from dmf.offsets import Offsets
+
+from helpers import DTYPES, LIBRARIES, seeds
+
+
+def recovery_of(left, right, noise, offsets=None):
+    """A recovery of ``left @ right`` as a solver would return it, with this noise level."""
+    history = dmf.History({"iteration": [0], "loss": [0.0], "seconds": [0.0]})
+    status = dmf.Status("converged", "made by hand.")
+    return dmf.Recovery(
+        dmf.DeepLinearNetwork([right, left]), history, status, offsets=offsets, options={"noise": noise, "rank": 1}
+    )
+
+
+def random_case(seed, with_offsets, noise, d1=9, d2=7, rank=3, new=6):
+    """A recovery, a table (new, d2) with holes, its first row empty, and the generator."""
+    rng = np.random.default_rng(seed)
+    left, right = rng.standard_normal((d1, rank)) * [3, 1, 0.5], rng.standard_normal((rank, d2))
+    offsets = Offsets(rng.standard_normal(), rng.standard_normal(d1), rng.standard_normal(d2)) if with_offsets else None
+    table = np.where(rng.random((new, d2)) < 0.6, 3 * rng.standard_normal((new, d2)), np.nan)
+    table[0], table[1, 0] = np.nan, 1.0
+    return recovery_of(left, right, noise, offsets), table, rng
+
+
+def ridge_of_one_row(recovery, row):
+    """Prediction for a new row by the normal equations of this row alone, in coordinates of unit prior variance."""
+    left, right = recovery.network.factors()
+    _, s, vt = np.linalg.svd(left @ right, full_matrices=False)
+    rank, shape = left.shape[1], recovery.shape
+    design = vt[:rank].T * s[:rank] / np.sqrt(shape[0])  # the fitted rows are u * sqrt(d1) in these coordinates
+    shift = np.zeros(shape[1])
+    if recovery.offsets is not None:
+        shift = recovery.offsets.mean + recovery.offsets.col
+        spread = np.sqrt(np.mean(recovery.offsets.row**2))
+        design = np.column_stack([design, np.full(shape[1], spread)])
+    seen = ~np.isnan(row)
+    normal = design[seen].T @ design[seen] + recovery.options["noise"] ** 2 * np.eye(design.shape[1])
+    return shift + design @ np.linalg.solve(normal, design[seen].T @ (row - shift)[seen])
+
+
+@given(seed=seeds, with_offsets=st.booleans(), noise=st.floats(0.01, 10))
+def test_new_rows_are_ridge_regressions_row_by_row(seed, with_offsets, noise):
+    recovery, table, _ = random_case(seed, with_offsets, noise)
+    found = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table))
+    expected = np.stack([ridge_of_one_row(recovery, row) for row in table])
+    np.testing.assert_allclose(found.product(), expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+    seen = ~np.isnan(table)
+    np.testing.assert_array_equal(found.filled()[seen], table[seen])
+    rows, cols = np.nonzero(~seen)
+    np.testing.assert_allclose(found.predict(rows, cols), found.filled()[~seen], rtol=0, atol=1e-12)
+    loss = np.mean((found.product() - table)[seen] ** 2) / 2
+    assert found.history.loss[-1] == pytest.approx(loss, rel=1e-9, abs=1e-15)
+
+
+@given(seed=seeds, with_offsets=st.booleans(), noise=st.sampled_from([0.0, 0.3]))
+def test_new_columns_are_new_rows_of_the_transpose(seed, with_offsets, noise):
+    recovery, table, _ = random_case(seed, with_offsets, noise)
+    left, right = recovery.network.factors()
+    offsets = recovery.offsets
+    if offsets is not None:
+        offsets = Offsets(offsets.mean, offsets.col, offsets.row)
+    transposed = recovery_of(right.T, left.T, noise, offsets)
+    rows = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table)).product()
+    cols = dmf.new_columns(transposed, dmf.SampledEntries.from_dense(table.T)).product()
+    np.testing.assert_allclose(cols, rows.T, rtol=0, atol=1e-9 * np.abs(rows).max())
+
+
+@given(seed=seeds, noise=st.sampled_from([0.0, 0.3]), scale=st.floats(-8, 8), with_offsets=st.booleans())
+def test_units_do_not_matter(seed, noise, scale, with_offsets):
+    recovery, table, _ = random_case(seed, with_offsets, noise)
+    factor, offsets = 10.0**scale, recovery.offsets
+    if offsets is not None:
+        offsets = Offsets(factor * offsets.mean, factor * offsets.row, factor * offsets.col)
+    left, right = recovery.network.factors()
+    scaled = recovery_of(factor * left, right, factor * noise, offsets)
+    plain = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table)).product()
+    other = dmf.new_rows(scaled, dmf.SampledEntries.from_dense(factor * table)).product() / factor
+    np.testing.assert_allclose(other, plain, rtol=0, atol=1e-6 * np.abs(plain).max())
+
+
+@given(seed=seeds, with_offsets=st.booleans())
+def test_a_row_without_entries_is_the_mean_and_the_column_offsets(seed, with_offsets):
+    for noise in (0.0, 0.5):
+        recovery, table, _ = random_case(seed, with_offsets, noise)
+        first = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table)).product()[0]
+        expected = recovery.offsets.mean + recovery.offsets.col if with_offsets else np.zeros(table.shape[1])
+        np.testing.assert_allclose(first, expected, rtol=0, atol=1e-15 * (1 + np.abs(expected).max()))
+
+
+@given(seed=seeds, with_offsets=st.booleans(), condition=st.floats(0, 5))
+def test_exact_recoveries_give_exact_rows(seed, with_offsets, condition):
+    """Where a row has more entries than the model has components."""
+    rng = np.random.default_rng(seed)
+    left, right = rng.standard_normal((30, 4)) * np.logspace(0, -condition, 4), rng.standard_normal((4, 40))
+    offsets = Offsets(1.0, rng.standard_normal(30), rng.standard_normal(40)) if with_offsets else None
+    whole = left @ right + (offsets.mean + offsets.row[:, None] + offsets.col if with_offsets else 0)
+    recovery = recovery_of(left[:25], right, 0.0, offsets and dataclasses.replace(offsets, row=offsets.row[:25]))
+    table = whole[25:].copy()
+    for row in table:
+        row[rng.permutation(40)[:24]] = np.nan
+    found = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table))
+    np.testing.assert_allclose(found.product(), whole[25:], rtol=0, atol=1e-9 * np.abs(whole).max())
+
+
+def test_exact_rows_of_a_completed_matrix(rng):
+    matrix = rng.standard_normal((120, 4)) @ rng.standard_normal((4, 80))
+    table = np.where(rng.random(matrix.shape) < 0.3, matrix, np.nan)
+    recovery = dmf.complete(table[:100])
+    found = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table[100:]))
+    assert np.linalg.norm(found.product() - matrix[100:]) <= 1e-12 * np.linalg.norm(matrix[100:])
+    assert found.status.reason == "converged" and "20 new rows" in found.status.advice
+    turned = dmf.new_columns(dmf.complete(table[:, :60]), dmf.SampledEntries.from_dense(table[:, 60:]))
+    assert np.linalg.norm(turned.product() - matrix[:, 60:]) <= 1e-12 * np.linalg.norm(matrix[:, 60:])
+
+
+@pytest.mark.parametrize("offsets", [False, True])
+def test_folding_a_fitted_row_in_gives_it_back(offsets, rng):
+    """To a few tenths of its distance to the truth: the fit also knows how uncertain the columns are, and fits offsets first."""
+    truth = rng.standard_normal((300, 3)) @ rng.standard_normal((3, 80))
+    truth += offsets * (3 + rng.standard_normal((300, 1)) + rng.standard_normal(80))
+    table = np.where(rng.random(truth.shape) < 0.4, truth + 0.5 * rng.standard_normal(truth.shape), np.nan)
+    recovery = dmf.complete(table, offsets=offsets)
+    again = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table))
+    error = np.linalg.norm(recovery.product() - truth)
+    assert np.linalg.norm(again.product() - recovery.product()) <= 0.4 * error
+    assert np.linalg.norm(again.product() - truth) <= 1.02 * error
+
+
+def test_new_rows_are_predicted_as_well_as_fitted_ones(rng):
+    truth = rng.standard_normal((400, 3)) @ rng.standard_normal((3, 80))
+    table = np.where(rng.random(truth.shape) < 0.4, truth + 0.5 * rng.standard_normal(truth.shape), np.nan)
+    recovery = dmf.complete(table[:300])
+    found = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table[300:]))
+    errors = np.mean((found.product() - truth[300:]) ** 2), np.mean((recovery.product() - truth[:300]) ** 2)
+    assert errors[0] <= 1.1 * errors[1]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("with_offsets", [False, True])
+def test_a_matrix_of_zeros_has_rows_of_zeros(noise, with_offsets):
+    """Nothing that the fitted rows lack appears in new ones."""
+    offsets = Offsets(2.0, np.zeros(4), np.zeros(3)) if with_offsets else None
+    recovery = recovery_of(np.zeros((4, 1)), np.zeros((1, 3)), noise, offsets)
+    found = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(np.array([[1.0, np.nan, 5.0]])))
+    np.testing.assert_array_equal(found.product(), np.full((1, 3), 2.0 * with_offsets))
+
+
+@pytest.mark.parametrize("move", LIBRARIES.values(), ids=LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("with_offsets", [False, True])
+def test_library_dtype_and_device_are_those_of_the_data(move, dtype, noise, with_offsets):
+    recovery, table, _ = random_case(0, with_offsets, noise)
+    table = table + (recovery.product()[:6] - np.nan_to_num(table))  # entries of fitted rows, at the same positions
+    expected = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table)).product()
+    left, right = (move(f.astype(dtype)) for f in recovery.network.factors())
+    offsets = recovery.offsets
+    if offsets is not None:
+        offsets = Offsets(offsets.mean, move(offsets.row.astype(dtype)), move(offsets.col.astype(dtype)))
+    observations = dmf.SampledEntries.from_dense(move(table.astype(dtype)))
+    found = dmf.new_rows(recovery_of(left, right, noise, offsets), observations).product()
+    assert type(found) is type(left) and found.dtype == left.dtype and found.device == left.device
+    np.testing.assert_allclose(to_host(found), expected, rtol=0, atol=1e-3 if dtype == np.float32 else 1e-7)
+
+
+def test_names_of_the_other_side_stay(rng):
+    recovery, table, _ = random_case(0, True, 0.3)
+    recovery = recovery.with_ids([f"r{i}" for i in range(9)], [f"c{j}" for j in range(7)])
+    found = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table)).with_ids(list("abcdef"), recovery.col_ids)
+    assert found.predict_named(["b"], ["c2"])[0] == pytest.approx(found.product()[1, 2])
+    assert dmf.new_columns(recovery, dmf.SampledEntries.from_dense(np.ones((9, 2)))).row_ids == recovery.row_ids
+
+
+def test_a_folded_in_recovery_is_saved_and_loaded(tmp_path):
+    recovery, table, _ = random_case(0, True, 0.3)
+    found = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table))
+    found.save(tmp_path / "rows.npz")
+    loaded = dmf.load(tmp_path / "rows.npz")
+    np.testing.assert_array_equal(loaded.product(), found.product())
+    again = dmf.new_rows(loaded, dmf.SampledEntries.from_dense(table))  # models from files take new rows as well
+    assert again.shape == (6, 7)
+
+
+@pytest.mark.parametrize(
+    ("observations", "kind", "words"),
+    [
+        (np.ones((2, 7)), dmf.ArgumentError, "ndarray"),
+        (dmf.FullMatrix(np.ones((2, 7))), dmf.ArgumentError, "FullMatrix"),
+        (dmf.SampledEntries.from_dense(np.ones((2, 8))), dmf.ShapeError, "8 columns, but the recovered matrix 7"),
+        (dmf.SampledEntries.from_dense(np.ones((2, 7), np.float32)), dmf.DTypeError, "float32"),
+    ],
+)
+def test_bad_observations(observations, kind, words):
+    recovery, _, _ = random_case(0, False, 0.3)
+    with pytest.raises(kind, match=words):
+        dmf.new_rows(recovery, observations)
+
+
+def test_bad_recoveries():
+    recovery, table, _ = random_case(0, False, 0.3)
+    with pytest.raises(dmf.ArgumentError, match="no noise level"):
+        dmf.new_rows(dataclasses.replace(recovery, options={}), dmf.SampledEntries.from_dense(table))
+    with pytest.raises(dmf.ShapeError, match=r"Pass the shape \(9, 'n'\)"):
+        dmf.new_columns(recovery, dmf.SampledEntries.from_dense(table))
