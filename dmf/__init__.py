@@ -13,6 +13,7 @@ from dmf.errors import (
     ShapeError,
 )
 from dmf.fold_in import new_columns, new_rows
+from dmf.intervals import calibrate, prediction_interval
 from dmf.networks import DeepLinearNetwork, orthogonal_network, spectral_network
 from dmf.observations import (
     FullMatrix,
@@ -58,6 +59,7 @@ __all__ = [
     "Status",
     "SubsampledTransform",
     "alternating_minimization",
+    "calibrate",
     "complete",
     "continuation",
     "factorize",
@@ -68,6 +70,7 @@ __all__ = [
     "new_columns",
     "new_rows",
     "orthogonal_network",
+    "prediction_interval",
     "rank_path",
     "refine",
     "sense",
