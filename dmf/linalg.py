@@ -149,7 +149,11 @@ def identity(size: int, like: Array) -> Array:
 
 
 def conjugate_gradient(
-    apply: Callable[[Array], Array], target: Array, start: Array, tolerance: float = 1e-10, iterations: int = 100
+    apply: Callable[[Array], Array],
+    target: Array,
+    start: Array | None = None,
+    tolerance: float = 1e-10,
+    iterations: int = 100,
 ) -> Array:
     """Solution X of ``apply(X) = target`` for a symmetric positive semidefinite map of matrices.
 
@@ -157,7 +161,9 @@ def conjugate_gradient(
     ----------
     apply : callable
         Linear, from arrays shaped like `target` to the same.
-    target, start : arrays of one shape
+    target : array
+    start : array shaped as `target`, optional
+        Zeros unless given.
     tolerance : float
         Ends when the residual is at most this, relative to the norm of `target`.
     iterations : int
@@ -168,9 +174,9 @@ def conjugate_gradient(
     array shaped as `target`
         The last iterate; where the map is singular, the solution nearest to `start`.
     """
-    xp = namespace(target, start)
-    residual = target - apply(start)
-    direction, solution = residual, start
+    xp = namespace(target)
+    residual, solution = (target, 0 * target) if start is None else (target - apply(start), start)
+    direction = residual
     square = number(xp.sum(residual * residual))
     stop = tolerance**2 * number(xp.sum(target * target))
     for _ in range(iterations):

@@ -77,18 +77,15 @@ class GaussNewton:
     def _step(self, observations, state):
         xp = namespace(state.u)
         d1, rank = observations.shape[0], state.s.shape[0]
-        linear = observations.with_values(0 * observations.values)
-
-        def normal(step):
-            p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
-            _, left, right = linear.evaluate(xp.concat([p, state.u], axis=1), xp.concat([state.vt, q]))
-            image = xp.concat([left[:, :rank], xp.matrix_transpose(right[rank:, :])])
-            return image + state.damping * step
-
+        normal = observations.tangent_normal(state.u, state.vt)
         size = 0.5 * mean_square(observations)
         relative = math.sqrt(state.loss / size) if size else 0.0
         step = conjugate_gradient(
-            normal, -state.gradient, 0 * state.gradient, min(_ACCURACY, max(relative, _SHARPEST)), self.inner
+            lambda step: normal(step) + state.damping * step,
+            -state.gradient,
+            None,
+            min(_ACCURACY, max(relative, _SHARPEST)),
+            self.inner,
         )
         p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
         left = xp.concat([state.u * state.s + p, state.u], axis=1)
