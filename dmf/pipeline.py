@@ -2,7 +2,7 @@
 
     surrogate -> VariationalBayes -> noise, and data enough to trust it: done
                       |          `-> noise, but data scarce: Continuation, quick, then patient -> GaussNewton: exact?
-                      `-> no noise: GaussNewton at the rank seen: exact? else Continuation below that level
+                      `-> no noise: GaussNewton at the rank seen: exact? else a lower level, in the end Continuation
 
 A recovery counts as exact if a matrix of rank r, which has r (d1 + d2 - r) degrees of freedom, fits more measurements than
 that to rounding: noise, or too low a rank, would show.
@@ -30,13 +30,13 @@ from dmf.solvers.refine import GaussNewton
 
 _SCARCE = 2.0  # measurements for each degree of freedom below which noise is not believed at once
 _FEWEST = 1.05  # the same, below which a fit proves nothing
-_NOISELESS = 1e-4, 1e-7  # of noise, relative, down to which variational Bayes must see none for the rank to be tried
+_NOISELESS = 3e-2, 1e-4, 1e-7  # of noise, relative, down to which variational Bayes must see none for the rank to be tried
 _LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # of noise, relative, at which a continuation tries the rank that it sees
 _QUICK = Continuation()
 _PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information limit, ten times slower
 _PROMISING = 0.03  # the first Gauss-Newton steps lower the loss below this share if the rank is right
 _SMALL = 0.2  # of the one before it
-_FIRST_STEPS, _MOST_STEPS = 4, 60
+_EARLY_STEPS, _FIRST_STEPS, _MOST_STEPS = 2, 4, 60  # early: at a level at which most ranks are seen, but not all
 _START_SWEEPS = 2  # the first sweeps of a solver do what more of them would
 _GENEROUS = 4.0  # measurements for each degree of freedom up to which a model with offsets is made wide at once
 _CLEAR = 1e-2  # share of the variance that is noise without doubt
@@ -146,7 +146,10 @@ def _solve(phases: _Phases) -> Recovery:
         estimate = phases.run("noise", VariationalBayes(until=_NOISELESS[0]), _start(observations, bound, plan))
         if phases.exhausted():
             return _noisy(phases, estimate)
-        found = None if _saw_noise(estimate) else _refined(phases, estimate)
+        found = None if _saw_noise(estimate) else _refined(phases, estimate, _EARLY_STEPS)
+        if found is None and not _saw_noise(estimate) and not phases.exhausted():
+            estimate = _lowered(phases, estimate, _NOISELESS[1])
+            found = None if _saw_noise(estimate) or phases.exhausted() else _refined(phases, estimate)
         if found is not None:
             return found
         wider = range(min(2 * bound, most), bound, -1)
@@ -217,11 +220,8 @@ def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:
     if _saw_noise(estimate) and determined:
         return None
     found = _refined(phases, estimate) if _saw_noise(estimate) else None  # a good start, even so
-    for until in _NOISELESS[1:]:
-        if found is not None or _saw_noise(estimate) or phases.exhausted():
-            break
-        level = VariationalBayes(until=until, start=estimate.options["noise"] ** 2)
-        estimate = phases.run("noise", level, estimate.network)
+    if found is None and not _saw_noise(estimate) and not phases.exhausted():
+        estimate = _lowered(phases, estimate, _NOISELESS[2])
         found = _refined(phases, estimate)
     if found is None and not phases.exhausted():
         found = _continued(phases, _QUICK, _start(observations, bound, plan))
@@ -229,6 +229,12 @@ def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:
     if found is None and not trusted and not phases.exhausted():
         found = _continued(phases, _PATIENT, _start(observations, bound, plan))
     return found
+
+
+def _lowered(phases: _Phases, estimate: Recovery, until: float) -> Recovery:
+    """The estimate of variational Bayes at a lower level of noise."""
+    level = VariationalBayes(until=until, start=estimate.options["noise"] ** 2)
+    return phases.run("noise", level, estimate.network)
 
 
 def _saw_noise(estimate: Recovery) -> bool:
@@ -239,7 +245,7 @@ def _settled(phases: _Phases, estimate: Recovery) -> Recovery:
     """The estimate of variational Bayes at the noise level, however low that is."""
     if _saw_noise(estimate) or phases.exhausted():
         return estimate
-    return phases.run("noise", VariationalBayes(until=0.0, start=estimate.options["noise"] ** 2), estimate.network)
+    return _lowered(phases, estimate, 0.0)
 
 
 def _start(observations: Observations, bound: int, plan: Plan) -> DeepLinearNetwork:
@@ -274,13 +280,13 @@ def _continued(phases: _Phases, solver: Continuation, network: DeepLinearNetwork
     return None
 
 
-def _refined(phases: _Phases, recovery: Recovery) -> Recovery | None:
+def _refined(phases: _Phases, recovery: Recovery, first: int = _FIRST_STEPS) -> Recovery | None:
     """Gauss-Newton at the rank that `recovery` shows; the recovery if it is exact."""
     observations = phases.observations
     rank = int(recovery.options["rank"])
     if rank == 0 or not _determined(observations, rank, _FEWEST):
         return None
-    tried = phases.run("refine", GaussNewton(), truncated(recovery.network, rank), _FIRST_STEPS)
+    tried = phases.run("refine", GaussNewton(), truncated(recovery.network, rank), first)
     if tried.history.loss[-1] > _PROMISING * tried.history.loss[0] or phases.exhausted():
         return None
     unfinished = tried.status.reason == "budget spent"
