@@ -175,20 +175,24 @@ def conjugate_gradient(
         The last iterate; where the map is singular, the solution nearest to `start`.
     """
     xp = namespace(target)
+
+    def inner(a, b):
+        return number(xp.reshape(a, (-1,)) @ xp.reshape(b, (-1,)))
+
     residual, solution = (target, 0 * target) if start is None else (target - apply(start), start)
     direction = residual
-    square = number(xp.sum(residual * residual))
-    stop = tolerance**2 * number(xp.sum(target * target))
+    square = inner(residual, residual)
+    stop = tolerance**2 * inner(target, target)
     for _ in range(iterations):
         if square <= stop:
             break
         image = apply(direction)
-        curvature = number(xp.sum(direction * image))
+        curvature = inner(direction, image)
         if curvature <= 0:
             break
         length = square / curvature
         solution = solution + length * direction
         residual = residual - length * image
-        square, last = number(xp.sum(residual * residual)), square
+        square, last = inner(residual, residual), square
         direction = residual + (square / last) * direction
     return solution

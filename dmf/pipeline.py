@@ -30,7 +30,11 @@ from dmf.solvers.refine import GaussNewton
 
 _SCARCE = 2.0  # measurements for each degree of freedom below which noise is not believed at once
 _FEWEST = 1.05  # the same, below which a fit proves nothing
-_NOISELESS = 3e-2, 1e-4, 1e-7  # of noise, relative, down to which variational Bayes must see none for the rank to be tried
+_NOISELESS = (
+    3e-2,
+    1e-4,
+    1e-7,
+)  # of noise, relative, down to which variational Bayes must see none for the rank to be tried
 _LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # of noise, relative, at which a continuation tries the rank that it sees
 _QUICK = Continuation()
 _PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information limit, ten times slower

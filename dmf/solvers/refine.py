@@ -20,8 +20,9 @@ _GAINED = 0.999  # a step that leaves more of the loss than this gains nothing
 _ROUNDING = 32.0  # units in the last place, relative to the measurements, to which residuals can fall
 _TRIALS = 4  # steps without a gain before giving up
 _SHARPEST = (
-    1e-6  # of the same: beyond, rounding grows along the directions that change the factors and not their product
+    1e-6  # of linear systems: beyond, rounding grows along directions that change the factors, not their product
 )
+_NOISE = 8.0  # units in the last place, relative to the measurements, below which a gradient is rounding: no system is sharper
 _ACCURACY = 0.1  # of the linear systems far from the solution; closer, the relative loss
 
 
@@ -78,20 +79,21 @@ class GaussNewton:
         xp = namespace(state.u)
         d1, rank = observations.shape[0], state.s.shape[0]
         normal = observations.tangent_normal(state.u, state.vt)
-        size = 0.5 * mean_square(observations)
+        size, eps = 0.5 * mean_square(observations), float(xp.finfo(observations.dtype).eps)
         relative = math.sqrt(state.loss / size) if size else 0.0
+        tolerance = max(relative, _SHARPEST, _NOISE * eps / relative if relative else 0.0)
         step = conjugate_gradient(
             lambda step: normal(step) + state.damping * step,
             -state.gradient,
             None,
-            min(_ACCURACY, max(relative, _SHARPEST)),
+            min(_ACCURACY, tolerance),
             self.inner,
         )
         p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
         left = xp.concat([state.u * state.s + p, state.u], axis=1)
         u, s, vt = factored_svd(left, xp.concat([state.vt, q]))
         following = self._state(observations, u[:, :rank], s[:rank], vt[:rank, :], state.depth)
-        least = (_ROUNDING * float(xp.finfo(observations.dtype).eps)) ** 2 * size
+        least = (_ROUNDING * eps) ** 2 * size
         gained = following.loss < _GAINED * state.loss
         if gained:
             following = replace(following, damping=_SHRINK * state.damping)
@@ -102,7 +104,7 @@ class GaussNewton:
             )
         failures = state.failures + 1
         damping = max(_GROW * state.damping, _FIRST_DAMPING * observations.gain)
-        at_rounding = relative <= float(xp.finfo(observations.dtype).eps) ** (2 / 3)
+        at_rounding = relative <= eps ** (2 / 3)
         finished = "no step lowers the residual further" if at_rounding or failures == _TRIALS else ""
         return replace(state, damping=damping, failures=failures, finished=finished)
 
