@@ -38,7 +38,6 @@ _NOISELESS = (
 _LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # of noise, relative, at which a continuation tries the rank that it sees
 _QUICK = Continuation()
 _PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information limit, ten times slower
-_PROMISING = 0.03  # the first Gauss-Newton steps lower the loss below this share if the rank is right
 _SMALL = 0.2  # of the one before it
 _EARLY_STEPS, _FIRST_STEPS, _MOST_STEPS = 2, 4, 60  # early: at a level at which most ranks are seen, but not all
 _START_SWEEPS = 2  # the first sweeps of a solver do what more of them would
@@ -290,11 +289,7 @@ def _refined(phases: _Phases, recovery: Recovery, first: int = _FIRST_STEPS) -> 
     rank = int(recovery.options["rank"])
     if rank == 0 or not _determined(observations, rank, _FEWEST):
         return None
-    tried = phases.run("refine", GaussNewton(), truncated(recovery.network, rank), first)
-    if tried.history.loss[-1] > _PROMISING * tried.history.loss[0] or phases.exhausted():
-        return None
-    unfinished = tried.status.reason == "budget spent"
-    refined = phases.run("refine", GaussNewton(), tried.network, _MOST_STEPS) if unfinished else tried
+    refined = phases.run("refine", GaussNewton(tries=first), truncated(recovery.network, rank), _MOST_STEPS)
     if not _is_exact(observations, refined):
         return None
     if rank > 1 and not _determined(observations, rank, _SCARCE) and _last_is_small(refined.network, rank):

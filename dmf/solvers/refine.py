@@ -18,6 +18,7 @@ from dmf.solvers.driver import Callback, run
 _SHRINK, _GROW, _FIRST_DAMPING = 0.1, 10.0, 1e-3  # of the damping after a good step and a bad one; of the gain
 _GAINED = 0.999  # a step that leaves more of the loss than this gains nothing
 _ROUNDING = 32.0  # units in the last place, relative to the measurements, to which residuals can fall
+_PROMISING = 0.03  # share of the loss that the first steps leave if the rank is right
 _TRIALS = 4  # steps without a gain before giving up
 _SHARPEST = (
     1e-6  # of linear systems: beyond, rounding grows along directions that change the factors, not their product
@@ -36,6 +37,8 @@ class _State:
     depth: int
     damping: float = 0.0
     failures: int = 0
+    steps: int = 0
+    first_loss: float = math.inf
     finished: str = ""
 
 
@@ -51,13 +54,17 @@ class GaussNewton:
     ----------
     inner : int, >= 1
         Most steps of conjugate gradients in one iteration.
+    tries : int, >= 1, optional
+        Steps after which the solver ends unless they lowered the loss as they do from a good start at the right rank.
     """
 
     inner: int = 500
+    tries: int | None = None
 
     def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
         """State at the start; the rank is the least width of `network`."""
-        return self._state(observations, *factored_svd(*network.factors()), network.depth)
+        state = self._state(observations, *factored_svd(*network.factors()), network.depth)
+        return replace(state, first_loss=state.loss)
 
     def _state(self, observations, u, s, vt, depth):
         # One pass gives both components: the second half of either factor meets zeros in the product.
@@ -72,7 +79,9 @@ class GaussNewton:
         for done in range(iterations):
             if state.finished:
                 return state, done
-            state = self._step(observations, state)
+            state = replace(self._step(observations, state), steps=state.steps + 1, first_loss=state.first_loss)
+            if state.steps == self.tries and state.loss > _PROMISING * state.first_loss and not state.finished:
+                state = replace(state, finished="the loss falls too slowly for the right rank")
         return state, iterations
 
     def _step(self, observations, state):
