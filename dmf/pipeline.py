@@ -5,7 +5,7 @@
                       `-> no noise: GaussNewton at the rank seen: exact? else a lower level, in the end Continuation
 
 A recovery counts as exact if a matrix of rank r, which has r (d1 + d2 - r) degrees of freedom, fits more measurements than
-that to rounding: noise, or too low a rank, would show.
+that to rounding: noise, or too low a rank, would show; and if it fails without the last ones, where these are small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import namespace, number
+from dmf.backend import namespace, number, to_host
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
@@ -292,8 +292,9 @@ def _refined(phases: _Phases, recovery: Recovery, first: int = _FIRST_STEPS) -> 
     refined = phases.run("refine", GaussNewton(tries=first), truncated(recovery.network, rank), _MOST_STEPS)
     if not _is_exact(observations, refined):
         return None
-    if rank > 1 and not _determined(observations, rank, _SCARCE) and _last_is_small(refined.network, rank):
-        lower = _refined(phases, replace(refined, options=refined.options | {"rank": rank - 1}))
+    fewer = _before_small_ones(refined.network)
+    if fewer < rank:
+        lower = _refined(phases, replace(refined, options=refined.options | {"rank": fewer}))
         if lower is not None or phases.exhausted():
             return lower
     freedom = rank * (sum(observations.shape) - rank)
@@ -305,10 +306,14 @@ def _refined(phases: _Phases, recovery: Recovery, first: int = _FIRST_STEPS) -> 
     return _finished(phases, refined, Status("converged", sentence), exact=True)
 
 
-def _last_is_small(network: DeepLinearNetwork, rank: int) -> bool:
-    """Whether the last component is so small that it may be one too many: scarce entries are fitted exactly with it, too."""
-    s = factored_svd(*network.factors())[1]
-    return number(s[rank - 1]) < _SMALL * number(s[rank - 2])
+def _before_small_ones(network: DeepLinearNetwork) -> int:
+    """Number of components before the last that is much smaller than the one before it.
+
+    From there on they may be too many: small spikes at entries not seen fit all others.
+    """
+    s = to_host(factored_svd(*network.factors())[1])
+    small = np.flatnonzero(s[1:] < _SMALL * s[:-1])
+    return int(small[-1]) + 1 if small.size else s.size
 
 
 def _relative_residual(observations: Observations, recovery: Recovery) -> float:
