@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
-from dmf.backend import Array, device, from_host, namespace, number
+from dmf.backend import Array, device, from_host, is_numpy, namespace, number, one_blas_thread
 from dmf.errors import ShapeError
 from dmf.linalg import conjugate_gradient, dense_svd, gaussian
 from dmf.observations.base import (
@@ -81,6 +82,9 @@ class LinearMeasurements(Observations):
         if not isinstance(operator, DenseOperator):
             check_adjoint(operator, self.shape, self.values)
 
+    def threads(self):
+        return one_blas_thread() if is_numpy(self.values) and self._is_array() else nullcontext()
+
     def predict(self, left, right):
         return self._select(self.operator.forward(left @ right))
 
@@ -90,7 +94,7 @@ class LinearMeasurements(Observations):
         return dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
 
     def evaluate(self, left, right):
-        if not isinstance(self.operator, DenseOperator):
+        if not self._is_array():
             return super().evaluate(left, right)
         check_factors(self, left, right)
         xp = namespace(self.values, left, right)
@@ -141,7 +145,7 @@ class LinearMeasurements(Observations):
 
     def _design(self, left=None, right=None):
         """Matrix (m, n w) of ``P, Q -> A(P right^T + left Q^T)``; None where passes over the operator take less memory."""
-        if not isinstance(self.operator, DenseOperator):
+        if not self._is_array():
             return None
         unknowns = sum(f.shape[1] * n for f, n in zip((right, left), self.shape, strict=True) if f is not None)
         numbers = self.n_measurements * unknowns
@@ -180,6 +184,9 @@ class LinearMeasurements(Observations):
         slots[selected] = np.arange(index.size)
         other._selected = selected, total, from_host(selected, self.values), from_host(slots, self.values)
         return other
+
+    def _is_array(self):
+        return isinstance(self.operator, DenseOperator)
 
     def _select(self, measurements):
         if self._selected is None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 import dmf
 from dmf.backend import namespace, to_host
@@ -347,6 +348,13 @@ def test_the_libraries_agree(kind):
     results = one.evaluate(left, right), two.evaluate(like(two, left), like(two, right))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(to_host(b), a, rtol=0, atol=200 * EPS * np.max(np.abs(a)))
+
+
+@pytest.mark.parametrize("kind", ["entries", "linear array", "part of linear array"])
+def test_linear_algebra_beside_kernels_has_one_thread(kind):
+    """BLAS threads that wait for work keep those of the kernels from theirs."""
+    with observe(kind).threads():
+        assert all(pool["num_threads"] == 1 for pool in threadpool_info() if pool["user_api"] == "blas")
 
 
 def test_repr_names_kind_shape_and_number(kind):
