@@ -1,6 +1,7 @@
 """Nonlinear networks with a deep linear block, trained and compressed; forward and backward passes by hand."""
 
 from dmf.nonlinear.compression import block_gradient, compress, spectral_start, with_block
+from dmf.nonlinear.evidence import UpdateDiagnostics
 from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
 from dmf.nonlinear.losses import softmax_cross_entropy, squared_loss
 from dmf.nonlinear.network import Network, Samples, perceptron
@@ -17,6 +18,7 @@ __all__ = [
     "SGD",
     "Samples",
     "Training",
+    "UpdateDiagnostics",
     "accuracy",
     "block_gradient",
     "compress",

@@ -179,7 +179,8 @@ class _Batches:
             order = np.random.default_rng([self._seed, epoch]).permutation(len(self._samples))
             self._epoch, self._order = epoch, from_host(order, self._samples.inputs)
         assert self._order is not None
-        return self._samples.take(self._order[place * self._size : (place + 1) * self._size])
+        start = place * self._size
+        return self._samples.take(self._order[start : min(start + self._size, len(self._samples))])
 
 
 def _copied(arrays: Arrays) -> Arrays:
