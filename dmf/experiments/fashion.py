@@ -54,14 +54,14 @@ class Settings:
     depth: int = 3
     rank: int = 20
     outer_scale: float = 2.0
-    step_size: float = 0.03
+    step_size: float = 0.015
     momentum: float = 0.9
     batch_size: int = 256
     iterations: int = 1_250
     record_every: int = 50
 
 
-SMALL = Settings(width=48, rank=12, batch_size=64, iterations=300, record_every=20)
+SMALL = Settings(width=48, rank=12, step_size=0.03, batch_size=64, iterations=300, record_every=20)
 
 
 @dataclass(frozen=True)
