@@ -228,6 +228,8 @@ BLOCK = with_block(PLAIN)
         (lambda: DeepLinearBlock([W], B, outer_scale=-1), dmf.ArgumentError, "outer_scale=-1"),
         (lambda: Activation("swish"), dmf.ArgumentError, "relu, tanh, gelu"),
         (lambda: Network([]), dmf.ShapeError, "without weights"),
+        (lambda: Network([W]), dmf.ArgumentError, "holds ndarray"),
+        (lambda: perceptron(6), dmf.ShapeError, "sizes=6"),
         (lambda: Network([Activation("relu")]), dmf.ShapeError, "without weights"),
         (lambda: Network([Dense(W, B), Dense(W, B)]), dmf.ShapeError, "takes 6 numbers, but the one before it gives 3"),
         (lambda: Network([Dense(W, B), SINGLE]), dmf.DTypeError, "one dtype"),
@@ -265,3 +267,12 @@ def test_bad_input_is_named(call, error, words):
         call()
     assert type(caught.value) is error
     assert words in str(caught.value)
+
+
+def test_labels_of_few_bits():
+    """Labels in bytes, more than 256 classes: no wrap-around."""
+    outputs = np.zeros((1, 300))
+    data = Samples(np.ones((1, 2)), np.array([3], np.uint8))
+    assert data.targets.dtype == np.int64
+    _, gradient = softmax_cross_entropy(outputs, data.targets)
+    assert np.count_nonzero(gradient < 0) == 1

@@ -12,6 +12,7 @@ from dmf.nonlinear import (
     Activation,
     Adam,
     DeepLinearBlock,
+    Dense,
     Evaluation,
     Network,
     Samples,
@@ -65,6 +66,7 @@ def test_optimizers_follow_the_textbook(name, network, seed):
 def test_training_follows_pytorch(name, activation, loss):
     """The same network by automatic differentiation and PyTorch's optimisers, a block and its rates included."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.set_num_threads(1)  # its threads only wait for each other on so small a network
     data = samples(4, loss=loss)
     network = with_block(perceptron((6, 5, 4, 3), activation, seed=1), 3, outer_scale=2.0, seed=2)
     optimizer = OPTIMIZERS[name]
@@ -200,6 +202,16 @@ def test_a_diverging_run_ends_at_its_last_finite_state(record_every):
         assert np.isfinite(one).all()
 
 
+def test_infinite_weights_behind_an_activation_end_a_run():
+    """A ReLU turns -inf into 0: the loss is finite all along, the weights are not."""
+    data = Samples(np.abs(samples(0).inputs), np.full((12, 1), -1e10))
+    network = Network([Dense(np.ones((4, 6)), np.zeros(4)), Activation("relu"), Dense(np.ones((1, 4)), np.zeros(1))])
+    run = train(network, data, SGD(1e308), loss="squared", iterations=10, record_every=10)
+    assert run.status.reason == "diverged"
+    assert run.history.iteration[-1] == 0
+    assert all(np.isfinite(w).all() for w in run.network.parameters)
+
+
 def test_endings():
     """Converged, stopped by a callback, interrupted: each with the state of its iteration."""
     data, network = samples(0), perceptron((6, 4, 3), seed=0)
@@ -279,6 +291,7 @@ STEP = {"iterations": 1}
         (lambda: train(NETWORK, samples(0, inputs=5), SGD(0.1), **STEP), dmf.ShapeError, "takes 6 numbers"),
         (lambda: train(NETWORK, samples(0, dtype=np.float32), SGD(0.1), **STEP), dmf.DTypeError, "float32"),
         (lambda: train(NETWORK, samples(0, move=LIBRARIES["strict"]), SGD(0.1), **STEP), dmf.BackendError, "types"),
+        (lambda: train(NETWORK, DATA, SGD(0.1), callback=Evaluation(samples(0, inputs=5)), **STEP), dmf.ShapeError, "takes 6"),
         (lambda: train(NETWORK, samples(0, outputs=30), SGD(0.1), **STEP), dmf.ObservationError, "3 outputs"),
         (
             lambda: train(
