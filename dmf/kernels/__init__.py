@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 from dmf.backend import Array, is_numpy
-from dmf.kernels import cpu, dense, reference
+from dmf.kernels import cpu, dense, reference, restricted
 
 TABLE: dict[str, dict[str, Any]] = {
     "sampled_product": {"reference": reference.sampled_product, "numpy": cpu.sampled_product},
     "SampledEntries": {"reference": reference.SampledEntries, "numpy": cpu.SampledEntries},
     "dense_residual": {"reference": reference.dense_residual, "numpy": dense.dense_residual},
+    "restricted_map": {"reference": reference.restricted_map, "numpy": restricted.restricted_map},
 }
 
 

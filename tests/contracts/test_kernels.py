@@ -16,31 +16,20 @@ from dmf.networks.gradients import loss_and_gradients
 from dmf.solvers.gradient_descent import GradientDescent
 
 from helpers import DTYPES, absolute_loss_and_gradients, dense_form, random_weights, roundings, seeds
+from kernel_cases import (
+    arranged,
+    assert_close,
+    check_dense_residual,
+    check_restricted_map,
+    dense_problems,
+    layouts,
+    numbers,
+    restricted_problems,
+)
 
 RANKS = [1, 3, 5, 10, 70, 110]  # 70: more numbers than the registers hold; 110: rows worked through in blocks
 FAST = [(name, target) for name, forms in TABLE.items() for target in forms if target != "reference"]
 dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-
-
-def numbers(rng, shape, dtype):
-    """Numbers of both signs and of sizes from 1e-3 to 1e3."""
-    return (rng.standard_normal(shape) * 10 ** rng.uniform(-3, 3, shape)).astype(dtype)
-
-
-def arranged(array, layout):
-    """The same numbers in another memory layout."""
-    if layout == "Fortran":
-        return np.asfortranarray(array)
-    if layout == "strided":
-        wide = np.zeros((2 * array.shape[0], 3 * array.shape[1]), array.dtype)
-        wide[::2, 1::3] = array
-        return wide[::2, 1::3]
-    if layout == "reversed":
-        return array[::-1, ::-1].copy()[::-1, ::-1]
-    return array
-
-
-layouts = st.sampled_from(["C", "Fortran", "strided", "reversed"])
 
 
 @st.composite
@@ -60,12 +49,6 @@ def total(positions, count, terms):
     result = np.zeros((count, terms.shape[1]))
     np.add.at(result, positions, terms)
     return result
-
-
-def assert_close(actual, expected, bound):
-    assert actual.dtype == expected.dtype
-    assert actual.shape == expected.shape
-    np.testing.assert_array_less(np.abs(actual.astype(np.float64) - expected), bound)
 
 
 def check_sampled_product(twin, fast, dtype, problem):
@@ -104,39 +87,15 @@ def check_sampled_entries(twin, fast, dtype, problem):
     assert abs(loss - expected_loss) <= bound * 0.5 * np.sum(sizes**2)
 
 
-@st.composite
-def dense_problems(draw, dtype):
-    """Matrices in any layout, all or some of them, also none; sizes on both sides of a block and of a chunk."""
-    count, size = draw(st.integers(0, 150)), draw(st.sampled_from([1, 7, 8, 16, 29, 100]))
-    rng = np.random.default_rng(draw(seeds))
-    matrices = arranged(numbers(rng, (count, size), dtype), draw(layouts))
-    matrices.flags.writeable = draw(st.booleans())
-    rows = draw(st.sampled_from([None, np.flatnonzero(rng.random(count) < 0.5)]))
-    values = numbers(rng, (count if rows is None else rows.size, 2), dtype)[:, draw(st.integers(0, 1))]
-    return matrices, rows, values, numbers(rng, (size, 2), dtype)[:, draw(st.integers(0, 1))]
-
-
-def check_dense_residual(twin, fast, dtype, problem):
-    """The bounds: a residual has one rounding for each summand and 2 more, a term of the gradient one for each after it."""
-    matrices, rows, values, matrix = problem
-    (loss, gradient), (expected_loss, expected) = fast(*problem), twin(*problem)
-    used = np.abs(matrices.astype(float))[slice(None) if rows is None else rows]
-    sizes = used @ np.abs(matrix.astype(float)) + np.abs(values.astype(float))
-    count = matrix.size + values.size + 4
-    bound = count * np.finfo(dtype).eps * (sizes @ used) + np.finfo(dtype).tiny
-    assert_close(gradient, expected, bound)
-    assert loss.dtype == np.float64
-    assert abs(loss - expected_loss) <= (2 * count * np.finfo(dtype).eps) * 0.5 * np.sum(sizes**2)
-
-
 def problems_of(name, dtype):
-    return dense_problems(dtype) if name == "dense_residual" else problems(dtype)
+    return {"dense_residual": dense_problems, "restricted_map": restricted_problems}.get(name, problems)(dtype)
 
 
 CHECKS = {
     "sampled_product": check_sampled_product,
     "SampledEntries": check_sampled_entries,
     "dense_residual": check_dense_residual,
+    "restricted_map": check_restricted_map,
 }
 
 
@@ -213,10 +172,12 @@ def test_dense_results_do_not_depend_on_the_number_of_threads(some, dtype, threa
     used = count if rows is None else rows.size
     assert used * size > DENSE_PARALLEL_WORK
     problem = numbers(rng, (count, size), dtype), rows, numbers(rng, used, dtype), numbers(rng, size, dtype)
+    left, right = numbers(rng, (59, 2), dtype), numbers(rng, (17, 2), dtype)
     results = []
     for threads_used in (1, 2):
         threads(threads_used)
-        results.append(kernel("dense_residual", problem[0])(*problem))
+        design = kernel("restricted_map", problem[0])(*problem[:2], (59, 17), left, right)
+        results.append([*kernel("dense_residual", problem[0])(*problem), design])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 
