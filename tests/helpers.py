@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
 import dmf
-from dmf.backend import to_host
+from dmf.backend import namespace, to_host
 from dmf.offsets import Offsets
 from dmf.results import REASONS
 
@@ -38,11 +38,11 @@ class TwoSided:
         self.shape = left.shape[1], right.shape[0]
 
     def forward(self, matrix):
-        xp = self.left.__array_namespace__()
+        xp = namespace(self.left)
         return xp.reshape(self.left @ matrix @ self.right, (-1,))
 
     def adjoint(self, weights):
-        xp = self.left.__array_namespace__()
+        xp = namespace(self.left)
         dense = xp.reshape(weights, (self.left.shape[0], self.right.shape[1]))
         return xp.matrix_transpose(self.left) @ dense @ xp.matrix_transpose(self.right)
 
@@ -140,7 +140,7 @@ def like(observations, host):
     values = observations.values
     if isinstance(values, np.ndarray):
         return np.asarray(host, dtype=values.dtype)
-    xp = values.__array_namespace__()
+    xp = namespace(values)
     return xp.asarray(np.asarray(host), dtype=values.dtype, device=values.device)
 
 

@@ -1,6 +1,7 @@
 """Problems that kernels are tried on, and what a fast form has to agree with its reference twin on; see tests/contracts."""
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from dmf.backend import to_host
@@ -236,6 +237,18 @@ def check_ridge_results(results, positions, arguments, dtype):
         length = lengths * scale.size + np.linalg.norm(target)
         bound = 2 * inverse * np.sqrt(scale.size) * ridge_roundings(design, dtype) * length
         assert np.linalg.norm((one[i] - two[i]) / scale) <= bound + np.finfo(dtype).tiny
+
+
+def check_nearly_singular(form, positions, arguments, dtype):
+    """The solution satisfies its equations to rounding, and inverses are positive."""
+    assume(positions[0].size > 0)
+    rows, inverses, *sums = form(*positions).ridge(*arguments)
+    assert np.isfinite(rows).all()
+    assert np.isfinite(sums).all()
+    check_rows(rows, positions, arguments, dtype)
+    if inverses is not None:
+        assert np.isfinite(inverses).all()
+        assert np.all(inverses > 0)
 
 
 CHECKS = {

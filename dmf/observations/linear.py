@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
-from dmf.backend import Array, device, from_host, namespace, number
-from dmf.errors import ShapeError
+from dmf.backend import Array, device, from_host, move, namespace, number
+from dmf.errors import BackendError, ShapeError
 from dmf.linalg import conjugate_gradient, dense_svd, gaussian
 from dmf.observations.base import (
     Observations,
@@ -151,6 +151,22 @@ class LinearMeasurements(Observations):
     def _with_values(self, values):
         other = LinearMeasurements.__new__(LinearMeasurements)
         other.operator, other.shape, other.values, other._selected = self.operator, self.shape, values, self._selected
+        return other
+
+    def _moved(self, device):
+        if not isinstance(self.operator, DenseOperator):
+            raise BackendError(
+                f"the operator is a {type(self.operator).__name__}, which dmf cannot move to {device}. Build it there, and "
+                "pass it with values from there.",
+                argument="device",
+                value=device,
+                limit="array of shape (m, d1, d2)",
+            )
+        other = LinearMeasurements.__new__(LinearMeasurements)
+        other.operator, other.shape = self.operator.to_device(device), self.shape
+        other.values = move(self.values, device)
+        selected = self._selected
+        other._selected = selected and (*selected[:2], *(move(index, device) for index in selected[2:]))
         return other
 
     def fill(self, matrix):

@@ -22,7 +22,7 @@ from dmf.solvers.gradient_descent import GradientDescent
 
 import cuda_emulator
 from helpers import DTYPES, assert_same_weights, random_weights, seeds
-from kernel_cases import CHECKS, check_ridge_results, numbers, problems_of, ridge_problems
+from kernel_cases import CHECKS, check_nearly_singular, check_ridge_results, numbers, problems_of, ridge_problems
 
 TWIN = TABLE["SampledEntries"]["reference"]
 WIDTHS = [1, 3, 12, 20]  # of ridge regressions; every class is compiled once, for a second
@@ -142,6 +142,14 @@ def test_ridge_equals_its_reference_twin(dtype, emulator, data):
     positions, arguments = data.draw(ridge_problems(dtype, WIDTHS))
     results = [form(*positions).ridge(*arguments) for form in (TWIN, gpu.SampledEntries)]
     check_ridge_results(results, positions, arguments, dtype)
+
+
+@dtypes
+@settings(max_examples=10)
+@given(data=st.data())
+def test_nearly_singular_rows_get_a_finite_solution(dtype, emulator, data):
+    """Penalties far below rounding."""
+    check_nearly_singular(gpu.SampledEntries, *data.draw(ridge_problems(dtype, WIDTHS, 1e-20)), dtype)
 
 
 @dtypes
