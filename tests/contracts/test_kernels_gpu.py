@@ -41,6 +41,7 @@ def emulator():
         patch.setattr(passes, "_FEW_LOSSES", 4)
         patch.setattr(gpu, "_LONGEST_RIDGE", 20)
         cupy_module.cache_clear()
+        cuda._compiled.cache_clear()
         yield patch
     cupy_module.cache_clear()
     cuda._compiled.cache_clear()
@@ -240,13 +241,16 @@ def test_recorded_descent_follows_the_loop(depth, reduction, dtype, emulator, rn
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.max(np.abs(other)))
 
 
-def test_a_chunk_is_that_many_recorded_steps(emulator, rng):
+def test_a_chunk_is_that_many_recorded_steps(emulator, monkeypatch, rng):
     """Bit for bit: 35 steps are a graph of 32 and three of one; and the gradients are those of the weights."""
     data, network = descent_problem(rng, np.float64, 3)
     observations, solver = OnDevice(*data), GradientDescent(0.02)
     start = solver._state(observations, network.weights)
     cuda_emulator.LAUNCHED.clear()
+    reads = []
+    monkeypatch.setattr(gpu_descent, "to_host", lambda array: reads.append(array.shape) or array)
     together, done = solver.advance(observations, start, 35)
+    assert reads == [(3,)]  # loss, number of steps, whether they ended
     assert cuda_emulator.LAUNCHED.count("graph") == 1 + 3
     assert done == 35
     state = start
@@ -278,9 +282,9 @@ def test_recorded_descent_ends_at_its_last_finite_state(dtype, emulator, rng):
     np.testing.assert_allclose(runs[0].history.loss, runs[1].history.loss, rtol=100 * np.finfo(dtype).eps * 5**steps)
 
 
-def test_long_sums_of_a_step(emulator, rng):
+def test_long_sums_of_a_step(emulator, monkeypatch, rng):
     """Matrices of more rows than a thread sums alone."""
-    emulator.setattr(gpu_descent, "_LONG_SUM", 5)
+    monkeypatch.setattr(gpu_descent, "_LONG_SUM", 5)
     cuda_emulator.LAUNCHED.clear()
     data, network = descent_problem(rng, np.float64, 4)
     runs = [
@@ -302,8 +306,8 @@ def test_a_whole_completion(emulator, rng):
     np.testing.assert_allclose(found[0].product(), truth, atol=1e-9)
 
 
-def test_what_does_not_fit_is_refused_with_the_number(emulator, rng):
-    emulator.setattr(cuda, "free_memory", lambda like: 10_000)
+def test_what_does_not_fit_is_refused_with_the_number(emulator, monkeypatch, rng):
+    monkeypatch.setattr(cuda, "free_memory", lambda like: 10_000)
     rows = cols = np.arange(50, dtype=np.int32)
     values = rng.standard_normal(50)
     fast = gpu.SampledEntries(*gpu.SampledEntries.arrange(rows, cols, values, (50, 50))[:2], (50, 50))
