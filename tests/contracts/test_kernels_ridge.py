@@ -18,6 +18,7 @@ FORMS = TABLE["SampledEntries"]
 # One to nine machine vectors, whole and not, two or four samples at a time; 70 is the widest that the solvers meet often;
 # 100 and 200 go through BLAS. Each padded length is compiled once, for seconds.
 WIDTHS = {np.float64: [1, 3, 12, 20, 70, 100], np.float32: [1, 8, 20, 70, 200]}
+WEIGHTED = [3, 8, 20, 100, 200]  # one vector, two or four samples at a time, BLAS
 dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 
 
@@ -54,23 +55,28 @@ def problems(draw, dtype, least_penalty=0.1):
     variances = rng.uniform(0, 1, given_factor.shape) * scale**2 if draw(st.booleans()) else None
     values = 10 ** rng.uniform(-3, 3) * rng.standard_normal(positions.size)
     means = rng.standard_normal(((d1, d2)[side], width)) / scale if draw(st.booleans()) else None
+    weighted = width in WEIGHTED and draw(st.booleans())
+    roots = 10 ** rng.uniform(-1, 0, positions.size) if weighted else None
     arrays = [
         None if array is None else strided(array.astype(dtype), draw(layouts))
-        for array in (values, given_factor, penalty, variances, means)
+        for array in (values, given_factor, penalty, variances, means, roots)
     ]
     return (rows, cols, (d1, d2)), (side, *arrays)
 
 
 def designs(positions, arguments):
-    """For each row: rows of the factor that its samples meet, their values, added and penalised diagonal, mean; in float64."""
-    (rows, cols, shape), (side, values, factor, penalty, variances, means) = positions, arguments
+    """For each row: rows of the factor that its samples meet, times the roots of their weights, their values, added and
+    penalised diagonal, mean; in float64.
+    """
+    (rows, cols, shape), (side, values, factor, penalty, variances, means, roots) = positions, arguments
     mine, other = (rows, cols) if side == 0 else (cols, rows)
     values, factor, penalty = (a.astype(np.float64) for a in (values, factor, penalty))
+    roots = np.ones(rows.size) if roots is None else roots.astype(np.float64)
     for i in range(shape[side]):
-        chosen = other[mine == i]
-        added = np.zeros_like(penalty) if variances is None else variances.astype(float)[chosen].sum(0)
+        chosen, scale = other[mine == i], roots[mine == i][:, None]
+        added = np.zeros_like(penalty) if variances is None else (scale**2 * variances.astype(float)[chosen]).sum(0)
         mean = np.zeros_like(penalty) if means is None else means[i].astype(float)
-        yield factor[chosen], values[mine == i], added, penalty, mean
+        yield scale * factor[chosen], values[mine == i], added, penalty, mean
 
 
 def roundings(design, dtype):
@@ -223,10 +229,11 @@ def test_squares_are_summed_in_float64(dtype, rng):
 def test_every_variant_has_a_name_of_its_own():
     """See the test of this name in test_kernels.py."""
     variants = [
-        compile_ridge(length, lanes, spread, parallel)
+        compile_ridge(length, lanes, spread, parallel, weighted)
         for length, lanes in ((4, 8), (8, 8), (8, 16))
         for spread in (False, True)
         for parallel in (False, True)
+        for weighted in (False, True)
     ]
     assert len({function.py_func.__qualname__ for function in variants}) == len(variants)
 
