@@ -8,6 +8,7 @@ from dmf.backend import to_host
 
 from helpers import seeds
 
+WEIGHTED = [3, 8, 20, 100, 200]  # widths of weighted regressions: one vector, two or four samples at a time, BLAS
 RANKS = [1, 3, 5, 10, 70, 110]  # 70: more numbers than the registers hold; 110: rows worked through in blocks
 
 
@@ -153,23 +154,28 @@ def ridge_problems(draw, dtype, widths, least_penalty=0.1):
     variances = rng.uniform(0, 1, given_factor.shape) * scale**2 if draw(st.booleans()) else None
     values = 10 ** rng.uniform(-3, 3) * rng.standard_normal(positions.size)
     means = rng.standard_normal(((d1, d2)[side], width)) / scale if draw(st.booleans()) else None
+    weighted = width in WEIGHTED and draw(st.booleans())
+    roots = 10 ** rng.uniform(-1, 0, positions.size) if weighted else None
     arrays = [
         None if array is None else strided(array.astype(dtype), draw(layouts))
-        for array in (values, given_factor, penalty, variances, means)
+        for array in (values, given_factor, penalty, variances, means, roots)
     ]
     return (rows, cols, (d1, d2)), (side, *arrays)
 
 
 def designs(positions, arguments):
-    """For each row: rows of the factor that its samples meet, their values, added and penalised diagonal, mean; in float64."""
-    (rows, cols, shape), (side, values, factor, penalty, variances, means) = positions, arguments
+    """For each row: rows of the factor that its samples meet, times the roots of their weights, their values, added and
+    penalised diagonal, mean; in float64.
+    """
+    (rows, cols, shape), (side, values, factor, penalty, variances, means, roots) = positions, arguments
     mine, other = (rows, cols) if side == 0 else (cols, rows)
     values, factor, penalty = (a.astype(np.float64) for a in (values, factor, penalty))
+    roots = np.ones(rows.size) if roots is None else roots.astype(np.float64)
     for i in range(shape[side]):
-        chosen = other[mine == i]
-        added = np.zeros_like(penalty) if variances is None else variances.astype(float)[chosen].sum(0)
+        chosen, scale = other[mine == i], roots[mine == i][:, None]
+        added = np.zeros_like(penalty) if variances is None else (scale**2 * variances.astype(float)[chosen]).sum(0)
         mean = np.zeros_like(penalty) if means is None else means[i].astype(float)
-        yield factor[chosen], values[mine == i], added, penalty, mean
+        yield scale * factor[chosen], values[mine == i], added, penalty, mean
 
 
 def ridge_roundings(design, dtype):

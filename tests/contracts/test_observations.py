@@ -248,7 +248,8 @@ def surrogate(observations):
     """``A^T(y)``, scaled as section 3 of the theory says, formed densely."""
     dense = (dense_form(observations).T @ to_host(observations.values)).reshape(observations.shape)
     if isinstance(observations, dmf.SampledEntries):
-        return dense * (dense.size / observations.n_measurements)
+        seen = observations.n_measurements if observations.weights is None else np.sum(to_host(observations.weights))
+        return dense * (dense.size / seen)
     return dense if isinstance(observations, dmf.FullMatrix) else dense / observations.n_measurements
 
 
