@@ -187,9 +187,7 @@ def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
     rank, noise = int(recovery.options["rank"]), recovery.options["noise"]
     sentence = f"rank {rank} and offsets; noise of standard deviation {noise:.3g}."
     status = phases.ended or Status("budget spent" if phases.exhausted() else "converged", sentence)
-    network, offsets = separated(
-        recovery.network, number(namespace(observations.values).mean(observations.values)), max(rank, 1), plan.depth
-    )
+    network, offsets = separated(recovery.network, observations.centred()[0], max(rank, 1), plan.depth)
     return replace(_finished(phases, recovery, status), network=network, offsets=offsets)
 
 
@@ -208,9 +206,8 @@ def sees_noise(recovery: Recovery) -> bool:
     tell noise from more of those.
     """
     observations = recovery.observations
-    assert observations is not None
-    xp = namespace(observations.values)
-    total = number(xp.mean((observations.values - xp.mean(observations.values)) ** 2))
+    assert isinstance(observations, SampledEntries)
+    total = mean_square(observations.centred()[1])
     bound = recovery.options["rank_bound"] or _wide(observations)
     settled = 0 < recovery.options["rank"] < bound and _determined(observations, bound, _SCARCE)
     return settled and recovery.options["noise"] ** 2 > _CLEAR * total

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmf.backend import Array, as_array, device, floating, namespace, number
+from dmf.backend import Array, as_array, check_device, device, floating, is_numpy, namespace, number, on_device_of
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 from dmf.linalg import conjugate_gradient
 
@@ -62,7 +62,7 @@ class Observations(ABC):
 
     def threads(self) -> AbstractContextManager[Any]:
         """Context in which solvers work on these observations."""
-        return nullcontext()
+        return on_device_of(self.values)
 
     @property
     def n_measurements(self) -> int:
@@ -217,6 +217,21 @@ class Observations(ABC):
     @abstractmethod
     def fill(self, matrix: Array) -> Array:
         """`matrix` (d1, d2) with the entries that were observed directly put in their place."""
+
+    def to_device(self, device: str) -> Observations:
+        """The same observations on another device: "cpu" (NumPy arrays), "cuda" or "cuda:N" (CuPy arrays).
+
+        Raises
+        ------
+        ArgumentError, MissingPackageError, BackendError
+            If there is no such device, CuPy is missing, or an operator cannot be moved.
+        """
+        there = check_device(device)[0] == "cpu" and is_numpy(self.values)
+        return self if there else self._moved(device)
+
+    @abstractmethod
+    def _moved(self, device: str) -> Observations:
+        """The same observations with arrays from `dmf.backend.move`."""
 
     def descent(self, widths: tuple[int, ...]) -> Any:
         """Compiled chunk of descent steps for a network of these inner widths; None where there is none or it does not pay."""

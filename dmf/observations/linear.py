@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
-from dmf.backend import Array, device, from_host, is_numpy, namespace, number, one_blas_thread
-from dmf.errors import ShapeError
+from dmf.backend import Array, device, from_host, is_numpy, move, namespace, number, one_blas_thread
+from dmf.errors import BackendError, ShapeError
 from dmf.linalg import conjugate_gradient, dense_svd, gaussian
 from dmf.observations.base import (
     Observations,
@@ -83,7 +82,7 @@ class LinearMeasurements(Observations):
             check_adjoint(operator, self.shape, self.values)
 
     def threads(self):
-        return one_blas_thread() if is_numpy(self.values) and self._is_array() else nullcontext()
+        return one_blas_thread() if is_numpy(self.values) and self._is_array() else super().threads()
 
     def predict(self, left, right):
         return self._select(self.operator.forward(left @ right))
@@ -170,6 +169,22 @@ class LinearMeasurements(Observations):
     def _with_values(self, values):
         other = LinearMeasurements.__new__(LinearMeasurements)
         other.operator, other.shape, other.values, other._selected = self.operator, self.shape, values, self._selected
+        return other
+
+    def _moved(self, device):
+        if not isinstance(self.operator, DenseOperator):
+            raise BackendError(
+                f"the operator is a {type(self.operator).__name__}, which dmf cannot move to {device}. Build it there, and "
+                "pass it with values from there.",
+                argument="device",
+                value=device,
+                limit="array of shape (m, d1, d2)",
+            )
+        other = LinearMeasurements.__new__(LinearMeasurements)
+        other.operator, other.shape = self.operator.to_device(device), self.shape
+        other.values = move(self.values, device)
+        selected = self._selected
+        other._selected = selected and (*selected[:2], *(move(index, device) for index in selected[2:]))
         return other
 
     def fill(self, matrix):

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
-from dmf.backend import Array, as_array, floating, is_numpy, namespace, number, real_dtype, to_host
+from dmf.backend import Array, as_array, floating, is_numpy, move, namespace, number, real_dtype, to_host
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
 from dmf.linalg import gaussian
@@ -40,6 +40,13 @@ class DenseOperator:
         for first in range(0, matrices.shape[0], step):
             end = min(first + step, matrices.shape[0])
             check_finite(self._flat[first:end, :], f"operator (from measurement {first} on)")
+
+    def to_device(self, device: str) -> DenseOperator:
+        """The same matrices on another device, unchecked."""
+        other = DenseOperator.__new__(DenseOperator)
+        other.shape, other._flat = self.shape, move(self._flat, device)
+        other._residual = kernel("dense_residual", other._flat)
+        return other
 
     def forward(self, matrix):
         return self._flat @ namespace(matrix).reshape(matrix, (-1,))
