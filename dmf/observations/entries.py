@@ -25,16 +25,8 @@ from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
 from dmf.kernels.tangent import tangent_normal
 from dmf.linalg import truncated_svd
-from dmf.observations.base import (
-    Observations,
-    Ridge,
-    check_factors,
-    check_finite,
-    check_rank,
-    check_shape,
-    check_values,
-    held_out_count,
-)
+from dmf.observations.base import Observations, Ridge
+from dmf.observations.checks import check_factors, check_finite, check_rank, check_shape, check_values, held_out_count
 from dmf.options import random_generator
 
 
