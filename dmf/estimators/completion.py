@@ -13,7 +13,7 @@ from dmf.estimators.tables import ColumnUnits, in_dtype, observed, read_table, s
 from dmf.fold_in import new_rows
 from dmf.linalg import factored_svd
 from dmf.observations import SampledEntries
-from dmf.recover import complete
+from dmf.recover import complete, solve_on
 
 
 class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -36,6 +36,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         (subtracting means adds one to the rank).
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
+    device : str
+        Where `fit` computes: "cpu", "cuda" or "cuda:N". All arrays that go in and come out are NumPy's.
 
     Attributes
     ----------
@@ -83,12 +85,14 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         offsets: bool | str = "auto",
         standardize: bool = True,
         random_state: Any = 0,
+        device: str = "cpu",
     ) -> None:
         self.rank = rank
         self.depth = depth
         self.offsets = offsets
         self.standardize = standardize
         self.random_state = random_state
+        self.device = device
 
     def fit(self, X: Any, y: Any = None) -> DeepMatrixCompletion:
         """Fit a low-rank matrix to the entries that are there.
@@ -174,7 +178,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         telling = units.telling(entries)
         if telling is None:  # all columns are constant: there is nothing to fit but zeros
             telling = entries.with_values(0 * entries.values)
-        recovery = complete(telling, self.rank, depth=self.depth, offsets=self.offsets, seed=seed_of(self.random_state))
+        options = {"rank": self.rank, "depth": self.depth, "offsets": self.offsets, "seed": seed_of(self.random_state)}
+        recovery = solve_on(self.device, complete, telling, **options)
         self._entries = entries
         self.center_, self.scale_ = units.center, units.scale
         self.recovery_, self.rank_ = recovery, recovery.options["rank"]

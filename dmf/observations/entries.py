@@ -117,13 +117,17 @@ class SampledEntries(Observations):
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> SampledEntries:
-        """The stored entries of a SciPy sparse matrix or array, explicit zeros included.
+        """The stored entries of a SciPy or CuPy sparse matrix or array, explicit zeros included.
 
         Repeated positions of a COO matrix are summed, as SciPy defines the matrix that it stands for.
         """
+        if _is_cupy_sparse(matrix):
+            coo = matrix.tocoo(copy=True)
+            coo.sum_duplicates()
+            return cls(coo.row, coo.col, coo.data, coo.shape)
         if not scipy.sparse.issparse(matrix):
             raise DTypeError(
-                f"matrix is a {type(matrix).__name__}, but from_sparse takes a SciPy sparse matrix or array. "
+                f"matrix is a {type(matrix).__name__}, but from_sparse takes a SciPy or CuPy sparse matrix or array. "
                 "For dense arrays use from_dense.",
                 argument="matrix",
                 value=type(matrix).__name__,
@@ -249,10 +253,14 @@ def _checked_index(index: Array, argument: str, size: int) -> Array:
     return xp.astype(index, xp.int32)
 
 
+def _is_cupy_sparse(data: Any) -> bool:
+    return type(data).__module__.startswith("cupyx.scipy.sparse")
+
+
 def as_entries(data: Any) -> SampledEntries:
-    """Sampled entries from any form in which users have them: these, an array with NaN, or a SciPy sparse matrix."""
+    """Sampled entries from any form in which users have them: these, an array with NaN, or a sparse matrix."""
     if isinstance(data, SampledEntries):
         return data
-    if scipy.sparse.issparse(data):
+    if scipy.sparse.issparse(data) or _is_cupy_sparse(data):
         return SampledEntries.from_sparse(data)
     return SampledEntries.from_dense(as_array(data, "data"))

@@ -58,21 +58,29 @@ SOURCES = [
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
 @pytest.mark.parametrize(("name", "dtype", "constants"), SOURCES)
-def test_sources_compile_for_a_device(name, dtype, constants, tmp_path):
-    """By nvcc without a warning; no kernel needs more than the 48 KiB of shared memory or spills registers."""
+def test_nvcc_compiles_the_sources(name, dtype, constants, tmp_path):
+    """Without a warning; no kernel needs more than 48 KiB of shared memory or spills registers."""
     (tmp_path / name).write_text(cuda.source(name))
-    command = [
-        "nvcc",
-        "-cubin",
-        "-arch=sm_90",
-        "-Xptxas",
-        "-v,-warn-spills",
-        *cuda.options(dtype, constants.items()),
-        name,
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    flags = ["-cubin", "-arch=sm_90", "-Xptxas", "-warn-spills", *cuda.options(dtype, constants.items())]
+    done = subprocess.run(["nvcc", *flags, name], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "dtype", "constants"), SOURCES)
+def test_nvrtc_compiles_the_sources(name, dtype, constants):
+    """What CuPy compiles with; it needs no device."""
+    nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", exc_type=ImportError)
+    try:
+        nvrtc.getVersion()
+    except Exception as error:
+        pytest.skip(f"no NVRTC: {error}")
+    program = nvrtc.createProgram(cuda.source(name), name, (), ())
+    try:
+        nvrtc.compileProgram(program, ("--gpu-architecture=sm_90", *cuda.options(dtype, constants.items())))
+    except nvrtc.NVRTCError:
+        pytest.fail(nvrtc.getProgramLog(program))
+    assert "warning" not in nvrtc.getProgramLog(program)
 
 
 @pytest.mark.parametrize("width", range(1, cuda.WIDEST_RIDGE + 1, 17))
