@@ -74,6 +74,13 @@ def _entries(rng, shape, dtype, move):
     return dmf.SampledEntries(move(rows), move(cols), move(rng.standard_normal(index.size).astype(dtype)), shape)
 
 
+def _weighted(rng, shape, dtype, move):
+    plain = _entries(rng, shape, dtype, np.asarray)
+    weights = 10 ** rng.uniform(-1, 1, plain.n_measurements)
+    weights[1] = 0
+    return dmf.WeightedEntries(*map(move, (plain.rows, plain.cols, plain.values)), shape, move(weights.astype(dtype)))
+
+
 def _linear(rng, shape, dtype, move):
     count = max(2, shape[0] * shape[1] // 2)
     operator, values = rng.standard_normal((count, *shape)), rng.standard_normal(count)
@@ -123,10 +130,12 @@ def _part(make, which):
 KINDS = {
     "full": _full,
     "entries": _entries,
+    "weighted entries": _weighted,
     "linear array": _linear,
     "linear object": _operator,
     "part of full": _part(_full, 0),
     "part of entries": _part(_entries, 0),
+    "part of weighted entries": _part(_weighted, 1),
     "part of linear array": _part(_linear, 1),
     "part of linear object": _part(_operator, 0),
     "part of a part of linear array": _part(_part(_linear, 0), 0),
@@ -244,6 +253,7 @@ def example_model(dtype=np.float64, move=np.asarray, *, offsets=True, ids=True):
         {"rank": np.int64(2), "rate": np.float32(0.5), "nested": {"a": [1, np.nan, None, True]}, "text": "\ud800"},
         ("a", "b,", 'c"\n', "ü") if ids else None,
         ("x", "y", "") if ids else None,
+        (-0.5, np.inf) if offsets else None,
     )
 
 
@@ -257,7 +267,7 @@ def assert_same_model(one, other):
         assert one.history[name].dtype == other.history[name].dtype
         np.testing.assert_array_equal(one.history[name], other.history[name])
     assert one.status == other.status
-    assert (one.row_ids, one.col_ids) == (other.row_ids, other.col_ids)
+    assert (one.row_ids, one.col_ids, one.bounds) == (other.row_ids, other.col_ids, other.bounds)
     assert (one.offsets is None) == (other.offsets is None)
     if one.offsets is not None:
         assert one.offsets.mean == other.offsets.mean

@@ -8,6 +8,7 @@ from dmf.backend import to_host
 
 from helpers import seeds
 
+WEIGHTED = [3, 8, 20, 100, 200]  # widths of weighted regressions: one vector, two or four samples at a time, BLAS
 RANKS = [1, 3, 5, 10, 70, 110]  # 70: more numbers than the registers hold; 110: rows worked through in blocks
 
 
@@ -119,7 +120,8 @@ def check_dense_residual(twin, fast, dtype, problem):
 
 
 def problems_of(name, dtype, ranks=RANKS):
-    return dense_problems(dtype) if name == "dense_residual" else problems(dtype, ranks)
+    dense = {"dense_residual": dense_problems, "restricted_map": restricted_problems}
+    return dense[name](dtype) if name in dense else problems(dtype, ranks)
 
 
 def strided(array, layout):
@@ -152,23 +154,28 @@ def ridge_problems(draw, dtype, widths, least_penalty=0.1):
     variances = rng.uniform(0, 1, given_factor.shape) * scale**2 if draw(st.booleans()) else None
     values = 10 ** rng.uniform(-3, 3) * rng.standard_normal(positions.size)
     means = rng.standard_normal(((d1, d2)[side], width)) / scale if draw(st.booleans()) else None
+    weighted = width in WEIGHTED and draw(st.booleans())
+    roots = 10 ** rng.uniform(-1, 0, positions.size) if weighted else None
     arrays = [
         None if array is None else strided(array.astype(dtype), draw(layouts))
-        for array in (values, given_factor, penalty, variances, means)
+        for array in (values, given_factor, penalty, variances, means, roots)
     ]
     return (rows, cols, (d1, d2)), (side, *arrays)
 
 
 def designs(positions, arguments):
-    """For each row: rows of the factor that its samples meet, their values, added and penalised diagonal, mean; in float64."""
-    (rows, cols, shape), (side, values, factor, penalty, variances, means) = positions, arguments
+    """For each row: rows of the factor that its samples meet, times the roots of their weights, their values, added and
+    penalised diagonal, mean; in float64.
+    """
+    (rows, cols, shape), (side, values, factor, penalty, variances, means, roots) = positions, arguments
     mine, other = (rows, cols) if side == 0 else (cols, rows)
     values, factor, penalty = (a.astype(np.float64) for a in (values, factor, penalty))
+    roots = np.ones(rows.size) if roots is None else roots.astype(np.float64)
     for i in range(shape[side]):
-        chosen = other[mine == i]
-        added = np.zeros_like(penalty) if variances is None else variances.astype(float)[chosen].sum(0)
+        chosen, scale = other[mine == i], roots[mine == i][:, None]
+        added = np.zeros_like(penalty) if variances is None else (scale**2 * variances.astype(float)[chosen]).sum(0)
         mean = np.zeros_like(penalty) if means is None else means[i].astype(float)
-        yield factor[chosen], values[mine == i], added, penalty, mean
+        yield scale * factor[chosen], values[mine == i], added, penalty, mean
 
 
 def ridge_roundings(design, dtype):
@@ -251,8 +258,35 @@ def check_nearly_singular(form, positions, arguments, dtype):
         assert np.all(inverses > 0)
 
 
+@st.composite
+def restricted_problems(draw, dtype):
+    """Matrices in any layout, all or some of them, also none; one factor or both, of rows on both sides of the widest."""
+    count, d1, d2 = draw(st.integers(0, 40)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    rng, width = np.random.default_rng(draw(seeds)), draw(st.sampled_from([1, 3, 30]))
+    matrices = arranged(numbers(rng, (count, d1 * d2), dtype), draw(layouts))
+    matrices.flags.writeable = draw(st.booleans())
+    rows = draw(st.sampled_from([None, np.flatnonzero(rng.random(count) < 0.5)]))
+    left, right = (arranged(numbers(rng, (size, width), dtype), draw(layouts)) for size in (d1, d2))
+    left, right = draw(st.sampled_from([(left, right), (None, right), (left, None)]))
+    return matrices, rows, (d1, d2), left, right
+
+
+def check_restricted_map(twin, fast, dtype, problem):
+    """A number of the design is a sum of as many products as the matrices have rows or columns."""
+    matrices, rows, shape, *factors = problem
+    sizes = (
+        np.abs(matrices.astype(float)),
+        rows,
+        shape,
+        *(None if f is None else np.abs(f.astype(float)) for f in factors),
+    )
+    bound = 2 * (max(shape) + 1) * np.finfo(dtype).eps * twin(*sizes) + np.finfo(dtype).tiny
+    assert_close(fast(*problem), twin(*problem), bound)
+
+
 CHECKS = {
     "sampled_product": check_sampled_product,
     "SampledEntries": check_sampled_entries,
     "dense_residual": check_dense_residual,
+    "restricted_map": check_restricted_map,
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from dmf.backend import Array, library
-from dmf.kernels import cpu, dense, gpu, reference
+from dmf.kernels import cpu, dense, gpu, reference, restricted
 
 TABLE: dict[str, dict[str, Any]] = {
     "sampled_product": {
@@ -29,6 +29,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "numpy": dense.dense_residual,
         "cupy": gpu.dense_residual,
     },
+    "restricted_map": {"reference": reference.restricted_map, "numpy": restricted.restricted_map},
 }
 
 

@@ -160,7 +160,14 @@ class SampledEntries:
         return found
 
     def ridge(
-        self, side: int, values: Array, factor: Array, penalty: Array, variances: Array | None, means: Array | None
+        self,
+        side: int,
+        values: Array,
+        factor: Array,
+        penalty: Array,
+        variances: Array | None,
+        means: Array | None,
+        roots: Array | None = None,
     ) -> tuple[Array, Array | None, float, float, float]:
         """Ridge regressions of the rows of one factor; see the twin. One read by the host, of the three sums."""
         cupy, width, count = cupy_module(), factor.shape[1], self._shape[side]
@@ -183,12 +190,16 @@ class SampledEntries:
         module = cuda.compiled("ridge.cu", factor.dtype, **constants)
         samples = self._row_side if side == 0 else self._col_side
         ordered = contiguous(values) if side == 0 else self._values_by_column(values)
+        root_weights = None
+        if roots is not None:
+            root_weights = contiguous(roots) if side == 0 else self._by_column(roots)
         rows_of_factor = padded(factor, length)
         spread = None if variances is None else padded(variances, length)
         partials = cupy.empty(slots * (size + length), factor.dtype)
         if slots:
             cuda.launch(
-                module, "gram_segments", slots, first, lengths, samples.index, ordered, rows_of_factor, spread, partials,
+                module, "gram_segments", slots, first, lengths, samples.index, ordered, root_weights, rows_of_factor, spread,
+                partials,
                 threads=constants["THREADS"],
             )  # fmt: skip
         rows = cupy.empty((count, width), factor.dtype)
@@ -202,6 +213,7 @@ class SampledEntries:
             samples.starts,
             samples.index,
             ordered,
+            root_weights,
             long_of,
             long_first,
             partials,
@@ -217,16 +229,17 @@ class SampledEntries:
             cupy.empty(scratch, factor.dtype),
             threads=constants["THREADS"],
         )
-        found = cupy.stack([self._square(side, values, rows, factor), *map(cupy.sum, sums)])
+        found = cupy.stack([self._square(side, values, rows, factor, roots), *map(cupy.sum, sums)])
         square, uncertainty, freedom = to_host(found).tolist()
         return rows, inverses, square, uncertainty, freedom
 
-    def _square(self, side: int, values: Array, rows: Array, factor: Array) -> Array:
+    def _square(self, side: int, values: Array, rows: Array, factor: Array, roots: Array | None) -> Array:
         """Squared residual of ``rows factor^T`` (side 0) or its transpose, a float64 array of shape ()."""
         cupy, width = cupy_module(), factor.shape[1]
-        if width > cuda.WIDEST:
-            pair = (rows, factor.T) if side == 0 else (factor, rows.T)
-            return cupy.sum((self.product(*pair) - values).astype(cupy.float64) ** 2)
+        if roots is not None or width > cuda.WIDEST:
+            product = self.product(*((rows, factor.T) if side == 0 else (factor, rows.T)))
+            residual = (product if roots is None else roots * product) - values
+            return cupy.sum(residual.astype(cupy.float64) ** 2)
         passes = self._passes(width, factor.dtype)
         ordered = contiguous(values) if side == 0 else self._values_by_column(values)
         losses = passes.squares(side, ordered, padded(rows, passes.length), padded(factor, passes.length))

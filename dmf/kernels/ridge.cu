@@ -19,8 +19,9 @@ typedef long long int64;
 #define EPS ((REAL)(sizeof(REAL) == 4 ? 1.1920928955078125e-07 : 2.220446049250313e-16))
 
 // Normal matrix (lower triangle; last row: right-hand side) and added variances of the samples from first to end.
-__device__ void accumulate(int64 first, int64 end, const int *index, const REAL *values, const REAL *factor,
-                           const REAL *variances, REAL *normal, REAL *added)
+// root_weights: of the samples, which multiply the rows of the factor (the values have them already); null: all 1.
+__device__ void accumulate(int64 first, int64 end, const int *index, const REAL *values, const REAL *root_weights,
+                           const REAL *factor, const REAL *variances, REAL *normal, REAL *added)
 {
     __shared__ REAL stage[STAGE * WIDTH];
     __shared__ REAL labels[STAGE];
@@ -38,8 +39,11 @@ __device__ void accumulate(int64 first, int64 end, const int *index, const REAL 
         for (int64 begin = first; begin < end; begin += STAGE) {
             const int samples = end - begin < STAGE ? (int)(end - begin) : STAGE;
             __syncthreads(); // all have done with the stage
-            for (int k = threadIdx.x; k < samples * WIDTH; k += THREADS)
-                stage[k] = factor[(int64)index[begin + k / WIDTH] * WIDTH + k % WIDTH];
+            for (int k = threadIdx.x; k < samples * WIDTH; k += THREADS) {
+                const int64 sample = begin + k / WIDTH;
+                const REAL entry = factor[(int64)index[sample] * WIDTH + k % WIDTH];
+                stage[k] = root_weights != 0 ? root_weights[sample] * entry : entry;
+            }
             for (int k = threadIdx.x; k < samples; k += THREADS) labels[k] = values[begin + k];
             __syncthreads();
             if (tile < TILES)
@@ -54,7 +58,9 @@ __device__ void accumulate(int64 first, int64 end, const int *index, const REAL 
                     REAL target = normal[WIDTH * STEP + b], extra = added[b];
                     for (int k = 0; k < samples; k++) {
                         target += stage[k * WIDTH + b] * labels[k];
-                        if (variances != 0) extra += variances[(int64)index[begin + k] * WIDTH + b];
+                        if (variances == 0) continue;
+                        const REAL weight = root_weights != 0 ? root_weights[begin + k] * root_weights[begin + k] : 1;
+                        extra += weight * variances[(int64)index[begin + k] * WIDTH + b];
                     }
                     normal[WIDTH * STEP + b] = target;
                     added[b] = extra;
@@ -71,16 +77,17 @@ __device__ void accumulate(int64 first, int64 end, const int *index, const REAL 
 
 // Segment s of a row of several: its partial sums go to slot s.
 extern "C" __global__ void gram_segments(const int64 *first, const int *count, const int *index, const REAL *values,
-                                         const REAL *factor, const REAL *variances, REAL *partials)
+                                         const REAL *root_weights, const REAL *factor, const REAL *variances,
+                                         REAL *partials)
 {
     REAL *normal = partials + (int64)blockIdx.x * PARTIAL;
     const int64 begin = first[blockIdx.x];
-    accumulate(begin, begin + count[blockIdx.x], index, values, factor, variances, normal, normal + SIZE);
+    accumulate(begin, begin + count[blockIdx.x], index, values, root_weights, factor, variances, normal, normal + SIZE);
 }
 
 // long_of[i]: -1, or where in long_first the slots of row i are found. sums: what the rows add to uncertainty and freedom.
 extern "C" __global__ void ridge_rows(int rows, const int64 *starts, const int *index, const REAL *values,
-                                      const int *long_of, const int *long_first, const REAL *partials,
+                                      const REAL *root_weights, const int *long_of, const int *long_first, const REAL *partials,
                                       const REAL *factor, const REAL *variances, const REAL *penalty, const REAL *means,
                                       int width, REAL *out, REAL *inverses, double *uncertainty, double *freedom,
                                       REAL *scratch)
@@ -96,7 +103,7 @@ extern "C" __global__ void ridge_rows(int rows, const int64 *starts, const int *
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     for (int64 i = blockIdx.x; i < rows; i += gridDim.x) {
         if (long_of[i] < 0) {
-            accumulate(starts[i], starts[i + 1], index, values, factor, variances, normal, added);
+            accumulate(starts[i], starts[i + 1], index, values, root_weights, factor, variances, normal, added);
         } else {
             for (int k = threadIdx.x; k < PARTIAL; k += THREADS) {
                 REAL sum = 0;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -148,12 +149,38 @@ class Observations(ABC):
         rows = conjugate_gradient(
             lambda x: scale * (gradient(scale * x, linear)[1] + penalty * scale * x),
             target,
-            rows if start is None else start / scale,
+            None if start is None else start / scale,
             _RIDGE_TOLERANCE,
             _RIDGE_STEPS,
         )
         rows = scale * rows
         return Ridge(rows, None, 2 * number(gradient(rows, self)[0]), 0.0, 0.0)
+
+    def tangent_normal(self, u: Array, vt: Array) -> Callable[[Array], Array]:
+        """Normal map ``T^T A^T A T`` of the measurements on the tangent space ``T(P, Q) = P V^T + U Q^T`` at a matrix.
+
+        Solvers apply it many times; an array operator that is large is read once here and not at all then.
+
+        Parameters
+        ----------
+        u : array, shape (d1, r)
+        vt : array, shape (r, d2)
+
+        Returns
+        -------
+        callable
+            From arrays (d1 + d2, r), P above Q, to the same.
+        """
+        xp = namespace(u, vt)
+        (d1, rank), linear = u.shape, self.with_values(0 * self.values)
+
+        def normal(step):
+            # One pass gives both components: the halves of the factors are paired crosswise.
+            p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
+            _, left, right = linear.evaluate(xp.concat([p, u], axis=1), xp.concat([vt, q]))
+            return xp.concat([left[:, :rank], xp.matrix_transpose(right[rank:, :])])
+
+        return normal
 
     @abstractmethod
     def surrogate_svd(self, rank: int, seed: int = 0, sweeps: int = 12) -> tuple[Array, Array, Array]:

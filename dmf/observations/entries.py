@@ -121,7 +121,7 @@ class SampledEntries(Observations):
 
         Repeated positions of a COO matrix are summed, as SciPy defines the matrix that it stands for.
         """
-        if _is_cupy_sparse(matrix):
+        if is_cupy_sparse(matrix):
             coo = matrix.tocoo(copy=True)
             coo.sum_duplicates()
             return cls(coo.row, coo.col, coo.data, coo.shape)
@@ -142,6 +142,26 @@ class SampledEntries(Observations):
         coo = scipy.sparse.coo_array(matrix, copy=True)
         coo.sum_duplicates()
         return cls(coo.coords[0], coo.coords[1], coo.data, coo.shape)
+
+    @property
+    def weights(self) -> Array | None:
+        """Weights of the entries, shape (m,), in the order of `rows`; None where all are alike."""
+        return None
+
+    @property
+    def unweighted(self) -> SampledEntries:
+        """The entries as they are, whose `values` are those of the matrix."""
+        return self
+
+    @property
+    def mean_weight(self) -> float:
+        """Mean of the weights; 1 where there are none."""
+        return self.gain * self.shape[0] * self.shape[1] / self.n_measurements
+
+    def centred(self) -> tuple[float, SampledEntries]:
+        """Mean of the entries, each counted by its weight, and the entries of the matrix without it."""
+        mean = number(namespace(self.values).mean(self.values))
+        return mean, self.with_values(self.values - mean)
 
     def threads(self):
         return one_blas_thread() if is_numpy(self.values) else super().threads()
@@ -170,11 +190,14 @@ class SampledEntries(Observations):
         return self._kernel.descent(self.values, widths)
 
     def surrogate_svd(self, rank, seed=0, sweeps=12):
-        """Of the matrix that holds ``values / p`` at the positions and zeros elsewhere, p the share of entries seen."""
+        """Of the matrix that holds ``values / p`` at the positions and zeros elsewhere, p the share of entries seen.
+
+        With weights, that holds ``weights values / p``, p the sum of the weights over the size of the matrix.
+        """
         rank = check_rank(rank, self.shape)
         xp = namespace(self.values)
         d1, d2 = self.shape
-        weights = self.values * (d1 * d2 / self.n_measurements)
+        weights = self.values / self.gain
 
         def zeros(rows, columns):
             return xp.zeros((rows, columns), dtype=self.dtype, device=device(self.values))
@@ -217,10 +240,14 @@ class SampledEntries(Observations):
             return SampledEntries.__new__(SampledEntries)._assign(rows, cols, values, self.shape)
 
     def fill(self, matrix):
-        rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.values)
+        rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.unweighted.values)
+        weights = None if self.weights is None else to_host(self.weights)
         first = np.concatenate([[True], (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])])
         group = np.cumsum(first) - 1
-        means = np.bincount(group, weights=values) / np.bincount(group)  # of repeated measurements
+        means = values[first]
+        if not first.all():  # repeated measurements
+            total = np.bincount(group, weights=values if weights is None else weights * values)
+            means = total / np.bincount(group, weights=weights)
         result = np.array(to_host(matrix))
         result[rows[first], cols[first]] = means
         return from_host(result, matrix)
@@ -253,14 +280,6 @@ def _checked_index(index: Array, argument: str, size: int) -> Array:
     return xp.astype(index, xp.int32)
 
 
-def _is_cupy_sparse(data: Any) -> bool:
+def is_cupy_sparse(data: Any) -> bool:
+    """Whether `data` is a sparse matrix of CuPy."""
     return type(data).__module__.startswith("cupyx.scipy.sparse")
-
-
-def as_entries(data: Any) -> SampledEntries:
-    """Sampled entries from any form in which users have them: these, an array with NaN, or a sparse matrix."""
-    if isinstance(data, SampledEntries):
-        return data
-    if scipy.sparse.issparse(data) or _is_cupy_sparse(data):
-        return SampledEntries.from_sparse(data)
-    return SampledEntries.from_dense(as_array(data, "data"))

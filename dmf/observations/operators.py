@@ -35,7 +35,7 @@ class DenseOperator:
         self.shape = check_shape(matrices.shape[1:])
         size = self.shape[0] * self.shape[1]
         self._flat = xp.reshape(matrices, (-1, size))
-        self._residual = kernel("dense_residual", matrices)
+        self._residual, self._restricted = kernel("dense_residual", matrices), kernel("restricted_map", matrices)
         step = max(1, _CHECKED_NUMBERS // size)
         for first in range(0, matrices.shape[0], step):
             end = min(first + step, matrices.shape[0])
@@ -54,17 +54,9 @@ class DenseOperator:
     def adjoint(self, weights):
         return namespace(weights).reshape(weights @ self._flat, self.shape)
 
-    def restricted(self, side, factor, selected):
-        """Matrix (m, n w) of the map from one factor (n, w) of ``U V^T``, flattened, to the measurements; the other one given."""
-        xp = namespace(factor)
-        count = self._flat.shape[0]
-        if side == 0:
-            product = xp.reshape(self._flat, (-1, self.shape[1])) @ factor
-        else:
-            product = xp.matrix_transpose(factor) @ xp.reshape(self._flat, (count, *self.shape))
-            product = xp.matrix_transpose(product)
-        product = xp.reshape(product, (count, -1))
-        return product if selected is None else xp.take(product, selected, axis=0)
+    def restricted(self, selected, left=None, right=None):
+        """Matrix (m, n w) of the map ``P, Q -> A(P right^T + left Q^T)``; a part is missing where its factor is None."""
+        return self._restricted(self._flat, selected, self.shape, left, right)
 
     def evaluate(self, matrix, values, selected):
         """Loss and ``A^T(A(matrix) - values)`` in one pass over A; `selected`: which rows of A measure, None: all."""

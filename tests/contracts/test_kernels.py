@@ -92,10 +92,12 @@ def test_dense_results_do_not_depend_on_the_number_of_threads(some, dtype, threa
     used = count if rows is None else rows.size
     assert used * size > DENSE_PARALLEL_WORK
     problem = numbers(rng, (count, size), dtype), rows, numbers(rng, used, dtype), numbers(rng, size, dtype)
+    left, right = numbers(rng, (59, 2), dtype), numbers(rng, (17, 2), dtype)
     results = []
     for threads_used in (1, 2):
         threads(threads_used)
-        results.append(kernel("dense_residual", problem[0])(*problem))
+        design = kernel("restricted_map", problem[0])(*problem[:2], (59, 17), left, right)
+        results.append([*kernel("dense_residual", problem[0])(*problem), design])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 

@@ -102,10 +102,11 @@ def test_squares_are_summed_in_float64(dtype, rng):
 def test_every_variant_has_a_name_of_its_own():
     """See the test of this name in test_kernels.py."""
     variants = [
-        compile_ridge(length, lanes, spread, parallel)
+        compile_ridge(length, lanes, spread, parallel, weighted)
         for length, lanes in ((4, 8), (8, 8), (8, 16))
         for spread in (False, True)
         for parallel in (False, True)
+        for weighted in (False, True)
     ]
     assert len({function.py_func.__qualname__ for function in variants}) == len(variants)
 
