@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import dmf
 from dmf.backend import cupy_module
-from dmf.kernels import TABLE, cuda, gpu, gpu_descent, passes
+from dmf.kernels import TABLE, cuda, gpu, gpu_descent, passes, segments
 from dmf.kernels.ridge import LEAST
 from dmf.kernels.segments import cut
 from dmf.networks.gradients import loss_and_gradients
@@ -122,7 +122,15 @@ def test_segments_cover_every_sample_once_and_in_order(lengths, longest):
     np.testing.assert_array_equal(np.flatnonzero(part.long_of(len(lengths)) >= 0), found.long_row)
 
 
-@pytest.mark.parametrize("name", TABLE)
+def test_more_segments_than_kernels_can_number(monkeypatch):
+    monkeypatch.setattr(segments, "MOST", 3)
+    assert cut(np.array([0, 4, 5]), 2).row.size == 3
+    with pytest.raises(dmf.ArgumentError, match="cut into 4 pieces of work for the GPU") as caught:
+        cut(np.array([0, 4, 7]), 2)
+    assert (caught.value.value, caught.value.limit) == (4, 3)
+
+
+@pytest.mark.parametrize("name", [name for name, forms in TABLE.items() if "cupy" in forms])
 @dtypes
 @settings(max_examples=15)
 @given(data=st.data())
@@ -168,7 +176,7 @@ def test_wide_ridge_equals_its_reference_twin(dtype, emulator, rng):
     positions = rows, cols, (3, 2)
     factor, means = rng.standard_normal((2, 100)), rng.standard_normal((3, 100))
     arrays = rng.standard_normal(90), factor, np.full(100, 50.0), factor**2, means
-    arguments = (0, *(a.astype(dtype) for a in arrays))
+    arguments = (0, *(a.astype(dtype) for a in arrays), None)
     results = [form(*positions).ridge(*arguments) for form in (TWIN, gpu.SampledEntries)]
     check_ridge_results(results, positions, arguments, dtype)
 

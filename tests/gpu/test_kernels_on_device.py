@@ -48,7 +48,10 @@ class ByDevice:
         return by_device(getattr(self._kernel, name))
 
 
-FORMS = {name: ByDevice if name == "SampledEntries" else by_device(forms["cupy"]) for name, forms in TABLE.items()}
+FORMS = {
+    name: ByDevice if name == "SampledEntries" else by_device(forms.get("cupy", forms["reference"]))
+    for name, forms in TABLE.items()
+}
 
 
 @pytest.mark.parametrize("name", TABLE)
