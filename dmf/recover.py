@@ -12,7 +12,8 @@ from dmf.intervals import calibrate, judged_as
 from dmf.linalg import dense_svd
 from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
-from dmf.observations.base import check_rank, mean_square
+from dmf.observations.base import mean_square
+from dmf.observations.checks import check_rank
 from dmf.observations.weighted import as_entries
 from dmf.offsets import fit_offsets
 from dmf.options import check_bounds, check_option, positive_integer

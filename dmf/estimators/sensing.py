@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dmf.errors import ShapeError
 from dmf.estimators.tables import DTYPES, seed_of
 from dmf.observations import LinearMeasurements
-from dmf.observations.base import check_shape
+from dmf.observations.checks import check_shape
 from dmf.recover import sense, solve_on
 
 

@@ -23,17 +23,10 @@ from dmf.backend import (
 )
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
+from dmf.kernels.tangent import tangent_normal
 from dmf.linalg import truncated_svd
-from dmf.observations.base import (
-    Observations,
-    Ridge,
-    check_factors,
-    check_finite,
-    check_rank,
-    check_shape,
-    check_values,
-    held_out_count,
-)
+from dmf.observations.base import Observations, Ridge
+from dmf.observations.checks import check_factors, check_finite, check_rank, check_shape, check_values, held_out_count
 from dmf.options import random_generator
 
 
@@ -185,6 +178,11 @@ class SampledEntries(Observations):
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
         """See `Observations.ridge`; the penalty draws the rows to `means`, an array (n, w), if it is given."""
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means))
+
+    def tangent_normal(self, u, vt):
+        check_factors(self, u, vt)
+        normal = tangent_normal(self.rows, self.cols, u, vt) if is_numpy(self.values) else None
+        return super().tangent_normal(u, vt) if normal is None else normal
 
     def descent(self, widths):
         return self._kernel.descent(self.values, widths)

@@ -9,7 +9,8 @@ import scipy.sparse
 
 from dmf.backend import Array, as_array, floating, from_host, move, namespace, number, on_device_of, to_host
 from dmf.errors import ArgumentError, ObservationError, ShapeError
-from dmf.observations.base import Observations, Ridge, check_finite, check_values
+from dmf.observations.base import Observations, Ridge
+from dmf.observations.checks import check_finite, check_values
 from dmf.observations.entries import SampledEntries, is_cupy_sparse
 
 
@@ -107,6 +108,9 @@ class WeightedEntries(SampledEntries):
 
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means, self._roots))
+
+    def tangent_normal(self, u, vt):
+        return Observations.tangent_normal(self, u, vt)
 
     def descent(self, widths):
         return None
