@@ -12,10 +12,11 @@ import click
 import numpy as np
 
 import dmf
-from dmf.backend import check_device, on_device_of
+from dmf.backend import check_device
 from dmf.io.archive import check_writable, write_text
 from dmf.io.matrices import MatrixFile, read_entries, read_matrix, read_sensing
 from dmf.io.tables import Table, write_filled
+from dmf.recover import solve_on
 from dmf.report import check_report_path, write_report
 from dmf_cli.common import (
     Progress,
@@ -274,11 +275,9 @@ def _timed(
     progress = Progress()
     if callback:
         options["callback"] = progress.solver
-    moved = data.to_device(device)
-    with on_device_of(moved.values):
-        begin = time.perf_counter()
-        recovery = solve(moved, **options).to_device("cpu")
-        seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    recovery = solve_on(device, solve, data, **options)
+    seconds = time.perf_counter() - begin
     progress.done()
     return recovery, seconds
 

@@ -110,13 +110,17 @@ class SampledEntries(Observations):
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> SampledEntries:
-        """The stored entries of a SciPy sparse matrix or array, explicit zeros included.
+        """The stored entries of a SciPy or CuPy sparse matrix or array, explicit zeros included.
 
         Repeated positions of a COO matrix are summed, as SciPy defines the matrix that it stands for.
         """
+        if is_cupy_sparse(matrix):
+            coo = matrix.tocoo(copy=True)
+            coo.sum_duplicates()
+            return cls(coo.row, coo.col, coo.data, coo.shape)
         if not scipy.sparse.issparse(matrix):
             raise DTypeError(
-                f"matrix is a {type(matrix).__name__}, but from_sparse takes a SciPy sparse matrix or array. "
+                f"matrix is a {type(matrix).__name__}, but from_sparse takes a SciPy or CuPy sparse matrix or array. "
                 "For dense arrays use from_dense.",
                 argument="matrix",
                 value=type(matrix).__name__,
@@ -272,3 +276,8 @@ def _checked_index(index: Array, argument: str, size: int) -> Array:
     if is_numpy(index):
         return np.ascontiguousarray(index, dtype=np.int32)
     return xp.astype(index, xp.int32)
+
+
+def is_cupy_sparse(data: Any) -> bool:
+    """Whether `data` is a sparse matrix of CuPy."""
+    return type(data).__module__.startswith("cupyx.scipy.sparse")

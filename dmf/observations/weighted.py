@@ -11,7 +11,7 @@ from dmf.backend import Array, as_array, floating, from_host, move, namespace, n
 from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.observations.base import Observations, Ridge
 from dmf.observations.checks import check_finite, check_values
-from dmf.observations.entries import SampledEntries
+from dmf.observations.entries import SampledEntries, is_cupy_sparse
 
 
 class WeightedEntries(SampledEntries):
@@ -184,7 +184,7 @@ def as_entries(data: Any, weights: Any = None) -> SampledEntries:
                 limit=None,
             )
         return data
-    sparse = scipy.sparse.issparse(data)
+    sparse = scipy.sparse.issparse(data) or is_cupy_sparse(data)
     entries = SampledEntries.from_sparse(data) if sparse else SampledEntries.from_dense(as_array(data, "data"))
     if weights is None:
         return entries
