@@ -193,9 +193,9 @@ def deep_lora_factors(gradient: Array, rank: int, *, depth: int = 3, scale: floa
     (gradient,) = DeepLinearNetwork([gradient]).weights
     _check_rank(rank, tuple(gradient.shape))
     depth = positive_integer(depth, "depth")
-    inner = check_option("scale", scale, strictly=True) * identity(rank, gradient)
+    scale = check_option("scale", scale, strictly=True)
     u, _, vt = dense_svd(-gradient, rank)
-    return vt, *(inner for _ in range(depth)), u
+    return vt, *(scale * identity(rank, gradient) for _ in range(depth)), u
 
 
 def lora(network: Network, rank: int, *, scale: float = 1.0, seed: int = 0) -> Network:
