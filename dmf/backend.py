@@ -15,6 +15,7 @@ import threadpoolctl
 from dmf.errors import ArgumentError, BackendError, DTypeError
 
 Array: TypeAlias = Any
+_NUMPY = array_api_compat.array_namespace(np.empty(0))
 
 
 def namespace(*arrays: Array) -> Any:
@@ -25,6 +26,10 @@ def namespace(*arrays: Array) -> Any:
     BackendError
         If the arrays come from different libraries or lie on different devices.
     """
+    if arrays and all(
+        type(a) is np.ndarray for a in arrays
+    ):  # the usual case: a third of the time of a small step otherwise
+        return _NUMPY
     try:
         xp = array_api_compat.array_namespace(*arrays)
     except TypeError as error:

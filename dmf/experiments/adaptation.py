@@ -48,7 +48,7 @@ class _Sizes:
 
 
 _FULL = _Sizes(
-    128, (16, 64, 256), (8, 16, 32, 64), 20, 100,
+    128, (16, 64, 256), (8, 16, 32, 64), 20, 60,
     (*(SGD(step, 0.9) for step in (0.01, 0.03, 0.1)), *(Adam(step) for step in (1e-3, 3e-3, 1e-2))), (0.1, 0.3, 1.0), 2,
 )  # fmt: skip
 _SMALL = _Sizes(64, (16, 64), (8, 32), 3, 60, (SGD(0.03, 0.9), Adam(3e-3)), (0.3,), 2)
@@ -156,7 +156,7 @@ class _Runner:
         if seed not in self._networks:
             source, hidden = self._task.source, self._sizes.hidden
             classes = int(source.targets.max()) + 1
-            start = perceptron((source.inputs.shape[1], hidden, hidden, classes), seed=seed, like=source.inputs)
+            start = perceptron((source.inputs.shape[1], hidden, classes), seed=seed, like=source.inputs)
             self._networks[seed] = self._train(
                 "source network", start, source, Adam(1e-3), _SOURCE_STEPS, _SOURCE_BATCH, seed
             )
@@ -272,7 +272,7 @@ def adaptation(
     task = _task(*(digits() if data is None else fashion_mnist(data)))
     images = "digits" if data is None else "FashionMNIST"
     settings = {
-        "images": images, "angle": ANGLE, "hidden": [sizes.hidden, sizes.hidden], "samples": list(sizes.counts),
+        "images": images, "angle": ANGLE, "hidden units": sizes.hidden, "samples": list(sizes.counts),
         "ranks": list(sizes.ranks), "seeds": sizes.seeds, "iterations": sizes.iterations, "batch": "all samples",
         "momentum of SGD": 0.9, "scales tried": list(sizes.scales),
         "seeds to choose them": sizes.tuning_seeds,

@@ -2,6 +2,7 @@
 
 from dmf.nonlinear.adapters import LowRankAdapter, deep_lora, deep_lora_factors, lora, lora_factors
 from dmf.nonlinear.compression import block_gradient, compress, spectral_start, with_block
+from dmf.nonlinear.evidence import UpdateDiagnostics
 from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
 from dmf.nonlinear.losses import softmax_cross_entropy, squared_loss
 from dmf.nonlinear.network import Network, Samples, perceptron
@@ -19,6 +20,7 @@ __all__ = [
     "SGD",
     "Samples",
     "Training",
+    "UpdateDiagnostics",
     "accuracy",
     "block_gradient",
     "compress",

@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from dmf.backend import Array, as_array, device, floating, namespace
 from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
@@ -126,7 +126,7 @@ class Dense:
         return below, (weight, namespace(gradient).sum(gradient, axis=0))
 
     def merged(self) -> Dense:
-        """Itself."""
+        """The layer itself."""
         return self
 
 
@@ -250,12 +250,12 @@ class Activation:
                 limit=tuple(ACTIVATIONS),
             )
 
-    sizes = None
-    parameters: tuple[Array, ...] = ()
-    rates: tuple[float, ...] = ()
+    sizes: ClassVar[None] = None
+    parameters: ClassVar[tuple[Array, ...]] = ()
+    rates: ClassVar[tuple[float, ...]] = ()
 
     def with_parameters(self, parameters: Sequence[Array]) -> Activation:
-        """Itself."""
+        """The layer itself."""
         return self
 
     def forward(self, inputs: Array) -> tuple[Array, Any]:
@@ -267,7 +267,7 @@ class Activation:
         return ACTIVATIONS[self.name][1](cache, gradient), ()
 
     def merged(self) -> Activation:
-        """Itself."""
+        """The layer itself."""
         return self
 
 

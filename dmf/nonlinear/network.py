@@ -56,7 +56,9 @@ class Samples:
                 value=int(xp.min(targets)),
                 limit=0,
             )
-        if not labels:
+        if labels:
+            targets = xp.astype(targets, xp.int64)
+        else:
             targets = floating(targets, "targets")
             if targets.dtype != inputs.dtype:
                 raise DTypeError(
@@ -100,14 +102,22 @@ class Network:
 
     Raises
     ------
-    ShapeError, DTypeError, BackendError
-        If sizes do not chain, or libraries or dtypes differ.
+    ArgumentError, ShapeError, DTypeError, BackendError
+        If something is no layer, sizes do not chain, or libraries or dtypes differ.
     """
 
     layers: tuple[Layer, ...]
 
     def __init__(self, layers: Iterable[Layer]) -> None:
         chain = tuple(layers)
+        strangers = sorted({type(layer).__name__ for layer in chain if not hasattr(layer, "with_parameters")})
+        if strangers:
+            raise ArgumentError(
+                f"layers holds {', '.join(strangers)}, but a layer is a Dense, a DeepLinearBlock, an Activation, or has their "
+                "attributes and functions. Wrap weights in Dense.",
+                argument="layers",
+                value=strangers,
+            )
         sizes = [layer.sizes for layer in chain if layer.sizes is not None]
         if not sizes:
             raise ShapeError(
@@ -253,7 +263,7 @@ class Network:
         self.check_inputs(samples.inputs)
         targets, outputs = samples.targets, self.sizes[1]
         if loss == "cross-entropy":
-            check_labels(samples, outputs)
+            _check_labels(targets, outputs)
         elif tuple(targets.shape[1:]) != (outputs,):
             raise ShapeError(
                 f"targets have shape {tuple(targets.shape)}, but the squared loss compares them with {outputs} outputs. Pass an "
@@ -302,14 +312,14 @@ def perceptron(sizes: Sequence[int], activation: str = "relu", *, seed: int = 0,
     .. [1] He, Zhang, Ren, Sun, ICCV 2015 (arXiv 1502.01852), section 2.2.
     """
     bend = Activation(activation)
-    sizes = [positive_integer(size, "sizes") for size in sizes]
-    if len(sizes) < 2:
+    if not isinstance(sizes, (tuple, list)) or len(sizes) < 2:
         raise ShapeError(
-            f"sizes={sizes}, but a network has at least inputs and outputs. Pass two numbers or more.",
+            f"sizes={sizes!r}, but a network has at least inputs and outputs. Pass two numbers or more.",
             argument="sizes",
             value=sizes,
             limit=2,
         )
+    sizes = [positive_integer(size, "sizes") for size in sizes]
     generator = random_generator(seed)
     layers: list[Layer] = []
     for below, above in zip(sizes, sizes[1:], strict=False):
@@ -353,17 +363,16 @@ def check_finite(array: Array, argument: str) -> None:
         )
 
 
-def check_labels(samples: Samples, outputs: int) -> None:
-    """Raise unless the targets are labels of a network with so many outputs."""
-    xp = namespace(samples.targets)
-    if not xp.isdtype(samples.targets.dtype, "integral"):
+def _check_labels(targets: Array, outputs: int) -> None:
+    xp = namespace(targets)
+    if not xp.isdtype(targets.dtype, "integral"):
         raise DTypeError(
-            f"targets have dtype {samples.targets.dtype}, but classes are integers from 0. Pass labels.",
+            f"targets have dtype {targets.dtype}, but classes are integers from 0. Pass labels.",
             argument="targets",
-            value=str(samples.targets.dtype),
+            value=str(targets.dtype),
             limit="integer",
         )
-    most = int(xp.max(samples.targets))
+    most = int(xp.max(targets))
     if most >= outputs:
         raise ObservationError(
             f"targets hold the label {most}, but the network has {outputs} outputs: labels run from 0 to {outputs - 1}. "

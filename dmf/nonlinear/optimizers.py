@@ -53,8 +53,8 @@ class SGD:
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        check_option("step_size", self.step_size, strictly=True)
-        _check_decay("momentum", self.momentum)
+        object.__setattr__(self, "step_size", check_option("step_size", self.step_size, strictly=True))
+        object.__setattr__(self, "momentum", _decay("momentum", self.momentum))
 
     def init(self, parameters: Sequence[Array]) -> Arrays:
         """Velocities, all 0; none without momentum."""
@@ -107,10 +107,10 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        check_option("step_size", self.step_size, strictly=True)
-        check_option("epsilon", self.epsilon, strictly=True)
-        _check_decay("beta1", self.beta1)
-        _check_decay("beta2", self.beta2)
+        for argument in ("step_size", "epsilon"):
+            object.__setattr__(self, argument, check_option(argument, getattr(self, argument), strictly=True))
+        for argument in ("beta1", "beta2"):
+            object.__setattr__(self, argument, _decay(argument, getattr(self, argument)))
 
     def init(self, parameters: Sequence[Array]) -> Arrays:
         """Mean gradients, then mean squares, all 0."""
@@ -142,11 +142,13 @@ class Adam:
         return tuple(moved), (*means, *squares)
 
 
-def _check_decay(argument: str, value: Any) -> None:
-    if check_option(argument, value) >= 1:
+def _decay(argument: str, value: Any) -> float:
+    decay = check_option(argument, value)
+    if decay >= 1:
         raise ArgumentError(
             f"{argument}={value!r}, but it is below 1, or nothing is ever forgotten.",
             argument=argument,
             value=value,
             limit=1,
         )
+    return decay

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dmf.backend import is_numpy
-from dmf.errors import ArgumentError, MissingPackageError
+from dmf.errors import ArgumentError, MissingPackageError, ShapeError
 from dmf.linalg import chain_product
 from dmf.nonlinear.adapters import LowRankAdapter, deep_lora_factors, lora_factors
 
@@ -102,6 +102,14 @@ class TorchAdapter(torch.nn.Module):
                 "gradient=None and the weight has no gradient, but Deep LoRA starts in its singular vectors. Run "
                 "loss.backward() on the first batch, or pass gradient=.",
                 argument="gradient",
+            )
+        if gradient.shape != weight.shape:
+            raise ShapeError(
+                f"gradient has shape {tuple(gradient.shape)}, but the weight {tuple(weight.shape)}. Pass the gradient of the "
+                "loss with respect to the weight.",
+                argument="gradient",
+                value=tuple(gradient.shape),
+                limit=tuple(weight.shape),
             )
         factors = deep_lora_factors(gradient.detach(), rank, depth=depth, scale=scale)
         return cls(LowRankAdapter(weight, bias, factors, outer_rate))

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import from_host, namespace, number
-from dmf.nonlinear.losses import LOSSES
-from dmf.nonlinear.network import Network, Samples, check_labels
+from dmf.backend import Array, from_host, namespace, number
+from dmf.nonlinear.losses import softmax_cross_entropy
+from dmf.nonlinear.network import Network, Samples
 from dmf.nonlinear.optimizers import Arrays, Optimizer
 from dmf.options import check_option, positive_integer
 from dmf.results import History, Status
@@ -129,7 +129,7 @@ class _Steps:
         loss, gradients = network.loss_and_gradients(_Batches(samples, self.batch_size, self.seed)[0], self.loss_name)
         return _State(0, network, self.optimizer.init(network.parameters), number(loss), gradients)
 
-    def advance(self, samples: Samples, state: _State, iterations: int) -> tuple[_State, int]:
+    def advance(self, samples: Samples, state: _State, iterations: int, careful: bool = False) -> tuple[_State, int]:
         batches = _Batches(samples, self.batch_size, self.seed)
         network, loss = state.network, state.loss
         # The steps overwrite these copies, so that the state survives: an interruption or a divergence goes back to it.
@@ -140,8 +140,10 @@ class _Steps:
             network = network.with_parameters(parameters)
             value, gradients = network.loss_and_gradients(batches[count], self.loss_name)
             loss = number(value)
-            if not math.isfinite(loss):  # the same steps again, without the one that went too far
-                return self.advance(samples, state, done)
+            if not math.isfinite(loss) or (careful and not _finite(parameters)):
+                return self.advance(samples, state, done)  # the same steps again, without the one that went too far
+        if not _finite(parameters):  # an activation can hide that from the loss
+            return self.advance(samples, state, iterations, careful=True)
         return _State(state.iteration + iterations, network, moments, loss, gradients), iterations
 
     def loss(self, state: _State) -> float:
@@ -179,7 +181,12 @@ class _Batches:
             order = np.random.default_rng([self._seed, epoch]).permutation(len(self._samples))
             self._epoch, self._order = epoch, from_host(order, self._samples.inputs)
         assert self._order is not None
-        return self._samples.take(self._order[place * self._size : (place + 1) * self._size])
+        start = place * self._size
+        return self._samples.take(self._order[start : min(start + self._size, len(self._samples))])
+
+
+def _finite(arrays: Arrays) -> bool:
+    return all(bool(namespace(array).all(namespace(array).isfinite(array))) for array in arrays)
 
 
 def _copied(arrays: Arrays) -> Arrays:
@@ -204,9 +211,11 @@ def accuracy(network: Network, samples: Samples) -> float:
     ShapeError, DTypeError, BackendError, ObservationError
         If the samples do not fit the network.
     """
-    check_labels(samples, network.sizes[1])
-    network.check_inputs(samples.inputs)
-    outputs, _ = network.forward(samples.inputs)
+    network.check_samples(samples, "cross-entropy")
+    return _hits(network.forward(samples.inputs)[0], samples)
+
+
+def _hits(outputs: Array, samples: Samples) -> float:
     xp = namespace(outputs)
     hits = xp.astype(xp.argmax(outputs, axis=1), samples.targets.dtype) == samples.targets
     return number(xp.sum(xp.astype(hits, xp.float64))) / len(samples)
@@ -226,7 +235,7 @@ class Evaluation:
 
     def __call__(self, snapshot: Snapshot) -> Mapping[str, float]:
         """Measures ``snapshot.network``."""
-        network = snapshot.network
-        outputs, _ = network.forward(self._samples.inputs)
-        loss, _ = LOSSES["cross-entropy"](outputs, self._samples.targets)
-        return {"accuracy": accuracy(network, self._samples), "test_loss": number(loss)}
+        snapshot.network.check_samples(self._samples, "cross-entropy")
+        outputs, _ = snapshot.network.forward(self._samples.inputs)
+        loss, _ = softmax_cross_entropy(outputs, self._samples.targets)
+        return {"accuracy": _hits(outputs, self._samples), "test_loss": number(loss)}

@@ -14,6 +14,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 
 from dmf.nonlinear.torch_adapter import TorchAdapter  # noqa: E402
 
+torch.set_num_threads(1)  # the arrays are small, and the threads of many tests would wait for each other
+
 
 def linear(seed, d_out=4, d_in=6, bias=True):
     rng = np.random.default_rng(seed)
@@ -136,8 +138,11 @@ def test_it_stands_in_a_model_and_its_state_is_saved(tmp_path):
         (lambda: TorchAdapter.lora(torch.nn.ReLU(), 1), dmf.ArgumentError, "ReLU"),
         (lambda: TorchAdapter.lora(linear(0).half(), 1), dmf.DTypeError, "float16"),
         (lambda: TorchAdapter.deep_lora(linear(0), 1), dmf.ArgumentError, "backward()"),
-        (lambda: TorchAdapter.deep_lora(linear(0), 1, torch.ones(3, 3)), dmf.DmfError, "(3, 3)"),
-        (lambda: TorchAdapter.deep_lora(linear(0), 2, torch.ones(4, 6, dtype=torch.float64), outer_rate=-1), dmf.ArgumentError, "outer_rate=-1"),
+        (lambda: TorchAdapter.deep_lora(linear(0), 1, torch.ones(3, 3)), dmf.ShapeError, "gradient has shape (3, 3)"),
+        (
+            lambda: TorchAdapter.deep_lora(linear(0), 2, torch.ones(4, 6, dtype=torch.float64), outer_rate=-1),
+            dmf.ArgumentError, "outer_rate=-1",
+        ),
     ],
 )  # fmt: skip
 def test_bad_arguments(call, error, words):
