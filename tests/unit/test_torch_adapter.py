@@ -61,6 +61,10 @@ def test_outputs_and_gradients_equal_ours(seed, shape, rank, inner, outer_rate):
         (layer.weight, layer.bias, *layer.factors), (again.weight, again.bias, *again.factors), strict=True
     ):
         np.testing.assert_array_equal(ours, back)
+    with torch.no_grad():
+        for tensor in (module.weight, module.bias, *module.factors):
+            tensor.add_(1)
+    np.testing.assert_array_equal(layer.forward(inputs)[0], expected)  # nothing is shared with the arrays
 
 
 @given(seed=seeds, outer_rate=st.sampled_from([0.0, 0.01, 1.0]))
