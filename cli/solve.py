@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 import dmf
+from dmf.backend import check_device, on_device_of
 from dmf.io.archive import check_writable, write_text
 from dmf.io.matrices import MatrixFile, read_entries, read_matrix, read_sensing
 from dmf.io.tables import Table, write_filled
@@ -56,6 +57,15 @@ _iterations_option = click.option(
 )
 
 
+_device_option = click.option(
+    "--device",
+    metavar="cpu|cuda[:N]",
+    default="cpu",
+    show_default=True,
+    help="Where to compute: the CPU, or a CUDA device.",
+)
+
+
 def _holdout_option(help_text: str) -> Callable[..., Any]:
     return click.option(
         "--holdout", type=click.FloatRange(0, 1, max_open=True), default=_HOLDOUT, show_default=True, help=help_text
@@ -84,6 +94,7 @@ class _Bounds(click.ParamType):
 @click.argument("file", type=_INPUT)
 @_model_options("Upper bound on the rank")
 @_iterations_option
+@_device_option
 @_holdout_option("Share of the entries that a first fit does not see, for an honest error and intervals; 0: neither.")
 @click.option(
     "--offsets/--no-offsets",
@@ -98,7 +109,7 @@ class _Bounds(click.ParamType):
 @click.option("--report", type=_OUTPUT, help="Report to write: pictures and numbers in one .html or .png file.")
 @click.option("--ranks", is_flag=True, help="Compare ranks for the report, as `dmf rank` does: one more fit for each.")
 @common_options
-def complete(file, output, model, report, ranks, offsets, layout, seed, as_json, **options):
+def complete(file, output, model, report, ranks, device, offsets, layout, seed, as_json, **options):
     """Complete a matrix from some of its entries.
 
     FILE holds the known entries: delimited text, either with the columns row, column and value (ids may be any text; further
@@ -118,6 +129,7 @@ def complete(file, output, model, report, ranks, offsets, layout, seed, as_json,
         )
     if ranks and report is None:
         raise click.UsageError("--ranks is for a report. Name one with --report, or use `dmf rank`.")
+    check_device(device)
     source = read_entries(file, layout)
     known = source.observations
     d1, d2 = known.shape
@@ -130,7 +142,7 @@ def complete(file, output, model, report, ranks, offsets, layout, seed, as_json,
     found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({known.n_measurements / (d1 * d2):.2%})"
     _begin(model, [filled, report], (*source.notes, found), as_json)
     options["offsets"] = "auto" if offsets is None else offsets
-    recovery, seconds = _timed(dmf.complete, known, seed=seed, **options)
+    recovery, seconds = _timed(dmf.complete, known, device, callback=True, seed=seed, **options)
     train = _train_rmse(recovery)
     errors = {"train_rmse": train, **found_errors(recovery)}
     facts = {"train RMSE": f"{train:.4g}", **error_texts(recovery)}
@@ -176,21 +188,21 @@ def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
 @click.command()
 @click.argument("file", type=_INPUT)
 @_model_options("Rank of the approximation")
+@_device_option
 @layout_option
 @common_options
-def factorize(file, output, layout, seed, as_json, **options):
+def factorize(file, output, device, layout, seed, as_json, **options):
     """Approximate a fully known matrix by one of low rank.
 
     FILE is an .npy or .npz file, a Matrix Market file, or delimited text: a table, or lines with row,
     column and value of every entry.
     """
+    check_device(device)
     source = read_matrix(file, layout)
     d1, d2 = source.matrix.shape
     output = _model_path(file, output)
     _begin(output, [], (*source.notes, f"{d1:,} x {d2:,} matrix"), as_json)
-    begin = time.perf_counter()
-    recovery = dmf.factorize(source.matrix, seed=seed, **options)
-    seconds = time.perf_counter() - begin
+    recovery, seconds = _timed(dmf.factorize, dmf.FullMatrix(source.matrix), device, seed=seed, **options)
     size = np.linalg.norm(source.matrix)
     error = float(np.linalg.norm(recovery.product() - source.matrix) / size) if size else 0.0
     lines = [f"relative error {error:.4g} (Frobenius norm)"]
@@ -202,20 +214,22 @@ def factorize(file, output, layout, seed, as_json, **options):
 @click.argument("file", type=_INPUT)
 @_model_options("Upper bound on the rank")
 @_iterations_option
+@_device_option
 @_holdout_option("Share of the measurements set aside for an honest error; 0: fit to all.")
 @common_options
-def sense(file, output, holdout, seed, as_json, **options):
+def sense(file, output, device, holdout, seed, as_json, **options):
     """Recover a matrix from linear measurements y_i = <A_i, X>.
 
     FILE is an .npz file with the arrays A (m, d1, d2) and y (m,).
     """
+    check_device(device)
     operator, values, notes = read_sensing(file)
     measured = dmf.LinearMeasurements(operator, values)
     d1, d2 = measured.shape
     output = _model_path(file, output)
     _begin(output, [], (*notes, f"{values.shape[0]:,} measurements of a {d1:,} x {d2:,} matrix"), as_json)
     kept, held = measured.split(holdout, seed) if holdout else (measured, None)
-    recovery, seconds = _timed(dmf.sense, kept, seed=seed, **options)
+    recovery, seconds = _timed(dmf.sense, kept, device, callback=True, seed=seed, **options)
     errors = {"train_relative_error": _relative_error(recovery, kept)}
     lines = [
         f"relative error of the fit        {errors['train_relative_error']:.4g} on {kept.n_measurements:,} measurements"
@@ -247,12 +261,18 @@ def _begin(model: Path | None, others: Sequence[Path | None], found: Sequence[st
         note(sentence, as_json)
 
 
-def _timed(solve: Callable[..., dmf.Recovery], data: Any, **options: Any) -> tuple[dmf.Recovery, float]:
-    """What `solve` returns and the seconds that it took; shows its progress."""
+def _timed(
+    solve: Callable[..., dmf.Recovery], data: dmf.Observations, device: str, callback: bool = False, **options: Any
+) -> tuple[dmf.Recovery, float]:
+    """What `solve` returns, in NumPy arrays, and the seconds that it took; with `callback`, it shows its progress."""
     progress = Progress()
-    begin = time.perf_counter()
-    recovery = solve(data, callback=progress.solver, **options)
-    seconds = time.perf_counter() - begin
+    if callback:
+        options["callback"] = progress.solver
+    moved = data.to_device(device)
+    with on_device_of(moved.values):
+        begin = time.perf_counter()
+        recovery = solve(moved, **options).to_device("cpu")
+        seconds = time.perf_counter() - begin
     progress.done()
     return recovery, seconds
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, as_array, from_host, namespace, to_host
+from dmf.backend import Array, as_array, check_device, free_memory, from_host, library, move, namespace, to_host
 from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.model_files import are_names, read_model, write_model
 from dmf.networks import DeepLinearNetwork
@@ -228,19 +228,51 @@ class Recovery:
         return observations.fill(self.product())
 
     def _check_memory(self) -> None:
-        needed = self.shape[0] * self.shape[1] * to_host(self.network.weights[0]).itemsize
-        try:
-            available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):  # not a POSIX system
-            return
-        if needed > available:
+        weight = self.network.weights[0]
+        needed = self.shape[0] * self.shape[1] * to_host(weight[:1, :1]).itemsize
+        available = free_memory(weight)
+        if available is not None and needed > available:
+            where = "the device" if library(weight) == "cupy" else "this machine"
             raise ArgumentError(
-                f"the whole {self.shape[0]} x {self.shape[1]} matrix takes {needed / 1e9:.1f} GB, but this machine has "
+                f"the whole {self.shape[0]} x {self.shape[1]} matrix takes {needed / 1e9:.1f} GB, but {where} has "
                 f"{available / 1e9:.1f} GB. Use predict(rows, cols) for the entries you need.",
                 argument="shape",
                 value=needed,
                 limit=available,
             )
+
+    def to_device(self, device: str) -> Recovery:
+        """The same recovery on another device.
+
+        Parameters
+        ----------
+        device : str
+            "cpu" for NumPy arrays, "cuda" or "cuda:N" for CuPy arrays.
+
+        Returns
+        -------
+        Recovery
+            Its observations are moved, too. Calls that compute on a CUDA device other than the current one belong into
+            ``with cupy.cuda.Device(N):``.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such device.
+        MissingPackageError
+            If CuPy is needed and not installed, or finds no device.
+        BackendError
+            If it has observations by an operator that cannot be moved.
+        """
+        offsets = self.offsets
+        if offsets is not None:
+            offsets = replace(offsets, row=move(offsets.row, device), col=move(offsets.col, device))
+        return replace(
+            self,
+            network=DeepLinearNetwork(move(w, device) for w in self.network.weights),
+            offsets=offsets,
+            observations=None if self.observations is None else self.observations.to_device(device),
+        )
 
     def save(self, path: str | os.PathLike) -> None:
         """Write network, offsets, history, status, options, ids and bounds to a model file (npz; not the data).
@@ -292,7 +324,7 @@ def _positions(names: Sequence[str], known: tuple[str, ...] | None, size: int) -
     return np.where(positions < size, positions, -1)
 
 
-def load(path: str | os.PathLike) -> Recovery:
+def load(path: str | os.PathLike, device: str = "cpu") -> Recovery:
     """Read a model file that `Recovery.save` wrote.
 
     Nothing in the file is trusted: no pickle, and every field is checked for presence, type, shape and finite numbers.
@@ -300,17 +332,22 @@ def load(path: str | os.PathLike) -> Recovery:
     Parameters
     ----------
     path : path
+    device : str
+        "cpu" for NumPy arrays, "cuda" or "cuda:N" for CuPy arrays.
 
     Returns
     -------
     Recovery
-        With NumPy arrays and without observations.
+        Without observations.
 
     Raises
     ------
     FileError
         If the file cannot be read, is truncated, or is not a valid model.
+    ArgumentError, MissingPackageError
+        If there is no such device, or CuPy is missing.
     """
+    check_device(device)
     fields = read_model(path, REASONS)
     history, status = History(fields.pop("history")), Status(*fields.pop("status"))
-    return Recovery(history=history, status=status, **fields)
+    return Recovery(history=history, status=status, **fields).to_device(device)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
 import dmf
-from dmf.backend import to_host
+from dmf.backend import cupy_module, namespace, to_host
 from dmf.offsets import Offsets
 from dmf.results import REASONS
 
@@ -24,7 +24,21 @@ def on_device1(host):
     return array_api_strict.asarray(np.asarray(host), device=DEVICE)
 
 
+def _missing_cuda():
+    """Why no CUDA device can be used; empty where one can."""
+    try:
+        cupy_module()
+    except dmf.MissingPackageError as error:
+        return str(error)
+    return ""
+
+
+NO_CUDA = _missing_cuda()
 LIBRARIES = {"numpy": np.asarray, "strict": on_device1}
+if not NO_CUDA:  # the suites then run on CuPy arrays, too; tests/conftest.py marks them "gpu"
+    LIBRARIES["cupy"] = lambda host: cupy_module().asarray(host)
+OTHERS = [name for name in LIBRARIES if name != "numpy"]
+WITH_KERNELS = [name for name in LIBRARIES if name != "strict"]
 DTYPES = {"float32": np.float32, "float64": np.float64}
 
 seeds = st.integers(0, 2**32 - 1)
@@ -38,11 +52,11 @@ class TwoSided:
         self.shape = left.shape[1], right.shape[0]
 
     def forward(self, matrix):
-        xp = self.left.__array_namespace__()
+        xp = namespace(self.left)
         return xp.reshape(self.left @ matrix @ self.right, (-1,))
 
     def adjoint(self, weights):
-        xp = self.left.__array_namespace__()
+        xp = namespace(self.left)
         dense = xp.reshape(weights, (self.left.shape[0], self.right.shape[1]))
         return xp.matrix_transpose(self.left) @ dense @ xp.matrix_transpose(self.right)
 
@@ -149,7 +163,7 @@ def like(observations, host):
     values = observations.values
     if isinstance(values, np.ndarray):
         return np.asarray(host, dtype=values.dtype)
-    xp = values.__array_namespace__()
+    xp = namespace(values)
     return xp.asarray(np.asarray(host), dtype=values.dtype, device=values.device)
 
 

@@ -196,6 +196,40 @@ def dense_residual(matrices: Array, rows: Array | None, values: Array, matrix: A
     return loss, gradient
 
 
+def restricted_map(
+    matrices: Array, rows: Array | None, shape: tuple[int, int], left: Array | None, right: Array | None
+) -> Array:
+    """Inner products with dense matrices as a linear map of factors: ``<A_i, P right^T>``, ``<A_i, left Q^T>``, or their sum.
+
+    Parameters
+    ----------
+    matrices : array, shape (count, d1 * d2)
+        One flattened matrix A_i in each row.
+    rows : int64 array, shape (m,), or None
+        Which of them measure, in range; not checked. None: all, in their order.
+    shape : (int, int)
+        (d1, d2).
+    left : array, shape (d1, w), or None
+        At least one of `left` and `right` is given.
+    right : array, shape (d2, w), or None
+
+    Returns
+    -------
+    array, shape (m, n w)
+        The columns belong to P (d1, w), if `right` is given, then to Q (d2, w), if `left` is; both flattened row by row.
+    """
+    xp = namespace(matrices)
+    if rows is not None:
+        matrices = xp.take(matrices, rows, axis=0)
+    count = matrices.shape[0]
+    stack, parts = xp.reshape(matrices, (count, *shape)), []
+    if right is not None:
+        parts.append(stack @ right)
+    if left is not None:
+        parts.append(xp.matrix_transpose(xp.matrix_transpose(left) @ stack))
+    return xp.concat([xp.reshape(part, (count, part.shape[1] * part.shape[2])) for part in parts], axis=1)
+
+
 def _in_slots(xp, terms, slots):
     """Terms (m, w) of each row or column, shape (n, most of one, w); zeros where there are fewer."""
     count, most = slots.shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from dmf.backend import (
     floating,
     from_host,
     is_numpy,
+    move,
     namespace,
     number,
+    on_device_of,
     one_blas_thread,
     to_host,
 )
@@ -159,7 +160,7 @@ class SampledEntries(Observations):
         return mean, self.with_values(self.values - mean)
 
     def threads(self):
-        return one_blas_thread() if is_numpy(self.values) else nullcontext()
+        return one_blas_thread() if is_numpy(self.values) else super().threads()
 
     def predict(self, left, right):
         check_factors(self, left, right)
@@ -228,6 +229,11 @@ class SampledEntries(Observations):
         other.values = check_values(self, values)
         other._kernel = self._kernel
         return other
+
+    def _moved(self, device):
+        rows, cols, values = (move(a, device) for a in (self.rows, self.cols, self.values))
+        with on_device_of(values):
+            return SampledEntries.__new__(SampledEntries)._assign(rows, cols, values, self.shape)
 
     def fill(self, matrix):
         rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.unweighted.values)

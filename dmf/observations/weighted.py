@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from dmf.backend import Array, as_array, floating, from_host, namespace, number, to_host
+from dmf.backend import Array, as_array, floating, from_host, move, namespace, number, on_device_of, to_host
 from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.observations.base import Observations, Ridge, check_finite, check_values
 from dmf.observations.entries import SampledEntries
@@ -122,6 +122,11 @@ class WeightedEntries(SampledEntries):
         other._weights, other._roots, other._entries = self._weights, self._roots, None
         other.values = check_values(self, values)
         return other
+
+    def _moved(self, device):
+        weights = move(self.weights, device)
+        with on_device_of(weights):
+            return WeightedEntries.__new__(WeightedEntries)._weigh(self.unweighted._moved(device), weights)
 
     def _subset(self, mask):
         index = from_host(np.flatnonzero(mask), self.values)
