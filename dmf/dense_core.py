@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dmf.backend import from_host, namespace, number, to_host
+from dmf.backend import from_host, namespace, to_host
 from dmf.networks import DeepLinearNetwork
-from dmf.observations import SampledEntries
+from dmf.observations import SampledEntries, WeightedEntries
 
 _LARGE = 1_000_000  # entries; all of fewer are fitted in a second or two
 _MOST = 0.2  # share of the entries in a core: a fit to it costs as much less
@@ -89,15 +89,16 @@ def dense_core(observations: SampledEntries) -> DenseCore | None:
         inside = own >= good[0]
         places.append(np.flatnonzero(inside))
         numbers.append((np.cumsum(inside) - 1)[part[kept]])
-    xp = namespace(observations.values)
-    rows, cols = (from_host(part, observations.values) for part in numbers)
-    entries = SampledEntries(
-        rows,
-        cols,
-        xp.take(observations.values, from_host(kept, observations.values)),
-        (places[0].shape[0], places[1].shape[0]),
-    )
-    return DenseCore(entries, places[0], places[1], shape, number(xp.mean(observations.values)))
+    xp, like = namespace(observations.values), observations.values
+    rows, cols = (from_host(part, like) for part in numbers)
+    kept = from_host(kept, like)
+    values, weights = xp.take(observations.unweighted.values, kept), observations.weights
+    shape = places[0].shape[0], places[1].shape[0]
+    if weights is None:
+        core = SampledEntries(rows, cols, values, shape)
+    else:
+        core = WeightedEntries(rows, cols, values, shape, xp.take(weights, kept))
+    return DenseCore(core, places[0], places[1], observations.shape, observations.centred()[0])
 
 
 def _levels(index: np.ndarray, size: int) -> np.ndarray:

@@ -31,6 +31,7 @@ def plot_errors(
     timed: bool = True,
     log_time: bool = False,
     limits: tuple[float | None, float | None] = (None, None),
+    column: str = "error",
 ) -> None:
     """Error against iteration and against seconds, side by side, as in the paper's figures.
 
@@ -40,7 +41,7 @@ def plot_errors(
         PNG file to write.
     title : str
     error : str
-        What the history column "error" measures; the label of the vertical axis.
+        What the history column measures; the label of the vertical axis.
     curves : sequence of (label, History)
     logarithmic : bool
         Whether the error has a logarithmic axis.
@@ -50,6 +51,8 @@ def plot_errors(
         Whether the time has a logarithmic axis, for runs that differ by factors of a hundred.
     limits : (float or None, float or None)
         Lowest and highest error shown; None for those of the curves.
+    column : str
+        Of the histories.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -57,11 +60,11 @@ def plot_errors(
     labels = {"iteration": "iteration", "seconds": "time (s)"} if timed else {"iteration": "iteration"}
     figure = Figure(figsize=(9.5 if timed else 6, 3.8), layout="constrained")
     axes = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
-    for axis, (column, label) in zip(axes, labels.items(), strict=True):
+    for axis, (clock, label) in zip(axes, labels.items(), strict=True):
         for color, (name, history) in zip(_COLORS * len(curves), curves, strict=False):
-            errors = np.maximum(history["error"], _FLOOR)
-            axis.plot(history[column], errors, color=color, label=name, linewidth=2)
-            axis.plot(history[column][-1:], errors[-1:], "o", color=color, markersize=5)
+            errors = np.maximum(history[column], _FLOOR)
+            axis.plot(history[clock], errors, color=color, label=name, linewidth=2)
+            axis.plot(history[clock][-1:], errors[-1:], "o", color=color, markersize=5)
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

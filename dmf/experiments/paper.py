@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from dmf.experiments.problems import gaussian_measurements, movielens_100k, paper_target, sample_entries
 from dmf.io.matrices import read_entries
 from dmf.networks import DeepLinearNetwork, orthogonal_network, spectral_network
+from dmf.nonlinear import Training
 from dmf.observations import FullMatrix, Observations
 from dmf.plotting import plot_errors, plot_sweep
 from dmf.results import Recovery
@@ -30,7 +31,7 @@ class Curve:
     """One run: `recovery.history` holds the measured error in the column "error"."""
 
     label: str
-    recovery: Recovery
+    recovery: Recovery | Training
 
     def row(self) -> dict[str, Any]:
         """What tables show of this run."""

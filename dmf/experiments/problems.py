@@ -60,9 +60,7 @@ def movielens_100k() -> Path:
     FileError
         If they are not in the cache and cannot be fetched.
     """
-    cache = Path(
-        os.environ.get("DMF_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dmf"
-    )
+    cache = cache_folder()
     path = cache / "ml-100k.inter"
     if path.is_file():
         return path
@@ -91,3 +89,8 @@ def movielens_100k() -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(ratings))
     return path
+
+
+def cache_folder() -> Path:
+    """The user's folder for data fetched once; it may not exist yet."""
+    return Path(os.environ.get("DMF_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dmf")

@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from dmf.backend import namespace
+from dmf.backend import as_array, namespace, to_host
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.networks import DeepLinearNetwork
 from dmf.observations import Observations
@@ -26,6 +26,8 @@ class Solver(Protocol):
 
     To add a solver: write these functions, call `run`, and add it to the suite tests/contracts/test_solvers.py.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
         """State at the start."""
@@ -60,18 +62,19 @@ class Snapshot:
     seconds : float
         Time spent in the solver so far.
     network : DeepLinearNetwork
+        What is trained; `dmf.nonlinear.train` trains a `Network`.
     phase : str
         What the run is for, where it is one of several; set by `dmf.recover`.
     """
 
     phase = ""
 
-    def __init__(self, iteration: int, loss: float, seconds: float, network: Callable[[], DeepLinearNetwork]) -> None:
+    def __init__(self, iteration: int, loss: float, seconds: float, network: Callable[[], Any]) -> None:
         self.iteration, self.loss, self.seconds = iteration, loss, seconds
         self._network = network
 
     @property
-    def network(self) -> DeepLinearNetwork:
+    def network(self) -> Any:
         """The network at this iteration."""
         return self._network()
 
@@ -96,7 +99,7 @@ class _Records:
         found: dict[str, float],
         measured: Mapping[str, Any] | None = None,
     ) -> None:
-        row = {name: np.asarray(value) for name, value in (measured or {}).items()}
+        row = {name: to_host(as_array(value, name)) for name, value in (measured or {}).items()}
         for name, value in row.items():
             if value.dtype.kind not in "fiub" or name in (*_COLUMNS, *found):
                 raise ArgumentError(
@@ -166,14 +169,44 @@ def run(
     Recovery
         Always finite. Ctrl-C ends the run at its last good state, with the status "interrupted".
     """
-    _check(observations, network, iterations, tolerance, record_every)
+    _check(observations, network)
     with observations.threads():
-        return _run(solver, observations, network, iterations, tolerance, record_every, callback)
+        state, history, status = follow(
+            solver,
+            observations,
+            network,
+            iterations=iterations,
+            tolerance=tolerance,
+            record_every=record_every,
+            callback=callback,
+        )
+    options = {"solver": type(solver).__name__, **asdict(solver), "iterations": iterations, "tolerance": tolerance}
+    options |= solver.findings(state)
+    return Recovery(solver.network(state), history, status, observations=observations, options=options)
 
 
-def _run(solver, observations, network, iterations, tolerance, record_every, callback) -> Recovery:
+def follow(
+    solver: Any,
+    data: Any,
+    network: Any,
+    *,
+    iterations: int,
+    tolerance: float,
+    record_every: int,
+    callback: Callback | None,
+) -> tuple[Any, History, Status]:
+    """The loop of `run` for anything with the functions of a `Solver`, whatever its data and its network are.
+
+    Returns
+    -------
+    state, history, status
+        The state is the last finite one.
+    """
+    check_option("iterations", iterations, least=0, whole=True)
+    check_option("record_every", record_every, least=1, whole=True)
+    check_option("tolerance", tolerance, least=0)
     with np.errstate(over="ignore", invalid="ignore"):
-        state = solver.init(observations, network)
+        state = solver.init(data, network)
     if not math.isfinite(solver.loss(state)):
         raise ArgumentError(
             "the loss at the start is not finite. Start from smaller weights, or scale the data down.",
@@ -208,7 +241,7 @@ def _run(solver, observations, network, iterations, tolerance, record_every, cal
             )
             begin = time.perf_counter()
             with np.errstate(over="ignore", invalid="ignore"):
-                state, done = solver.advance(observations, state, chunk)
+                state, done = solver.advance(data, state, chunk)
             elapsed = time.perf_counter() - begin
             seconds, iteration, rate = seconds + elapsed, iteration + done, chunk / max(elapsed, 1e-6)
             if done < chunk and not solver.finished(state):
@@ -226,10 +259,7 @@ def _run(solver, observations, network, iterations, tolerance, record_every, cal
     if records.last_iteration() < iteration:
         records.add(iteration, loss, seconds, solver.findings(state))
     reason, detail = end or ("budget spent", f"after {iterations} iterations the loss is {loss:.3g}")
-    status = Status(reason, f"{detail}. {solver.advice(reason)}".strip())
-    options = {"solver": type(solver).__name__, **asdict(solver), "iterations": iterations, "tolerance": tolerance}
-    options |= solver.findings(state)
-    return Recovery(solver.network(state), records.history(), status, observations=observations, options=options)
+    return state, records.history(), Status(reason, f"{detail}. {solver.advice(reason)}".strip())
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -239,7 +269,7 @@ def _interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _check(observations, network, iterations, tolerance, record_every) -> None:
+def _check(observations, network) -> None:
     if network.shape != observations.shape:
         raise ShapeError(
             f"network is of shape {network.shape}, but the observations are of a {observations.shape} matrix.",
@@ -256,6 +286,3 @@ def _check(observations, network, iterations, tolerance, record_every) -> None:
             value=str(network.dtype),
             limit=str(observations.dtype),
         )
-    check_option("iterations", iterations, least=0, whole=True)
-    check_option("record_every", record_every, least=1, whole=True)
-    check_option("tolerance", tolerance, least=0)

@@ -80,9 +80,9 @@ class HierarchicalBayes:
         """State before the first sweep."""
         xp = namespace(observations.values)
         features = pattern_features(observations, self.seed)
-        mean = number(xp.mean(observations.values))
-        centred = observations.with_values(observations.values - mean)
+        mean, centred = observations.centred()
         total = mean_square(centred)
+        size = total / observations.mean_weight
         left, right = network.factors()
         starts = (
             xp.concat([left[:, :-2], left[:, -2:-1] - mean], axis=1),
@@ -90,11 +90,11 @@ class HierarchicalBayes:
         )
         sides = []
         for means, known in zip(starts, features, strict=True):
-            spread = np.full(means.shape[1], math.sqrt(total) / 10)
-            spread[-1] = total / 10
+            spread = np.full(means.shape[1], math.sqrt(size) / 10)
+            spread[-1] = size / 10
             if self.noise:
                 seen = xp.mean(xp.astype(xp.any(means[:, :-1] != 0, axis=1), means.dtype))
-                spread = np.maximum(_column_means(means**2) / max(number(seen), 1e-300), _LEAST * total)
+                spread = np.maximum(_column_means(means**2) / max(number(seen), 1e-300), _LEAST * size)
             sides.append(_Side(means, 0 * means, 0 * means, spread, known, np.ones(known.shape[1])))
         finished = "all entries are equal" if total == 0 else ""
         noise = self.noise**2 if self.noise else _FIRST * total
@@ -181,7 +181,7 @@ def _fitted(side: int, mine: _Side, other: _Side, state: _State) -> tuple[_Side,
     )
     means, variances = fit.rows[:, :-1], state.noise * fit.variances[:, :-1]
     prior, relevance = _prior(means, mine)
-    spread = np.maximum(_column_means((means - prior) ** 2 + variances), _LEAST * total)
+    spread = np.maximum(_column_means((means - prior) ** 2 + variances), _LEAST * total / state.centred.mean_weight)
     return replace(mine, means=means, variances=variances, prior=prior, spread=spread, relevance=relevance), fit
 
 
@@ -199,12 +199,13 @@ def _prior(means: Array, side: _Side) -> tuple[Array, np.ndarray]:
 def hierarchical_start(observations: SampledEntries, width: int, seed: int) -> DeepLinearNetwork:
     """`width` components: Gaussian columns, of a size that leaves room for rows of the same; rows and offsets zero."""
     xp = namespace(observations.values)
-    deviation = math.sqrt(mean_square(observations.with_values(observations.values - xp.mean(observations.values))))
+    mean, centred = observations.centred()
+    deviation = math.sqrt(mean_square(centred) / observations.mean_weight)
     d1, d2 = observations.shape
     right = math.sqrt(deviation / (3 * math.sqrt(width))) * gaussian((d2, width), seed, observations.values)
     like = {"dtype": observations.dtype, "device": device(observations.values)}
     left, one, none = xp.zeros((d1, width), **like), xp.ones((d1, 1), **like), xp.zeros((d2, 1), **like)
-    left = xp.concat([left, xp.mean(observations.values) * one, one], axis=1)
+    left = xp.concat([left, mean * one, one], axis=1)
     right = xp.concat([right, none + 1, none], axis=1)
     return DeepLinearNetwork((xp.matrix_transpose(right), left))
 

@@ -7,6 +7,7 @@ from dmf.theory.diagnostics import (
     EnergyOutside,
     combined,
     effective_rank,
+    energy_outside,
     principal_angles,
     product_svd,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "combined",
     "compare",
     "effective_rank",
+    "energy_outside",
     "exact_compression",
     "gradient_flow",
     "invariant_subspaces",

@@ -200,6 +200,29 @@ class Diagnostics:
         return result
 
 
+def energy_outside(update: Array, left: Array, right: Array) -> float:
+    """Share of a matrix outside of a pair of subspaces: ``||D - P D Q||_F^2 / ||D||_F^2``.
+
+    Parameters
+    ----------
+    update : array, shape (d1, d2)
+        D.
+    left, right : arrays, shapes (d1, j) and (d2, k)
+        Orthonormal columns; P and Q project on their spans.
+
+    Returns
+    -------
+    float, from 0 to 1
+        0 for a matrix of zeros.
+    """
+    xp = namespace(update, left, right)
+    total = number(xp.linalg.vector_norm(update))
+    if total == 0:
+        return 0.0
+    rest = update - left @ (xp.matrix_transpose(left) @ update @ right) @ xp.matrix_transpose(right)
+    return (number(xp.linalg.vector_norm(rest)) / total) ** 2
+
+
 class EnergyOutside:
     """Callback: share of each layer's update outside the subspace in which the theorem lets it move.
 
@@ -237,11 +260,9 @@ class EnergyOutside:
             update = weight - eps * s.layers[k] - (rho[k] - eps) * s.passive_maps[k]
             if s.frozen_maps is not None:
                 update = update - eps * (self._shrink**snapshot.iteration - 1) * s.frozen_maps[k]
-            a, b = s.active[k], s.active[k + 1]
-            rest = update - b @ (xp.matrix_transpose(b) @ update @ a) @ xp.matrix_transpose(a)
-            total = number(xp.linalg.vector_norm(update))
             rounding = 100 * float(xp.finfo(weight.dtype).eps) * number(xp.linalg.vector_norm(weight))
-            shares.append((number(xp.linalg.vector_norm(rest)) / total) ** 2 if total > rounding else 0.0)
+            moved = number(xp.linalg.vector_norm(update)) > rounding
+            shares.append(energy_outside(update, s.active[k + 1], s.active[k]) if moved else 0.0)
         return {"energy_outside": np.array(shares)}
 
 

@@ -7,10 +7,11 @@ import re
 import pytest
 
 import dmf
+import dmf.nonlinear
 
 PUBLIC = {
     name: value
-    for module in (dmf, dmf.theory)
+    for module in (dmf, dmf.theory, dmf.nonlinear)
     for name in module.__all__
     if not inspect.ismodule(value := getattr(module, name))
 }
@@ -22,7 +23,7 @@ METHODS = {
     if not attribute.startswith("_") and callable(member := getattr(cls, attribute))
 }
 FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
-MODULES = [dmf, dmf.solvers, dmf.networks, dmf.observations, dmf.theory]
+MODULES = [dmf, dmf.solvers, dmf.networks, dmf.observations, dmf.theory, dmf.nonlinear, dmf.nonlinear.layers]
 UNDERLINE = re.compile(r"^-{3,}$")
 
 
@@ -63,7 +64,7 @@ def constructor_of(cls):
 
 
 def test_every_public_name_exists_once():
-    assert len(PUBLIC) == len(dmf.__all__) - 1 + len(dmf.theory.__all__) > 40  # but for the module dmf.theory
+    assert len(PUBLIC) == sum(len(m.__all__) for m in (dmf, dmf.theory, dmf.nonlinear)) - 1 > 60  # but for dmf.theory
     assert len(FUNCTIONS) + len(CLASSES) == len(PUBLIC)
 
 

@@ -1,0 +1,169 @@
+"""The paper's experiment with nonlinear networks: a deep linear block inside a perceptron, original and compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmf.experiments.images import digits, fashion_mnist
+from dmf.experiments.paper import Curve, Experiment, Progress
+from dmf.nonlinear import (
+    SGD,
+    Evaluation,
+    Network,
+    Samples,
+    UpdateDiagnostics,
+    perceptron,
+    spectral_start,
+    train,
+    with_block,
+)
+from dmf.plotting import plot_errors
+from dmf.plotting_nonlinear import plot_updates
+from dmf.solvers import Snapshot
+from dmf.theory import combined
+
+CLASSES = 10
+PLAIN, ORIGINAL, COMPRESSED = "perceptron", "deep linear block", "compressed block"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the three networks and their training; those of the benchmark, too.
+
+    Attributes
+    ----------
+    width : int
+        Units of both hidden layers.
+    depth : int
+        Factors of the block.
+    rank : int
+        r-hat of the compressed block.
+    outer_scale : float
+        Steps of the compressed block's outer factors over those of the inner one.
+    step_size, momentum : float
+        Of stochastic gradient descent, for all three.
+    batch_size, iterations, record_every : int
+    """
+
+    width: int = 512
+    depth: int = 3
+    rank: int = 20
+    outer_scale: float = 2.0
+    step_size: float = 0.015
+    momentum: float = 0.9
+    batch_size: int = 256
+    iterations: int = 1_250
+    record_every: int = 50
+
+
+SMALL = Settings(width=48, rank=12, step_size=0.03, batch_size=64, iterations=300, record_every=20)
+
+
+@dataclass(frozen=True)
+class AccuracyCurve(Curve):
+    """One training run: its history holds the test accuracy in the column "accuracy"."""
+
+    def row(self) -> dict[str, Any]:
+        """What tables show of this run."""
+        history = self.recovery.history
+        return {
+            "network": self.label,
+            "iterations": int(history.iteration[-1]),
+            "seconds": float(history.seconds[-1]),
+            "parameters": self.recovery.network.n_parameters,
+            "training loss": float(history.loss[-1]),
+            "accuracy": float(history["accuracy"][-1]),
+            "best accuracy": float(np.max(history["accuracy"])),
+            "status": self.recovery.status.reason,
+        }
+
+
+def starts(settings: Settings, data: Samples, seed: int) -> dict[str, Network]:
+    """The three networks; the layers around the block are the same.
+
+    The plain perceptron has one matrix in the block's place, before the last layer.
+    """
+    sizes = (data.inputs.shape[1], settings.width, settings.width, CLASSES)
+    plain = perceptron(sizes, seed=seed, like=data.inputs)
+    block = with_block(plain, settings.depth, seed=seed + 1)
+    compressed = spectral_start(block, settings.rank, data, outer_scale=settings.outer_scale)
+    return {PLAIN: plain, ORIGINAL: block, COMPRESSED: compressed}
+
+
+def fashion(
+    small: bool = False, seed: int = 0, progress: Progress | None = None, data: Path | None = None
+) -> Experiment:
+    """Test accuracy of a perceptron, and of the same with a deep linear block before its last layer, original and compressed.
+
+    Widths, depth, rank and iterations follow the paper; step, momentum, outer scale, batches and starts are ours. `small`
+    learns scikit-learn's digits instead, unless `data` is a folder with images.
+
+    References
+    ----------
+    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), experiments with nonlinear networks.
+    """
+    settings = SMALL if small else Settings()
+    named = small and data is None
+    learned, test = digits() if named else fashion_mnist(data)
+    shown: dict[str, Any] = {
+        "images": "digits" if named else "FashionMNIST",
+        "training images": len(learned),
+        "test images": len(test),
+        **vars(settings),
+        "seed": seed,
+    }
+    title = f"{shown['images']}: perceptrons of width {settings.width}, block of depth {settings.depth}, rank {settings.rank}"
+    note = "seconds are those of training; step, momentum, outer scale, batch and starts are ours, not the paper's"
+    experiment = Experiment("fashion-mnist", title, "test accuracy", shown, note=note)
+    for label, network in starts(settings, learned, seed).items():
+        callbacks = [_watched(label, progress), Evaluation(test)]
+        if label == ORIGINAL:
+            diagnostics = UpdateDiagnostics(network, learned, rank=CLASSES, count=min(40, settings.width))
+            callbacks.append(diagnostics)
+            shown["weights of the updates"] = diagnostics.names
+        run = train(
+            network,
+            learned,
+            SGD(settings.step_size, settings.momentum),
+            batch_size=settings.batch_size,
+            iterations=settings.iterations,
+            record_every=settings.record_every,
+            callback=combined(*callbacks),
+            seed=seed,
+        )
+        experiment.curves.append(AccuracyCurve(label, run))
+    return experiment
+
+
+def _watched(label: str, progress: Progress | None):
+    def callback(snapshot: Snapshot) -> Mapping[str, float]:
+        if progress is not None:
+            progress(label, snapshot)
+        return {}
+
+    return callback
+
+
+def draw(experiment: Experiment, path: Path) -> None:
+    """Write two PNGs: accuracies to `path`, and beside it, named NAME-updates.png, how low-dimensional the updates are."""
+    curves = [(curve.label, curve.recovery.history) for curve in experiment.curves]
+    best = max(float(np.max(history["accuracy"])) for _, history in curves)
+    plot_errors(
+        path, experiment.title, experiment.error, curves,
+        logarithmic=False, column="accuracy", limits=(best - 0.2, min(1.0, best + 0.02)),
+    )  # fmt: skip
+    original = next(curve for curve in experiment.curves if curve.label == ORIGINAL)
+    plot_updates(
+        updates_path(path), f"{experiment.settings['images']}: singular values of W(t) - W(0), network with the {ORIGINAL}",
+        experiment.settings["weights of the updates"], original.recovery.history,
+    )  # fmt: skip
+
+
+def updates_path(path: Path) -> Path:
+    """Where `draw` puts the second picture."""
+    return path.with_name(f"{path.stem}-updates{path.suffix}")

@@ -1,0 +1,31 @@
+"""Nonlinear networks with a deep linear block, trained and compressed; forward and backward passes by hand."""
+
+from dmf.nonlinear.compression import block_gradient, compress, spectral_start, with_block
+from dmf.nonlinear.evidence import UpdateDiagnostics
+from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
+from dmf.nonlinear.losses import softmax_cross_entropy, squared_loss
+from dmf.nonlinear.network import Network, Samples, perceptron
+from dmf.nonlinear.optimizers import SGD, Adam
+from dmf.nonlinear.training import Evaluation, Training, accuracy, train
+
+__all__ = [
+    "Activation",
+    "Adam",
+    "DeepLinearBlock",
+    "Dense",
+    "Evaluation",
+    "Network",
+    "SGD",
+    "Samples",
+    "Training",
+    "UpdateDiagnostics",
+    "accuracy",
+    "block_gradient",
+    "compress",
+    "perceptron",
+    "softmax_cross_entropy",
+    "spectral_start",
+    "squared_loss",
+    "train",
+    "with_block",
+]

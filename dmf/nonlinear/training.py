@@ -1,0 +1,241 @@
+"""Training: the solvers' loop on samples in batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dmf.backend import Array, from_host, namespace, number
+from dmf.nonlinear.losses import softmax_cross_entropy
+from dmf.nonlinear.network import Network, Samples
+from dmf.nonlinear.optimizers import Arrays, Optimizer
+from dmf.options import check_option, positive_integer
+from dmf.results import History, Status
+from dmf.solvers.driver import Callback, Snapshot, follow
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A trained network, how it got there, and why it stopped.
+
+    Attributes
+    ----------
+    network : Network
+        The last finite one.
+    history : History
+        Columns "iteration", "loss" (of the batch that comes next, before it is learned from; of all samples in full-batch
+        training), "seconds", and those of the callback.
+    status : Status
+    options : dict
+        Settings of the run.
+    """
+
+    network: Network
+    history: History
+    status: Status
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    network: Network,
+    samples: Samples,
+    optimizer: Optimizer,
+    *,
+    loss: str = "cross-entropy",
+    batch_size: int | None = None,
+    iterations: int,
+    tolerance: float = 0.0,
+    record_every: int = 1,
+    callback: Callback | None = None,
+    seed: int = 0,
+) -> Training:
+    """Train a network on samples.
+
+    Parameters
+    ----------
+    network : Network
+        The start; of the library, device and dtype of the samples.
+    samples : Samples
+    optimizer : SGD or Adam
+    loss : {"cross-entropy", "squared"}
+        Averaged over the samples of a batch.
+    batch_size : int, >= 1, optional
+        Samples in a batch; all of them unless given. In each epoch every sample comes once, in a new random order; the last
+        batch of an epoch holds those that are left.
+    iterations : int, >= 0
+        Exact upper bound on the number of steps.
+    tolerance : float, >= 0
+        Converged once the loss at a recorded iteration is at or below it.
+    record_every : int, >= 1
+        The history holds iteration 0, every multiple of this, and the last one.
+    callback : callable, optional
+        Called with a snapshot (``iteration``, ``loss``, ``seconds``, ``network``) at each recorded iteration. It may return
+        a mapping of names to numbers or arrays, which become columns of the history, and may raise StopIteration("reason").
+    seed : int
+        Of the order of the samples.
+
+    Returns
+    -------
+    Training
+        A diverging run ends at its last finite network with the status "diverged"; Ctrl-C at the last good one.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
+        If an option is out of range, or the samples do not fit the network or the loss.
+    """
+    network.check_samples(samples, loss)
+    size = len(samples) if batch_size is None else min(positive_integer(batch_size, "batch_size"), len(samples))
+    seed = int(check_option("seed", seed, whole=True))
+    solver = _Steps(optimizer, loss, size, seed)
+    state, history, status = follow(
+        solver,
+        samples,
+        network,
+        iterations=iterations,
+        tolerance=tolerance,
+        record_every=record_every,
+        callback=callback,
+    )
+    options = {"optimizer": type(optimizer).__name__, **asdict(optimizer), "loss": loss, "batch_size": size}
+    return Training(state.network, history, status, options | {"iterations": iterations, "seed": seed})
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Loss and gradients are those of the next batch at this network; nobody overwrites the arrays of a state."""
+
+    iteration: int
+    network: Network
+    moments: Arrays
+    loss: float
+    gradients: Arrays
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Steps of an optimiser, as a solver for the driver's loop."""
+
+    optimizer: Optimizer
+    loss_name: str
+    batch_size: int
+    seed: int
+
+    def init(self, samples: Samples, network: Network) -> _State:
+        loss, gradients = network.loss_and_gradients(_Batches(samples, self.batch_size, self.seed)[0], self.loss_name)
+        return _State(0, network, self.optimizer.init(network.parameters), number(loss), gradients)
+
+    def advance(self, samples: Samples, state: _State, iterations: int, careful: bool = False) -> tuple[_State, int]:
+        batches = _Batches(samples, self.batch_size, self.seed)
+        network, loss = state.network, state.loss
+        # The steps overwrite these copies, so that the state survives: an interruption or a divergence goes back to it.
+        parameters, moments, gradients = map(_copied, (network.parameters, state.moments, state.gradients))
+        for done in range(iterations):
+            count = state.iteration + done + 1
+            parameters, moments = self.optimizer.step(parameters, gradients, moments, network.rates, count)
+            network = network.with_parameters(parameters)
+            value, gradients = network.loss_and_gradients(batches[count], self.loss_name)
+            loss = number(value)
+            if not math.isfinite(loss) or (careful and not _finite(parameters)):
+                return self.advance(samples, state, done)  # the same steps again, without the one that went too far
+        if not _finite(parameters):  # an activation can hide that from the loss
+            return self.advance(samples, state, iterations, careful=True)
+        return _State(state.iteration + iterations, network, moments, loss, gradients), iterations
+
+    def loss(self, state: _State) -> float:
+        return state.loss
+
+    def network(self, state: _State) -> Network:
+        return state.network
+
+    def finished(self, state: _State) -> str:
+        return ""
+
+    def findings(self, state: _State) -> dict[str, float]:
+        return {}
+
+    def advice(self, reason: str) -> str:
+        return {
+            "diverged": "Take a smaller step_size.",
+            "budget spent": "Raise iterations if the loss still falls.",
+        }.get(reason, "")
+
+
+class _Batches:
+    """Batch of each iteration: a function of seed and iteration alone, so that steps can be taken again."""
+
+    def __init__(self, samples: Samples, size: int, seed: int) -> None:
+        self._samples, self._size, self._seed = samples, size, seed
+        self._per_epoch = -(-len(samples) // size)
+        self._epoch, self._order = -1, None
+
+    def __getitem__(self, iteration: int) -> Samples:
+        if self._size == len(self._samples):
+            return self._samples
+        epoch, place = divmod(iteration, self._per_epoch)
+        if epoch != self._epoch:
+            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._samples))
+            self._epoch, self._order = epoch, from_host(order, self._samples.inputs)
+        assert self._order is not None
+        start = place * self._size
+        return self._samples.take(self._order[start : min(start + self._size, len(self._samples))])
+
+
+def _finite(arrays: Arrays) -> bool:
+    return all(bool(namespace(array).all(namespace(array).isfinite(array))) for array in arrays)
+
+
+def _copied(arrays: Arrays) -> Arrays:
+    return tuple(namespace(array).asarray(array, copy=True) for array in arrays)
+
+
+def accuracy(network: Network, samples: Samples) -> float:
+    """Share of the samples whose largest output is that of their label.
+
+    Parameters
+    ----------
+    network : Network
+    samples : Samples
+        With labels.
+
+    Returns
+    -------
+    float, from 0 to 1
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError, ObservationError
+        If the samples do not fit the network.
+    """
+    network.check_samples(samples, "cross-entropy")
+    return _hits(network.forward(samples.inputs)[0], samples)
+
+
+def _hits(outputs: Array, samples: Samples) -> float:
+    xp = namespace(outputs)
+    hits = xp.astype(xp.argmax(outputs, axis=1), samples.targets.dtype) == samples.targets
+    return number(xp.sum(xp.astype(hits, xp.float64))) / len(samples)
+
+
+class Evaluation:
+    """Callback: "accuracy" and "test_loss" (cross-entropy) on samples that are not trained on.
+
+    Parameters
+    ----------
+    samples : Samples
+        With labels.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def __call__(self, snapshot: Snapshot) -> Mapping[str, float]:
+        """Measures ``snapshot.network``."""
+        snapshot.network.check_samples(self._samples, "cross-entropy")
+        outputs, _ = snapshot.network.forward(self._samples.inputs)
+        loss, _ = softmax_cross_entropy(outputs, self._samples.targets)
+        return {"accuracy": _hits(outputs, self._samples), "test_loss": number(loss)}
