@@ -107,13 +107,10 @@ class _Bounds(click.ParamType):
 )
 @layout_option
 @click.option("--model", type=_OUTPUT, help="Model file to write beside a filled table, which -o names.")
-@click.option(
-    "--report",
-    type=_OUTPUT,
-    help="Report to write: pictures and numbers in one .html or .png file; compares ranks, too.",
-)
+@click.option("--report", type=_OUTPUT, help="Report to write: pictures and numbers in one .html or .png file.")
+@click.option("--ranks", is_flag=True, help="Compare ranks for the report, as `dmf rank` does: one more fit for each.")
 @common_options
-def complete(file, output, model, report, device, offsets, layout, seed, as_json, **options):
+def complete(file, output, model, report, ranks, device, offsets, layout, seed, as_json, **options):
     """Complete a matrix from some of its entries.
 
     FILE holds the known entries: delimited text, either with the columns row, column and value (ids may be any text; further
@@ -131,6 +128,8 @@ def complete(file, output, model, report, device, offsets, layout, seed, as_json
         raise click.UsageError(
             "--model goes with a filled table (-o FILE.csv). Where -o names no table, it names the model."
         )
+    if ranks and report is None:
+        raise click.UsageError("--ranks is for a report. Name one with --report, or use `dmf rank`.")
     check_device(device)
     source = read_entries(file, layout)
     known = source.observations
@@ -157,7 +156,10 @@ def complete(file, output, model, report, device, offsets, layout, seed, as_json
         lines.append(f"filled         {count:,} cells, in {filled}")
     if report is not None:
         facts = {"file": str(file), "entries": found, **facts, "seconds": seconds}
-        write_report(report, recovery, facts, _ranks(known, options, seed), title=f"Completion of {file.name}")
+        path = None
+        if ranks:
+            path = dmf.rank_path(known, holdout=options["holdout"] or _HOLDOUT, offsets=options["offsets"], seed=seed)
+        write_report(report, recovery, facts, path, title=f"Completion of {file.name}")
         more["report"] = str(report)
         lines.append(f"report         {report}")
     _finish(file, model, recovery, errors, lines, seconds, source.notes, as_json, more)
@@ -167,14 +169,6 @@ def _train_rmse(recovery: dmf.Recovery) -> float:
     fitted: Any = recovery.observations
     residuals = fitted.unweighted.values - recovery.predict(fitted.rows, fitted.cols)
     return math.sqrt(np.mean(residuals**2, dtype=np.float64))
-
-
-def _ranks(known: dmf.SampledEntries, options: Mapping[str, Any], seed: int) -> dmf.RankPath | None:
-    """The path for a report; None where the entries are too few for one."""
-    try:
-        return dmf.rank_path(known, holdout=options["holdout"] or _HOLDOUT, offsets=options["offsets"], seed=seed)
-    except dmf.ArgumentError:
-        return None
 
 
 def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:

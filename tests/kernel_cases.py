@@ -85,6 +85,10 @@ def check_sampled_entries(twin, fast, dtype, problem):
         assert_close(actual[1], expected[1], (n_col + roundings) * eps * total(cols, d2, sizes * big_left).T + tiny)
 
     check_pair(fast.adjoint(values, left, right), twin.adjoint(values, left, right), np.abs(values.astype(float)), 3)
+    for form in (fast, twin):  # either product alone
+        by_row, by_column = form.adjoint(values, left, right)
+        np.testing.assert_array_equal(form.adjoint(values, left[:, :0], right)[0], by_row)
+        np.testing.assert_array_equal(form.adjoint(values, left, right[:0, :])[1], by_column)
     loss, *actual = fast.residual(values, left, right)
     expected_loss, *expected = twin.residual(values, left, right)
     sizes = product + np.abs(values.astype(float))

@@ -193,16 +193,22 @@ class SampledEntries(Observations):
         With weights, that holds ``weights values / p``, p the sum of the weights over the size of the matrix.
         """
         rank = check_rank(rank, self.shape)
-        xp = namespace(self.values)
-        d1, d2 = self.shape
         weights = self.values / self.gain
+        if self.weights is not None:
+            weights = weights * namespace(weights).sqrt(self.weights)
+        return self.sparse_svd(weights, rank, seed, sweeps)
 
-        def zeros(rows, columns):
-            return xp.zeros((rows, columns), dtype=self.dtype, device=device(self.values))
+    def sparse_svd(self, weights: Array, rank: int, seed: int = 0, sweeps: int = 12) -> tuple[Array, Array, Array]:
+        """Top singular triplets of the matrix with `weights` (m,) at the positions and zeros elsewhere.
 
+        See `dmf.linalg.truncated_svd` for `sweeps` and for what is returned.
+        """
+        xp = namespace(check_values(self, weights))
+        like = {"dtype": self.dtype, "device": device(self.values)}
+        no_rows, no_cols = xp.zeros((self.shape[0], 0), **like), xp.zeros((0, self.shape[1]), **like)
         return truncated_svd(
-            lambda block: self.adjoint(weights, zeros(d1, block.shape[1]), xp.matrix_transpose(block))[0],
-            lambda block: xp.matrix_transpose(self.adjoint(weights, block, zeros(block.shape[1], d2))[1]),
+            lambda block: self._kernel.adjoint(weights, no_rows, xp.matrix_transpose(block))[0],
+            lambda block: xp.matrix_transpose(self._kernel.adjoint(weights, block, no_cols)[1]),
             self.shape,
             rank,
             like=self.values,

@@ -327,7 +327,7 @@ def test_with_values_refuses_what_does_not_fit(kind, move):
 
 @kinds_and_libraries
 def test_fill_puts_observed_entries_in_place(kind, move, rng):
-    """Observed entries are replaced by the mean of what was observed there; sensing observes none directly."""
+    """Observed entries are replaced by the (weighted) mean of what was observed there; sensing observes none directly."""
     observations = observe(kind, move=move)
     host = rng.standard_normal(observations.shape)
     matrix = like(observations, host)
@@ -336,7 +336,7 @@ def test_fill_puts_observed_entries_in_place(kind, move, rng):
     expected = host.copy()
     if not isinstance(observations, (dmf.LinearMeasurements, dmf.RankOneMeasurements)):
         matrix_of_a, values = dense_form(observations), to_host(observations.values)
-        counts = matrix_of_a.sum(axis=0).reshape(host.shape)
+        counts = (matrix_of_a**2).sum(axis=0).reshape(host.shape)  # or sums of weights
         sums = (matrix_of_a.T @ values).reshape(host.shape)
         expected[counts > 0] = sums[counts > 0] / counts[counts > 0]
     np.testing.assert_allclose(to_host(filled), expected, rtol=4 * EPS)
