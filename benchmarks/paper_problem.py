@@ -22,7 +22,7 @@ from jax_report import MEASUREMENTS, RANK, SEEN, D, completion, sensing
 
 import dmf
 
-ROUNDS = 5
+ROUNDS = 21
 SENSING_TOLERANCE, SENSING_MOST = 1e-5, 6_000
 
 

@@ -12,7 +12,10 @@ import click
 
 import dmf
 from dmf.backend import set_threads
+from dmf.intervals import half_width
 from dmf.solvers import Snapshot
+
+_SHOWN = 0.9  # coverage of the intervals that summaries mention
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,6 +105,35 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def found_errors(recovery: dmf.Recovery) -> dict[str, Any]:
+    """The held-out errors of a recovery, for JSON; empty without a hold-out."""
+    names = ("heldout_rmse", "heldout_standard_error", "n_heldout")
+    found = {name: recovery.options[name] for name in names if name in recovery.options}
+    if (half := _interval(recovery)) is not None:
+        found[f"interval_{_SHOWN:.0%}".removesuffix("%")] = half
+    return found
+
+
+def error_texts(recovery: dmf.Recovery) -> dict[str, str]:
+    """The same as words, by name."""
+    found, texts = found_errors(recovery), {}
+    if "heldout_rmse" in found:
+        size = f"{found['n_heldout']:,} entries, by a fit without them"
+        error = f"{found['heldout_rmse']:.4g} +- {found['heldout_standard_error']:.2g}"
+        texts["held-out RMSE"] = f"{error} on {size}"
+    if (half := _interval(recovery)) is not None:
+        texts[f"{_SHOWN:.0%} intervals"] = f"prediction +- {half:.4g} (dmf predict --interval)"
+    return texts
+
+
+def _interval(recovery: dmf.Recovery) -> float | None:
+    """Half the width of the intervals shown; None where the hold-out does not support them."""
+    try:
+        return half_width(recovery, _SHOWN)
+    except dmf.ArgumentError:
+        return None
 
 
 class Progress:

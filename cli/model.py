@@ -6,11 +6,13 @@ import csv
 from pathlib import Path
 
 import click
+import numpy as np
 
 import dmf
+from dmf.intervals import interval_around
 from dmf.io.matrices import format_predictions, read_entries, read_pairs, read_row_ids, write_predictions
 from dmf.ranking import align, row_positions, top_columns
-from dmf_cli.common import common_options, emit, note
+from dmf_cli.common import common_options, emit, error_texts, found_errors, note
 
 _INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -37,13 +39,18 @@ class _Positions:
 )
 @click.option("--top", type=click.IntRange(min=1), help="Write this many best columns of each row instead.")
 @click.option("--rows", help="With --top: the rows, separated by commas; all, or those in PAIRS, unless given.")
+@click.option(
+    "--interval", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="COVERAGE",
+    help="Add columns low and high: intervals that hold this share of new entries, such as 0.9.",
+)  # fmt: skip
 @click.option("--seen", type=_INPUT, help="With --top: file of entries, as for complete, that are left out.")
 @common_options
-def predict(model, pairs, output, top, rows, seen, seed, as_json):
+def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
     """Predict entries of a completed matrix, or rank the columns of its rows.
 
     PAIRS is delimited text whose first two columns are row and column, named as in the data of MODEL. With --top N only its first
-    column is read: the rows to rank. The output has the columns row, column and prediction.
+    column is read: the rows to rank. The output has the columns row, column and prediction; with --interval also low and high,
+    which are empty for rows and columns that were not in the data: no entry like them was held out.
     """
     if top is None and (pairs is None or rows is not None or seen is not None):
         raise click.UsageError("give a file of PAIRS to predict, or --top N; --rows and --seen are only for --top.")
@@ -52,30 +59,35 @@ def predict(model, pairs, output, top, rows, seen, seed, as_json):
     recovery = dmf.load(model)
     quiet = as_json or str(output) == "-"
     if top is None:
-        row_ids, col_ids, values, report = _predicted(recovery, pairs, quiet)
+        row_ids, col_ids, values, known = _predicted(recovery, pairs, quiet)
     else:
         row_ids, col_ids, values = _ranked(recovery, pairs, top, rows, seen, quiet)
-        report = {}
+        known = np.ones(len(values), bool)
+    columns = {"prediction": values}
+    if interval is not None:
+        ends = interval_around(recovery, values, interval)
+        columns |= {name: np.where(known, end, np.nan) for name, end in zip(("low", "high"), ends, strict=True)}
     if str(output) == "-":
-        for line in format_predictions(row_ids, col_ids, values):
+        for line in format_predictions(row_ids, col_ids, columns):
             click.echo(line, nl=False)
         return
-    write_predictions(output, row_ids, col_ids, values)
-    report = {"model": str(model), "predictions": len(values), **report, "output": str(output)}
+    write_predictions(output, row_ids, col_ids, columns)
+    unknown = {} if top is not None else {"unknown": int((~known).sum())}
+    report = {"model": str(model), "predictions": len(values), **unknown, "output": str(output)}
     emit(as_json, report, [f"{len(values):,} predictions written to {output}"])
 
 
 def _predicted(recovery, pairs, quiet):
-    """Ids, predictions and further numbers for the report, for pairs of a file."""
-    known = [_Positions(n) if ids is None else set(ids) for ids, n in
+    """Ids and predictions for pairs of a file, and whether row and column were in the data."""
+    ids = [_Positions(n) if ids is None else set(ids) for ids, n in
              zip((recovery.row_ids, recovery.col_ids), recovery.shape, strict=True)]  # fmt: skip
-    wanted = read_pairs(pairs, *known)
+    wanted = read_pairs(pairs, *ids)
     for sentence in wanted.notes:
         note(sentence, quiet)
-    values, unknown = recovery.predict_named(wanted.row_ids, wanted.col_ids)
-    if unknown:
+    values, known = recovery.predict_named(wanted.row_ids, wanted.col_ids)
+    if unknown := int((~known).sum()):
         note(f"{unknown:,} pairs have a row or column that was not in the data: mean and offsets only", quiet)
-    return wanted.row_ids, wanted.col_ids, values, {"unknown": unknown}
+    return wanted.row_ids, wanted.col_ids, values, known
 
 
 def _ranked(recovery, file, top, rows, seen, quiet):
@@ -115,15 +127,19 @@ def info(model, seed, as_json):
         "weights": network.n_parameters,
         "offsets": recovery.offsets is not None,
         "named_rows_and_columns": recovery.row_ids is not None,
+        "bounds": recovery.bounds,
         "status": {"reason": recovery.status.reason, "advice": recovery.status.advice},
         "options": recovery.options,
         "iterations": int(recovery.history.iteration[-1]),
         "training_loss": float(recovery.history.loss[-1]),
         "seconds": float(recovery.history.seconds[-1]),
     }
-    width = max(map(len, report))
-    lines = [f"{key.replace('_', ' '):<{width}}  {_text(value)}" for key, value in report.items() if key != "status"]
-    emit(as_json, report, [*lines, f"{'status':<{width}}  {recovery.status}"])
+    apart = ("status", "residual_quantiles", *found_errors(recovery))
+    options = {name: value for name, value in recovery.options.items() if name not in apart}
+    shown = {key.replace("_", " "): _text(value) for key, value in (report | {"options": options}).items()}
+    shown |= error_texts(recovery) | {"status": str(recovery.status)}
+    width = max(map(len, shown))
+    emit(as_json, report, [f"{name:<{width}}  {text}" for name, text in shown.items()])
 
 
 def _text(value: object) -> str:
@@ -131,6 +147,10 @@ def _text(value: object) -> str:
         return ", ".join(f"{key}={item}" for key, item in value.items())
     if isinstance(value, list):
         return " x ".join(map(str, value)) or "none"
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return " to ".join(f"{end:g}" for end in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)

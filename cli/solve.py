@@ -12,14 +12,25 @@ import click
 import numpy as np
 
 import dmf
+from dmf.backend import check_device, on_device_of
 from dmf.io.archive import check_writable, write_text
 from dmf.io.matrices import MatrixFile, read_entries, read_matrix, read_sensing
 from dmf.io.tables import Table, write_filled
 from dmf.report import check_report_path, write_report
-from dmf_cli.common import Progress, common_options, emit, layout_option, note, to_json
+from dmf_cli.common import (
+    Progress,
+    common_options,
+    emit,
+    error_texts,
+    found_errors,
+    layout_option,
+    note,
+    to_json,
+)
 
 _INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path(path_type=Path)
+_HOLDOUT = 0.1  # share of the entries
 _TABLES = (".csv", ".tsv")  # suffixes of filled tables
 
 
@@ -46,33 +57,70 @@ _iterations_option = click.option(
 )
 
 
-def _holdout_option(what: str) -> Callable[..., Any]:
+_device_option = click.option(
+    "--device",
+    metavar="cpu|cuda[:N]",
+    default="cpu",
+    show_default=True,
+    help="Where to compute: the CPU, or a CUDA device.",
+)
+
+
+def _holdout_option(help_text: str) -> Callable[..., Any]:
     return click.option(
-        "--holdout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True,
-        help=f"Share of the {what} set aside for an honest error; 0: fit to all.",
-    )  # fmt: skip
+        "--holdout", type=click.FloatRange(0, 1, max_open=True), default=_HOLDOUT, show_default=True, help=help_text
+    )
+
+
+class _Bounds(click.ParamType):
+    """Two numbers, of which one may be left out."""
+
+    name = "LOW,HIGH"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        """(low, high); infinite where left out."""
+        low, comma, high = str(value).partition(",")
+        try:
+            if comma:
+                return float(low or "-inf"), float(high or "inf")
+        except ValueError:
+            pass
+        return self.fail(
+            f"{value!r} is no pair of numbers such as 1,5 (or 0, with nothing after the comma).", param, ctx
+        )
 
 
 @click.command()
 @click.argument("file", type=_INPUT)
 @_model_options("Upper bound on the rank")
 @_iterations_option
-@_holdout_option("entries")
+@_device_option
+@_holdout_option("Share of the entries that a first fit does not see, for an honest error and intervals; 0: neither.")
 @click.option(
     "--offsets/--no-offsets",
     default=None,
     help="Row and column offsets in the model; decided by the data unless given.",
 )
+@click.option(
+    "--bounds", type=_Bounds(), help="Least and largest value of a prediction, such as 1,5; none unless given."
+)
 @layout_option
 @click.option("--model", type=_OUTPUT, help="Model file to write beside a filled table, which -o names.")
-@click.option("--report", type=_OUTPUT, help="Report to write: pictures and numbers in one .html or .png file.")
+@click.option(
+    "--report",
+    type=_OUTPUT,
+    help="Report to write: pictures and numbers in one .html or .png file; compares ranks, too.",
+)
 @common_options
-def complete(file, output, model, report, holdout, offsets, layout, seed, as_json, **options):
+def complete(file, output, model, report, device, offsets, layout, seed, as_json, **options):
     """Complete a matrix from some of its entries.
 
     FILE holds the known entries: delimited text, either with the columns row, column and value (ids may be any text; further
     columns are ignored) or as a table with missing cells (empty, NA, NaN, null); a Matrix Market file, an .npy file with NaN for
     missing entries, or an .npz file.
+
+    The error is measured, and intervals for `dmf predict --interval` follow, on entries that a first fit does not see. Then all
+    entries are fitted, and this is what is written.
 
     Where -o ends in .csv or .tsv and FILE is a table, the table is written there with its missing cells filled, all else as it
     was; a model is then written only if --model names it.
@@ -82,6 +130,7 @@ def complete(file, output, model, report, holdout, offsets, layout, seed, as_jso
         raise click.UsageError(
             "--model goes with a filled table (-o FILE.csv). Where -o names no table, it names the model."
         )
+    check_device(device)
     source = read_entries(file, layout)
     known = source.observations
     d1, d2 = known.shape
@@ -93,20 +142,12 @@ def complete(file, output, model, report, holdout, offsets, layout, seed, as_jso
         check_report_path(report)
     found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({known.n_measurements / (d1 * d2):.2%})"
     _begin(model, [filled, report], (*source.notes, found), as_json)
-    kept, held = known.split(holdout, seed) if holdout else (known, None)
     options["offsets"] = "auto" if offsets is None else offsets
-    recovery, seconds = _timed(dmf.complete, kept, seed=seed, **options)
-    residuals = _residuals(recovery, kept)
-    errors: dict[str, Any] = {"train_rmse": _rmse(residuals)[0]}
-    lines = [f"train RMSE     {errors['train_rmse']:.4g} on {kept.n_measurements:,} entries"]
-    if held is not None:
-        residuals = _residuals(recovery, held)
-        errors["heldout_rmse"], errors["heldout_standard_error"] = _rmse(residuals)
-        errors["n_heldout"] = held.n_measurements
-        lines.append(
-            f"held-out RMSE  {errors['heldout_rmse']:.4g} +- {errors['heldout_standard_error']:.2g} on "
-            f"{held.n_measurements:,} entries that the model never saw"
-        )
+    recovery, seconds = _timed(dmf.complete, known, device, callback=True, seed=seed, **options)
+    train = _train_rmse(recovery)
+    errors = {"train_rmse": train, **found_errors(recovery)}
+    facts = {"train RMSE": f"{train:.4g}", **error_texts(recovery)}
+    lines = [f"{name:<14} {text}" for name, text in facts.items()]
     recovery = recovery.with_ids(source.row_ids, source.col_ids)
     more: dict[str, Any] = {}
     if filled is not None:
@@ -114,11 +155,25 @@ def complete(file, output, model, report, holdout, offsets, layout, seed, as_jso
         more = {"filled": str(filled), "cells_filled": count}
         lines.append(f"filled         {count:,} cells, in {filled}")
     if report is not None:
-        facts = {"file": str(file), "entries": found, **_facts(errors), "seconds": seconds}
-        write_report(report, recovery, facts, residuals, title=f"Completion of {file.name}", held_out=held is not None)
+        facts = {"file": str(file), "entries": found, **facts, "seconds": seconds}
+        write_report(report, recovery, facts, _ranks(known, options, seed), title=f"Completion of {file.name}")
         more["report"] = str(report)
         lines.append(f"report         {report}")
     _finish(file, model, recovery, errors, lines, seconds, source.notes, as_json, more)
+
+
+def _train_rmse(recovery: dmf.Recovery) -> float:
+    fitted: Any = recovery.observations
+    residuals = fitted.unweighted.values - recovery.predict(fitted.rows, fitted.cols)
+    return math.sqrt(np.mean(residuals**2, dtype=np.float64))
+
+
+def _ranks(known: dmf.SampledEntries, options: Mapping[str, Any], seed: int) -> dmf.RankPath | None:
+    """The path for a report; None where the entries are too few for one."""
+    try:
+        return dmf.rank_path(known, holdout=options["holdout"] or _HOLDOUT, offsets=options["offsets"], seed=seed)
+    except dmf.ArgumentError:
+        return None
 
 
 def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
@@ -136,44 +191,24 @@ def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
     return source.table
 
 
-def _residuals(recovery: dmf.Recovery, observations: dmf.SampledEntries) -> np.ndarray:
-    return observations.values - recovery.predict(observations.rows, observations.cols)
-
-
-def _rmse(residuals: np.ndarray) -> tuple[float, float]:
-    """Root-mean-square error and its standard error (delta method)."""
-    squares = residuals**2
-    rmse = math.sqrt(np.mean(squares, dtype=np.float64))
-    return rmse, float(np.std(squares) / (2 * max(rmse, 1e-300) * math.sqrt(squares.size)))
-
-
-def _facts(errors: Mapping[str, Any]) -> dict[str, str]:
-    """Errors as the table of a report shows them."""
-    facts = {"train RMSE": f"{errors['train_rmse']:.4g}"}
-    if "heldout_rmse" in errors:
-        size = f"{errors['n_heldout']:,} entries that the model never saw"
-        facts["held-out RMSE"] = f"{errors['heldout_rmse']:.4g} +- {errors['heldout_standard_error']:.2g} on {size}"
-    return facts
-
-
 @click.command()
 @click.argument("file", type=_INPUT)
 @_model_options("Rank of the approximation")
+@_device_option
 @layout_option
 @common_options
-def factorize(file, output, layout, seed, as_json, **options):
+def factorize(file, output, device, layout, seed, as_json, **options):
     """Approximate a fully known matrix by one of low rank.
 
     FILE is an .npy or .npz file, a Matrix Market file, or delimited text: a table, or lines with row,
     column and value of every entry.
     """
+    check_device(device)
     source = read_matrix(file, layout)
     d1, d2 = source.matrix.shape
     output = _model_path(file, output)
     _begin(output, [], (*source.notes, f"{d1:,} x {d2:,} matrix"), as_json)
-    begin = time.perf_counter()
-    recovery = dmf.factorize(source.matrix, seed=seed, **options)
-    seconds = time.perf_counter() - begin
+    recovery, seconds = _timed(dmf.factorize, dmf.FullMatrix(source.matrix), device, seed=seed, **options)
     size = np.linalg.norm(source.matrix)
     error = float(np.linalg.norm(recovery.product() - source.matrix) / size) if size else 0.0
     lines = [f"relative error {error:.4g} (Frobenius norm)"]
@@ -185,20 +220,22 @@ def factorize(file, output, layout, seed, as_json, **options):
 @click.argument("file", type=_INPUT)
 @_model_options("Upper bound on the rank")
 @_iterations_option
-@_holdout_option("measurements")
+@_device_option
+@_holdout_option("Share of the measurements set aside for an honest error; 0: fit to all.")
 @common_options
-def sense(file, output, holdout, seed, as_json, **options):
+def sense(file, output, device, holdout, seed, as_json, **options):
     """Recover a matrix from linear measurements y_i = <A_i, X>.
 
     FILE is an .npz file with the arrays A (m, d1, d2) and y (m,).
     """
+    check_device(device)
     operator, values, notes = read_sensing(file)
     measured = dmf.LinearMeasurements(operator, values)
     d1, d2 = measured.shape
     output = _model_path(file, output)
     _begin(output, [], (*notes, f"{values.shape[0]:,} measurements of a {d1:,} x {d2:,} matrix"), as_json)
     kept, held = measured.split(holdout, seed) if holdout else (measured, None)
-    recovery, seconds = _timed(dmf.sense, kept, seed=seed, **options)
+    recovery, seconds = _timed(dmf.sense, kept, device, callback=True, seed=seed, **options)
     errors = {"train_relative_error": _relative_error(recovery, kept)}
     lines = [
         f"relative error of the fit        {errors['train_relative_error']:.4g} on {kept.n_measurements:,} measurements"
@@ -230,12 +267,18 @@ def _begin(model: Path | None, others: Sequence[Path | None], found: Sequence[st
         note(sentence, as_json)
 
 
-def _timed(solve: Callable[..., dmf.Recovery], data: Any, **options: Any) -> tuple[dmf.Recovery, float]:
-    """What `solve` returns and the seconds that it took; shows its progress."""
+def _timed(
+    solve: Callable[..., dmf.Recovery], data: dmf.Observations, device: str, callback: bool = False, **options: Any
+) -> tuple[dmf.Recovery, float]:
+    """What `solve` returns, in NumPy arrays, and the seconds that it took; with `callback`, it shows its progress."""
     progress = Progress()
-    begin = time.perf_counter()
-    recovery = solve(data, callback=progress.solver, **options)
-    seconds = time.perf_counter() - begin
+    if callback:
+        options["callback"] = progress.solver
+    moved = data.to_device(device)
+    with on_device_of(moved.values):
+        begin = time.perf_counter()
+        recovery = solve(moved, **options).to_device("cpu")
+        seconds = time.perf_counter() - begin
     progress.done()
     return recovery, seconds
 
@@ -257,11 +300,13 @@ def _finish(
 ) -> None:
     """Write model and report, print the summary; exit code 1 if the solve was interrupted or diverged."""
     recovery.options.update(errors)
+    options = {name: value for name, value in recovery.options.items() if name != "residual_quantiles"}
     report = {
         "file": str(file),
         "shape": list(recovery.shape),
         "notes": list(notes),
-        "options": recovery.options,
+        "bounds": recovery.bounds,
+        "options": options,
         "status": {"reason": recovery.status.reason, "advice": recovery.status.advice},
         "seconds": seconds,
         **errors,
@@ -275,6 +320,8 @@ def _finish(
     parts = [f"rank {recovery.options['rank']}", f"depth {recovery.options['depth']}"]
     parts += [f"noise {recovery.options['noise']:.3g}"] * (not recovery.options["exact"])
     parts += ["row and column offsets"] * bool(recovery.options["offsets"])
+    if recovery.bounds is not None:
+        parts.append("predictions between {:g} and {:g}".format(*recovery.bounds))
     summary = [
         f"model          {', '.join(parts)}; {recovery.network.n_parameters:,} weights",
         *lines,

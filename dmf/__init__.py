@@ -22,6 +22,7 @@ from dmf.observations import (
     RankOneMeasurements,
     SampledEntries,
     SubsampledTransform,
+    WeightedEntries,
 )
 from dmf.rank_path import RankPath, RankStep, rank_path
 from dmf.recover import complete, factorize, sense
@@ -58,6 +59,7 @@ __all__ = [
     "ShapeError",
     "Status",
     "SubsampledTransform",
+    "WeightedEntries",
     "alternating_minimization",
     "calibrate",
     "complete",

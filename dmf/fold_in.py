@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from dmf.backend import Array, namespace, number
+from dmf.backend import Array, device, namespace, number
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
@@ -113,16 +113,18 @@ def _components(recovery: Recovery, observations: SampledEntries, side: int) -> 
     """
     u, s, vt = factored_svd(*recovery.network.factors())
     xp = namespace(observations.values, s)
-    fixed, values = xp.matrix_transpose(vt) if side == 0 else u, observations.values
+    fixed = xp.matrix_transpose(vt) if side == 0 else u
     if recovery.offsets is None:
-        return s, fixed, values
+        return s, fixed, observations.values
     offsets = recovery.offsets
     own, other = (offsets.row, offsets.col) if side == 0 else (offsets.col, offsets.row)
-    met = observations.cols if side == 0 else observations.rows
+    known = (other + offsets.mean)[:, None]
+    ones = xp.ones((observations.shape[side], 1), dtype=known.dtype, device=device(known))
     root = fixed.shape[0] ** 0.5
     sizes = xp.concat([s, root * xp.linalg.vector_norm(own, keepdims=True)])
     fixed = xp.concat([fixed, xp.full_like(fixed[:, :1], 1 / root)], axis=1)
-    return sizes, fixed, values - offsets.mean - xp.take(other, xp.astype(met, xp.int64))
+    factors = (ones, xp.matrix_transpose(known)) if side == 0 else (known, xp.matrix_transpose(ones))
+    return sizes, fixed, observations.values - observations.predict(*factors)
 
 
 def _least_squares(observations: SampledEntries, side: int, design: Array) -> tuple[Array, float]:

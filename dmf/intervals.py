@@ -10,8 +10,10 @@ import numpy as np
 from dmf.backend import Array, to_host
 from dmf.errors import ArgumentError, ShapeError
 from dmf.observations import SampledEntries
+from dmf.options import random_generator
 from dmf.results import Recovery
 
+_FOUND = ("heldout_rmse", "heldout_standard_error", "n_heldout", "residual_quantiles")
 _MOST = 999  # order statistics kept: coverages up to 99.9 %
 
 
@@ -22,13 +24,14 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
     ----------
     recovery : Recovery
     held : SampledEntries
-        Entries of the same matrix that `recovery` never saw, as ``observations.split`` holds out.
+        Entries of the same matrix that `recovery` never saw, as ``observations.split`` holds out. Each counts alike,
+        whatever its weight.
 
     Returns
     -------
     Recovery
-        Its ``options`` also hold "heldout_rmse", "heldout_standard_error" (by the delta method), "n_heldout", and
-        "residual_quantiles", from which `prediction_interval` follows; all are saved in model files.
+        With the residuals of `held`. Its ``options`` also hold "heldout_rmse", "heldout_standard_error" (by the delta
+        method), "n_heldout", and "residual_quantiles", from which `prediction_interval` follows; all are saved in model files.
 
     Raises
     ------
@@ -42,7 +45,8 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
             value=held.shape,
             limit=recovery.shape,
         )
-    sizes = np.sort(np.abs(to_host(recovery.predict(held.rows, held.cols) - held.values).astype(np.float64)))
+    residuals = held.unweighted.values - recovery.predict(held.rows, held.cols)
+    sizes = np.sort(np.abs(to_host(residuals).astype(np.float64)))
     squares, count = sizes**2, sizes.shape[0]
     rmse = math.sqrt(float(np.mean(squares)))
     # Quantile k of `levels`: the residual that a new one exceeds with probability at most 1 - k / (levels + 1).
@@ -54,16 +58,24 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
         "n_heldout": count,
         "residual_quantiles": sizes[at].tolist(),
     }
-    return replace(recovery, options=recovery.options | found)
+    return replace(recovery, options=recovery.options | found, residuals=residuals)
+
+
+def judged_as(judged: Recovery, other: Recovery) -> Recovery:
+    """`other` with the held-out errors of `judged`, such as those of a fit to a part of its entries."""
+    found = {name: judged.options[name] for name in _FOUND}
+    return replace(other, options=other.options | found, residuals=judged.residuals)
 
 
 def half_width(recovery: Recovery, coverage: float = 0.9) -> float:
-    """Half the width of the intervals of `prediction_interval`."""
+    """Half the width of the intervals of `prediction_interval`, before bounds."""
     quantiles = recovery.options.get("residual_quantiles")
-    if not quantiles:
+    if not (
+        isinstance(quantiles, list) and quantiles and all(isinstance(q, (int, float)) and q >= 0 for q in quantiles)
+    ):
         raise ArgumentError(
-            "the recovery has no errors on held-out entries, which intervals follow from. Fit to a part of the entries "
-            "(observations.split) and pass the rest to `calibrate`; on the command line --holdout does it.",
+            "the recovery has no errors on held-out entries, which intervals follow from. Hold some out "
+            "(complete(..., holdout=0.1), on the command line --holdout), or pass entries that it never saw to `calibrate`.",
             argument="recovery",
         )
     levels = len(quantiles)
@@ -79,17 +91,57 @@ def half_width(recovery: Recovery, coverage: float = 0.9) -> float:
     return float(quantiles[max(math.ceil(coverage * (levels + 1) - rounding), 1) - 1])
 
 
+def check_coverage(residuals: Array, coverages: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of residuals within intervals that they had no part in: calibrated on a random half, checked on the other.
+
+    Parameters
+    ----------
+    residuals : array, shape (n,)
+        Of entries held out.
+    coverages : array, shape (k,)
+        Shares claimed, between 0 and 1. A half that is too small for one is all within it.
+    seed : int
+        Of the halves.
+
+    Returns
+    -------
+    shares, standard_errors : arrays, shape (k,)
+        The errors are those that a share has by chance, where the claim is right.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than 2 residuals.
+    """
+    sizes = np.abs(to_host(residuals).astype(np.float64))
+    if sizes.size < 2:
+        raise ArgumentError(
+            f"residuals holds {sizes.size} number, but two halves are compared. Hold more entries out.",
+            argument="residuals",
+            value=sizes.size,
+            limit=2,
+        )
+    sizes = random_generator(seed).permutation(sizes)
+    one, other = np.sort(sizes[: sizes.size // 2]), sizes[sizes.size // 2 :]
+    places = np.ceil((one.size + 1) * coverages).astype(int)
+    reach = np.append(one, np.inf)[np.clip(places, 1, one.size + 1) - 1]
+    shares = np.mean(other[:, None] <= reach, axis=0)
+    return shares, np.sqrt(coverages * (1 - coverages) * (1 / (one.size + 2) + 1 / other.size))
+
+
 def prediction_interval(recovery: Recovery, rows: Array, cols: Array, coverage: float = 0.9) -> tuple[Array, Array]:
     """Intervals that hold the entries at (rows, cols).
 
-    An interval holds a new entry with a probability of at least `coverage`, and of hardly more, if the new entry and the
-    held-out ones are drawn alike; nothing is assumed about the noise or the model. The probability is one over all
-    entries: those of rows seldom seen are missed more often.
+    An interval reaches as far as a share `coverage` of the held-out residuals, on both sides of the prediction, but not
+    beyond the bounds of the recovery. It holds a new entry with a probability of at least `coverage`, and of hardly more, if
+    the new entry and the held-out ones are drawn alike; nothing is assumed about the noise or the model. The probability is
+    one over all entries: those of rows seldom seen are missed more often. After ``complete(..., holdout=...)`` the residuals
+    are of a fit without the held-out entries, and the predictions of one with them, so that intervals are a little wide.
 
     Parameters
     ----------
     recovery : Recovery
-        From `calibrate`.
+        From `calibrate`, or from `complete` with a hold-out.
     rows, cols : integer arrays, shape (n,)
     coverage : float, 0 < coverage <= n / (n + 1) for n held-out entries, at most 0.999
 
@@ -106,6 +158,10 @@ def prediction_interval(recovery: Recovery, rows: Array, cols: Array, coverage: 
     ----------
     .. [1] Gui, Barber, Ma, Conformalized matrix completion, NeurIPS 2023 (arXiv 2305.10637).
     """
+    return interval_around(recovery, recovery.predict(rows, cols), coverage)
+
+
+def interval_around(recovery: Recovery, predicted: Array, coverage: float = 0.9) -> tuple[Array, Array]:
+    """`prediction_interval` for predictions (n,) that are there already."""
     half = half_width(recovery, coverage)
-    predicted = recovery.predict(rows, cols)
-    return predicted - half, predicted + half
+    return recovery.bounded(predicted - half), recovery.bounded(predicted + half)

@@ -149,7 +149,11 @@ def identity(size: int, like: Array) -> Array:
 
 
 def conjugate_gradient(
-    apply: Callable[[Array], Array], target: Array, start: Array, tolerance: float = 1e-10, iterations: int = 100
+    apply: Callable[[Array], Array],
+    target: Array,
+    start: Array | None = None,
+    tolerance: float = 1e-10,
+    iterations: int = 100,
 ) -> Array:
     """Solution X of ``apply(X) = target`` for a symmetric positive semidefinite map of matrices.
 
@@ -157,7 +161,9 @@ def conjugate_gradient(
     ----------
     apply : callable
         Linear, from arrays shaped like `target` to the same.
-    target, start : arrays of one shape
+    target : array
+    start : array shaped as `target`, optional
+        Zeros unless given.
     tolerance : float
         Ends when the residual is at most this, relative to the norm of `target`.
     iterations : int
@@ -168,21 +174,25 @@ def conjugate_gradient(
     array shaped as `target`
         The last iterate; where the map is singular, the solution nearest to `start`.
     """
-    xp = namespace(target, start)
-    residual = target - apply(start)
-    direction, solution = residual, start
-    square = number(xp.sum(residual * residual))
-    stop = tolerance**2 * number(xp.sum(target * target))
+    xp = namespace(target)
+
+    def inner(a, b):
+        return number(xp.reshape(a, (-1,)) @ xp.reshape(b, (-1,)))
+
+    residual, solution = (target, 0 * target) if start is None else (target - apply(start), start)
+    direction = residual
+    square = inner(residual, residual)
+    stop = tolerance**2 * inner(target, target)
     for _ in range(iterations):
         if square <= stop:
             break
         image = apply(direction)
-        curvature = number(xp.sum(direction * image))
+        curvature = inner(direction, image)
         if curvature <= 0:
             break
         length = square / curvature
         solution = solution + length * direction
         residual = residual - length * image
-        square, last = number(xp.sum(residual * residual)), square
+        square, last = inner(residual, residual), square
         direction = residual + (square / last) * direction
     return solution

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from dmf.backend import to_host
-from dmf.errors import DmfError, FileError
+from dmf.errors import ArgumentError, DmfError, FileError
 from dmf.io.archive import read_archive, write_archive
 from dmf.networks import DeepLinearNetwork
 from dmf.offsets import Offsets
+from dmf.options import check_bounds
 
 FORMAT = "dmf-model"
 FORMAT_VERSION = 1
@@ -31,6 +33,7 @@ def write_model(
     options: Mapping[str, Any],
     row_ids: Sequence[str] | None,
     col_ids: Sequence[str] | None,
+    bounds: tuple[float, float] | None,
 ) -> None:
     """Write the fields of a recovery to one file.
 
@@ -44,6 +47,7 @@ def write_model(
     options : mapping
         What JSON cannot hold is written as the nearest that it can: NaN and infinities as null, objects as text.
     row_ids, col_ids : sequences of str, or None
+    bounds : (float, float) or None
 
     Raises
     ------
@@ -67,6 +71,7 @@ def write_model(
         "status": {"reason": status[0], "advice": status[1]},
         "history": list(history),
         "options": _jsonable(options),
+        "bounds": _jsonable(bounds),
     }
     write_archive(path, header, arrays)
 
@@ -154,7 +159,20 @@ def read_model(path: str | os.PathLike, reasons: Collection[str]) -> dict[str, A
         "options": entry("options", dict),
         "row_ids": _read_ids(arrays, "row_ids", network.shape[0], fail),
         "col_ids": _read_ids(arrays, "col_ids", network.shape[1], fail),
+        "bounds": _read_bounds(header.get("bounds"), fail),
     }
+
+
+def _read_bounds(bounds, fail):
+    """(low, high), of which null is an infinite one."""
+    if bounds is None:
+        return None
+    good = isinstance(bounds, list) and len(bounds) == 2
+    try:
+        ends = (-math.inf, math.inf)
+        return check_bounds([end if n is None else n for n, end in zip(bounds, ends, strict=True)] if good else bounds)
+    except ArgumentError as error:
+        raise fail(f"the header entry 'bounds' is {bounds!r}") from error
 
 
 def _read_ids(arrays, name, size, fail):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dmf.backend import Array, device, namespace, number
 from dmf.observations import SampledEntries
+from dmf.observations.base import mean_square
 
 _LEAST_VARIANCE = 1e-8  # relative to the mean square of what the mean leaves
 
@@ -56,18 +57,17 @@ def fit_offsets(observations: SampledEntries, rounds: int = 10) -> Offsets:
     ones = [
         xp.ones((size, 1), dtype=observations.dtype, device=device(observations.values)) for size in observations.shape
     ]
-    mean = number(xp.mean(observations.values))
-    target = observations.values - mean
-    total = number(xp.mean(target * target))
+    mean, centred = observations.centred()
+    noise = mean_square(centred)
+    size = noise / observations.mean_weight  # of the matrix without its mean
     effects = [0 * ones[0], 0 * ones[1]]
-    noise, variances = total, [total / 4, total / 4]
-    floor = _LEAST_VARIANCE * total
-    for _ in range(rounds if total > 0 else 0):
+    variances, least = [size / 4, size / 4], _LEAST_VARIANCE * noise
+    for _ in range(rounds if size > 0 else 0):
         for side in (0, 1):
             pair = (ones[0], effects[1]) if side == 0 else (effects[0], ones[1])
-            remaining = observations.with_values(target - observations.predict(pair[0], xp.matrix_transpose(pair[1])))
-            penalty = max(noise, floor) / max(variances[side], floor)
-            weight = xp.asarray([penalty], dtype=observations.dtype, device=device(target))
+            remaining = centred.with_values(centred.values - centred.predict(pair[0], xp.matrix_transpose(pair[1])))
+            penalty = max(noise, least) / max(variances[side], _LEAST_VARIANCE * size)
+            weight = xp.asarray([penalty], dtype=observations.dtype, device=device(centred.values))
             fit = remaining.ridge(side, ones[1 - side], weight, 0 * ones[1 - side])
             effects[side] = fit.rows
             variances[side] = number(xp.mean(fit.rows**2 + noise * fit.variances))

@@ -35,6 +35,31 @@ def check_option(
     return int(value) if whole else float(value)
 
 
+def check_bounds(bounds: Any) -> tuple[float, float] | None:
+    """`bounds` as (low, high), either of which may be infinite; None stays.
+
+    Raises
+    ------
+    ArgumentError
+        If they are no two numbers, the first below the second.
+    """
+    if bounds is None:
+        return None
+    try:
+        low, high = (float("nan") if isinstance(number, (bool, str)) else float(number) for number in bounds)
+    except (TypeError, ValueError, OverflowError):
+        low = high = math.nan
+    if not low < high:
+        raise ArgumentError(
+            f"bounds={bounds!r}, but they are two numbers, the first below the second. Pass (low, high); an infinite one "
+            "bounds nothing.",
+            argument="bounds",
+            value=bounds,
+            limit="low < high",
+        )
+    return low, high
+
+
 def check_reduction(reduction: Any) -> None:
     """Raise ArgumentError unless the loss is to be reduced by "mean" or "sum"."""
     if reduction not in REDUCTIONS:

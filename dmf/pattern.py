@@ -35,6 +35,7 @@ def pattern_features(observations: SampledEntries, seed: int = 0) -> tuple[Array
     ----------
     .. [1] Koren, Factorization meets the neighborhood, KDD 2008 (what was rated, whatever the rating, improves predictions).
     """
+    observations = observations.unweighted
     xp = namespace(observations.values)
     d1, d2 = observations.shape
     like = {"dtype": observations.dtype, "device": device(observations.values)}

@@ -2,10 +2,10 @@
 
     surrogate -> VariationalBayes -> noise, and data enough to trust it: done
                       |          `-> noise, but data scarce: Continuation, quick, then patient -> GaussNewton: exact?
-                      `-> no noise: GaussNewton at the rank seen: exact? else Continuation below that level
+                      `-> no noise: GaussNewton at the rank seen: exact? else a lower level, in the end Continuation
 
 A recovery counts as exact if a matrix of rank r, which has r (d1 + d2 - r) degrees of freedom, fits more measurements than
-that to rounding: noise, or too low a rank, would show.
+that to rounding: noise, or too low a rank, would show; and if it fails without the last ones, where these are small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import namespace, number
+from dmf.backend import namespace, number, to_host
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
@@ -30,13 +30,16 @@ from dmf.solvers.refine import GaussNewton
 
 _SCARCE = 2.0  # measurements for each degree of freedom below which noise is not believed at once
 _FEWEST = 1.05  # the same, below which a fit proves nothing
-_NOISELESS = 1e-4, 1e-7  # of noise, relative, down to which variational Bayes must see none for the rank to be tried
+_NOISELESS = (
+    3e-2,
+    1e-4,
+    1e-7,
+)  # of noise, relative, down to which variational Bayes must see none for the rank to be tried
 _LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # of noise, relative, at which a continuation tries the rank that it sees
 _QUICK = Continuation()
 _PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information limit, ten times slower
-_PROMISING = 0.03  # the first Gauss-Newton steps lower the loss below this share if the rank is right
 _SMALL = 0.2  # of the one before it
-_FIRST_STEPS, _MOST_STEPS = 4, 60
+_EARLY_STEPS, _FIRST_STEPS, _MOST_STEPS = 2, 4, 60  # early: at a level at which most ranks are seen, but not all
 _START_SWEEPS = 2  # the first sweeps of a solver do what more of them would
 _GENEROUS = 4.0  # measurements for each degree of freedom up to which a model with offsets is made wide at once
 _CLEAR = 1e-2  # share of the variance that is noise without doubt
@@ -146,7 +149,10 @@ def _solve(phases: _Phases) -> Recovery:
         estimate = phases.run("noise", VariationalBayes(until=_NOISELESS[0]), _start(observations, bound, plan))
         if phases.exhausted():
             return _noisy(phases, estimate)
-        found = None if _saw_noise(estimate) else _refined(phases, estimate)
+        found = None if _saw_noise(estimate) else _refined(phases, estimate, _EARLY_STEPS)
+        if found is None and not _saw_noise(estimate) and not phases.exhausted():
+            estimate = _lowered(phases, estimate, _NOISELESS[1])
+            found = None if _saw_noise(estimate) or phases.exhausted() else _refined(phases, estimate)
         if found is not None:
             return found
         wider = range(min(2 * bound, most), bound, -1)
@@ -181,9 +187,7 @@ def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
     rank, noise = int(recovery.options["rank"]), recovery.options["noise"]
     sentence = f"rank {rank} and offsets; noise of standard deviation {noise:.3g}."
     status = phases.ended or Status("budget spent" if phases.exhausted() else "converged", sentence)
-    network, offsets = separated(
-        recovery.network, number(namespace(observations.values).mean(observations.values)), max(rank, 1), plan.depth
-    )
+    network, offsets = separated(recovery.network, observations.centred()[0], max(rank, 1), plan.depth)
     return replace(_finished(phases, recovery, status), network=network, offsets=offsets)
 
 
@@ -202,9 +206,8 @@ def sees_noise(recovery: Recovery) -> bool:
     tell noise from more of those.
     """
     observations = recovery.observations
-    assert observations is not None
-    xp = namespace(observations.values)
-    total = number(xp.mean((observations.values - xp.mean(observations.values)) ** 2))
+    assert isinstance(observations, SampledEntries)
+    total = mean_square(observations.centred()[1])
     bound = recovery.options["rank_bound"] or _wide(observations)
     settled = 0 < recovery.options["rank"] < bound and _determined(observations, bound, _SCARCE)
     return settled and recovery.options["noise"] ** 2 > _CLEAR * total
@@ -217,11 +220,8 @@ def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:
     if _saw_noise(estimate) and determined:
         return None
     found = _refined(phases, estimate) if _saw_noise(estimate) else None  # a good start, even so
-    for until in _NOISELESS[1:]:
-        if found is not None or _saw_noise(estimate) or phases.exhausted():
-            break
-        level = VariationalBayes(until=until, start=estimate.options["noise"] ** 2)
-        estimate = phases.run("noise", level, estimate.network)
+    if found is None and not _saw_noise(estimate) and not phases.exhausted():
+        estimate = _lowered(phases, estimate, _NOISELESS[2])
         found = _refined(phases, estimate)
     if found is None and not phases.exhausted():
         found = _continued(phases, _QUICK, _start(observations, bound, plan))
@@ -229,6 +229,12 @@ def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:
     if found is None and not trusted and not phases.exhausted():
         found = _continued(phases, _PATIENT, _start(observations, bound, plan))
     return found
+
+
+def _lowered(phases: _Phases, estimate: Recovery, until: float) -> Recovery:
+    """The estimate of variational Bayes at a lower level of noise."""
+    level = VariationalBayes(until=until, start=estimate.options["noise"] ** 2)
+    return phases.run("noise", level, estimate.network)
 
 
 def _saw_noise(estimate: Recovery) -> bool:
@@ -239,7 +245,7 @@ def _settled(phases: _Phases, estimate: Recovery) -> Recovery:
     """The estimate of variational Bayes at the noise level, however low that is."""
     if _saw_noise(estimate) or phases.exhausted():
         return estimate
-    return phases.run("noise", VariationalBayes(until=0.0, start=estimate.options["noise"] ** 2), estimate.network)
+    return _lowered(phases, estimate, 0.0)
 
 
 def _start(observations: Observations, bound: int, plan: Plan) -> DeepLinearNetwork:
@@ -274,21 +280,18 @@ def _continued(phases: _Phases, solver: Continuation, network: DeepLinearNetwork
     return None
 
 
-def _refined(phases: _Phases, recovery: Recovery) -> Recovery | None:
+def _refined(phases: _Phases, recovery: Recovery, first: int = _FIRST_STEPS) -> Recovery | None:
     """Gauss-Newton at the rank that `recovery` shows; the recovery if it is exact."""
     observations = phases.observations
     rank = int(recovery.options["rank"])
     if rank == 0 or not _determined(observations, rank, _FEWEST):
         return None
-    tried = phases.run("refine", GaussNewton(), truncated(recovery.network, rank), _FIRST_STEPS)
-    if tried.history.loss[-1] > _PROMISING * tried.history.loss[0] or phases.exhausted():
-        return None
-    unfinished = tried.status.reason == "budget spent"
-    refined = phases.run("refine", GaussNewton(), tried.network, _MOST_STEPS) if unfinished else tried
+    refined = phases.run("refine", GaussNewton(tries=first), truncated(recovery.network, rank), _MOST_STEPS)
     if not _is_exact(observations, refined):
         return None
-    if rank > 1 and not _determined(observations, rank, _SCARCE) and _last_is_small(refined.network, rank):
-        lower = _refined(phases, replace(refined, options=refined.options | {"rank": rank - 1}))
+    fewer = _before_small_ones(refined.network)
+    if fewer < rank:
+        lower = _refined(phases, replace(refined, options=refined.options | {"rank": fewer}))
         if lower is not None or phases.exhausted():
             return lower
     freedom = rank * (sum(observations.shape) - rank)
@@ -300,10 +303,14 @@ def _refined(phases: _Phases, recovery: Recovery) -> Recovery | None:
     return _finished(phases, refined, Status("converged", sentence), exact=True)
 
 
-def _last_is_small(network: DeepLinearNetwork, rank: int) -> bool:
-    """Whether the last component is so small that it may be one too many: scarce entries are fitted exactly with it, too."""
-    s = factored_svd(*network.factors())[1]
-    return number(s[rank - 1]) < _SMALL * number(s[rank - 2])
+def _before_small_ones(network: DeepLinearNetwork) -> int:
+    """Number of components before the last that is much smaller than the one before it.
+
+    From there on they may be too many: small spikes at entries not seen fit all others.
+    """
+    s = to_host(factored_svd(*network.factors())[1])
+    small = np.flatnonzero(s[1:] < _SMALL * s[:-1])
+    return int(small[-1]) + 1 if small.size else s.size
 
 
 def _relative_residual(observations: Observations, recovery: Recovery) -> float:

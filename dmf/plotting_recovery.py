@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmf.backend import Array, to_host
+from dmf.intervals import check_coverage
 from dmf.linalg import factored_svd
 from dmf.plotting import save_figure
 from dmf.rank_path import RankPath
@@ -18,6 +19,7 @@ _PHASES = {"noise": "#e8eef4", "refine": "#d9eddf", "continue": "#fbf0d5"}
 _OTHER_PHASE = "#eeeeee"
 _FEW_RECORDS = 80  # of a curve, so that each is marked
 _MOST_VALUES = 30  # of a spectrum
+_WIDE_SPECTRUM = 20  # largest over smallest value, beyond which small ones are not seen on a linear axis
 
 
 def plot_rank_path(path: str | os.PathLike, title: str, ranks: RankPath) -> None:
@@ -31,10 +33,23 @@ def plot_rank_path(path: str | os.PathLike, title: str, ranks: RankPath) -> None
     ranks : RankPath
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.2, 4.0), layout="constrained")
-    axis: Any = figure.subplots()
+    draw_ranks(figure.subplots(), ranks)
+    figure.suptitle(title, fontsize=11)
+    save_figure(figure, path)
+
+
+def draw_ranks(axis: Any, ranks: RankPath) -> None:
+    """Held-out and training error against the bound on the rank, the chosen rank marked.
+
+    Parameters
+    ----------
+    axis : matplotlib Axes
+    ranks : RankPath
+    """
+    from matplotlib.ticker import MaxNLocator
+
     bounds = [step.rank for step in ranks.steps]
     errors = [step.heldout_rmse for step in ranks.steps]
     spread = [step.standard_error for step in ranks.steps]
@@ -52,13 +67,10 @@ def plot_rank_path(path: str | os.PathLike, title: str, ranks: RankPath) -> None
     everything = [*errors, *(step.train_rmse for step in ranks.steps)]
     if 0 < min(everything) < max(everything) / 100:
         axis.set_yscale("log")
-    else:
-        axis.set_ylim(bottom=0)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axis, "bound on the rank", "root-mean-square error")
-    axis.legend(frameon=False, fontsize=9)
-    figure.suptitle(title, fontsize=11)
-    save_figure(figure, path)
+    axis.legend(frameon=False, fontsize=8)
+    axis.set_title("error against rank", fontsize=10)
 
 
 def draw_learning(axis: Any, recovery: Recovery) -> None:
@@ -123,18 +135,21 @@ def draw_spectrum(axis: Any, recovery: Recovery) -> None:
     parts = {"low-rank part": (recovery.network.factors(), "o", _MAIN)}
     if recovery.offsets is not None:
         parts["with offsets"] = (recovery.factors(), "D", _QUIET)
-    top = 0.0
+    shown: list[float] = []
     for label, (factors, marker, color) in parts.items():
         values = to_host(factored_svd(*factors)[1])[:_MOST_VALUES]
         values = values[values > 1e-12 * max(values.max(initial=0), 1e-300)]
-        top = max(top, float(values.max(initial=0)))
+        shown += values.tolist()
         axis.plot(
             np.arange(1, len(values) + 1), values, marker, color=color, markersize=6, label=label,
             markerfacecolor="white" if marker == "D" else color, zorder=3 if marker == "o" else 2,
         )  # fmt: skip
     axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axis.margins(x=0.08)
-    axis.set_ylim(0, 1.1 * top or 1)
+    if shown and min(shown) < max(shown) / _WIDE_SPECTRUM:
+        axis.set_yscale("log")
+    else:
+        axis.set_ylim(0, 1.1 * max(shown, default=0.0) or 1)
     _finish(axis, "index", "singular value")
     if len(parts) > 1:
         axis.legend(frameon=False, fontsize=8)
@@ -166,6 +181,30 @@ def draw_residuals(axis: Any, residuals: Array, name: str) -> None:
         axis.set_ylim(top=1.25 * axis.get_ylim()[1])
     _finish(axis, "observed - predicted (units of the data)", "number of entries")
     axis.set_title(f"residuals of {values.size:,} {name}", fontsize=10)
+
+
+def draw_coverage(axis: Any, residuals: Array) -> None:
+    """Share of held-out entries within intervals calibrated on others, against the share claimed.
+
+    Parameters
+    ----------
+    axis : matplotlib Axes
+    residuals : array, shape (n,)
+        Of entries held out.
+    """
+    claimed = np.linspace(0.02, 0.98, 49)
+    shares, errors = check_coverage(residuals, claimed)
+    axis.fill_between(
+        claimed, claimed - 2 * errors, claimed + 2 * errors, color=_QUIET, alpha=0.3, linewidth=0,
+        label="claimed, with two standard errors",
+    )  # fmt: skip
+    axis.plot(claimed, shares, color=_MAIN, linewidth=1.8, label="found")
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    _finish(axis, "coverage claimed", "coverage found")
+    axis.legend(frameon=False, fontsize=8)
+    count = to_host(residuals).size
+    axis.set_title(f"intervals from {count // 2:,} held-out entries, on {count - count // 2:,} others", fontsize=10)
 
 
 def _finish(axis: Any, horizontal: str, vertical: str) -> None:

@@ -15,7 +15,7 @@ from dmf.errors import ArgumentError
 from dmf.networks.initialize import balanced_network
 from dmf.observations import SampledEntries
 from dmf.observations.base import check_rank
-from dmf.observations.entries import as_entries
+from dmf.observations.weighted import as_entries
 from dmf.offsets import fit_offsets
 from dmf.recover import complete
 from dmf.results import History, Recovery, Status
@@ -115,7 +115,7 @@ def rank_path(
     Parameters
     ----------
     data : SampledEntries, array of shape (d1, d2), or SciPy sparse matrix
-        As for `complete`.
+        As for `complete`. Of `WeightedEntries` squared errors count by their weights.
     most : int, 1 <= most <= min(d1, d2), optional
         Largest bound tried; unless given, the largest whose degrees of freedom do not exceed the entries fitted.
     holdout : float, 0 < holdout < 1
@@ -213,7 +213,7 @@ def _fit(rank: int, solve: Callable[[], Recovery], kept: SampledEntries, held: S
 
 
 def _squares(recovery: Recovery, entries: SampledEntries) -> np.ndarray:
-    return to_host(recovery.predict(entries.rows, entries.cols) - entries.values).astype(np.float64) ** 2
+    return to_host(entries.predict(*recovery.factors()) - entries.values).astype(np.float64) ** 2
 
 
 def _identifiable(entries: SampledEntries) -> int:

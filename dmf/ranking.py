@@ -38,6 +38,7 @@ def top_columns(
         By row in the order given, then by falling prediction; of equal ones the first column comes first. A row has fewer than
         `count` columns where it has fewer unseen ones.
     predictions : array, shape (k,)
+        Within the bounds of the recovery; the order is that before bounds.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def top_columns(
         if seen is not None:
             scores[_positions_in(block, seen)] = -np.inf
         index, columns, values = _best(scores, count)
-        parts.append((block[index], columns, values))
+        parts.append((block[index], columns, recovery.bounded(values)))
     empty = (rows[:0].astype(np.int64), np.zeros(0, np.int64), left[:0, 0])
     chosen, columns, values = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
     return chosen, columns, values

@@ -6,24 +6,26 @@ from dataclasses import replace
 from typing import Any
 
 from dmf.backend import Array, namespace, number
-from dmf.errors import ArgumentError
+from dmf.errors import ArgumentError, ObservationError
+from dmf.intervals import calibrate, judged_as
 from dmf.linalg import dense_svd
 from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
 from dmf.observations.base import check_rank, mean_square
-from dmf.observations.entries import as_entries
+from dmf.observations.weighted import as_entries
 from dmf.offsets import fit_offsets
-from dmf.options import check_option, positive_integer
+from dmf.options import check_bounds, check_option, positive_integer
 from dmf.pipeline import Plan, sees_noise, solve, solve_with_offsets
 from dmf.rank import visible_rank
 from dmf.results import History, Recovery, Status
 from dmf.solvers.driver import Callback
 
 _HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
-_FEWEST_HELD_OUT = 20  # below, an error on held-out entries says too little to choose by
+_FEWEST_HELD_OUT = 20  # fewer say too little to choose by, and further ones are held out in their place
 _OFFSETS_GAIN = 0.9  # offsets are taken if they alone cut the held-out mean square below this share
 _ROUNDS = 2  # of fitting them for that
 _ITERATIONS = 10_000
+_ENDED = ("converged", "budget spent")  # reasons of a run that nobody and nothing broke off
 
 
 def complete(
@@ -31,7 +33,10 @@ def complete(
     rank: int | None = None,
     *,
     depth: int = 3,
+    weights: Any = None,
     offsets: bool | str = "auto",
+    holdout: float = 0.0,
+    bounds: tuple[float, float] | None = None,
     iterations: int = _ITERATIONS,
     seed: int = 0,
     callback: Callback | None = None,
@@ -50,13 +55,23 @@ def complete(
         Upper bound on the rank; found from the data unless given.
     depth : int, >= 1
         Number of layers of the network that is returned.
+    weights : array or SciPy sparse matrix, shape (d1, d2), optional
+        How much an entry counts: the noise variance of an entry is that of the model over its weight; see
+        `WeightedEntries`, which is what to pass instead of `SampledEntries`. Looked at where `data` are observed.
     offsets : bool or "auto"
         Whether global mean, row and column offsets are part of the model, fitted together with the factors, and with priors
         that depend on which entries were observed (see `dmf.solvers.hierarchical`); "auto": if the data are noisy and, on a
-        tenth of the entries that is held out to decide this, offsets alone predict at least 10 % better (in mean square)
-        than zero.
+        tenth of the entries that is held out to decide this (another and another, where these are few), offsets alone
+        predict at least 10 % better (in mean square) than zero.
+    holdout : float, 0 <= holdout < 1
+        Share of the entries that a first fit does not see. Its errors on these are the honest ones, and `prediction_interval`
+        follows from them; then all entries are fitted. The errors are those of the first fit: the recovery knows
+        more, and is at least as good in all but accidents. 0: one fit, no errors.
+    bounds : (float, float), optional
+        Least and largest value of a prediction, such as (1, 5) for ratings, either may be infinite. The fit knows nothing of
+        them; observed entries are kept even if they lie outside.
     iterations : int, >= 0
-        Most iterations of all solvers together.
+        Most iterations of all solvers together, for each of the fits.
     seed : int
         Seed of the split and of the randomised singular value decomposition.
     callback : callable, optional
@@ -66,7 +81,9 @@ def complete(
     -------
     Recovery
         ``filled()`` gives the matrix with the observed entries kept. ``options`` says what was found: "rank", "noise"
-        (standard deviation; 0 where the recovery is exact), "exact" and "offsets".
+        (standard deviation, of an entry of weight 1; 0 where the recovery is exact), "exact" and "offsets"; with `holdout`
+        also what `calibrate` adds. If a fit is interrupted, or its callback ends it, none follows: the first one's recovery
+        is returned.
 
     Raises
     ------
@@ -85,18 +102,34 @@ def complete(
             value=offsets,
             limit=(True, False, "auto"),
         )
-    observations = as_entries(data)
+    observations, bounds = as_entries(data, weights), check_bounds(bounds)
     plan = _plan(observations, rank, depth, iterations, seed, callback)
+    if check_option("holdout", holdout) == 0:
+        return replace(_completed(observations, plan, offsets), bounds=bounds)
+    kept, held = observations.split(holdout, plan.seed)
+    judged = calibrate(replace(_completed(kept, plan, offsets), bounds=bounds), held)
+    judged = replace(judged, observations=observations)
+    if judged.status.reason not in _ENDED:
+        return judged
+    whole = _completed(observations, plan, offsets)
+    if whole.status.reason not in _ENDED:
+        return replace(judged, status=whole.status)
+    return replace(judged_as(judged, whole), bounds=bounds)
+
+
+def _completed(observations: SampledEntries, plan: Plan, offsets: bool | str) -> Recovery:
+    """One fit to all of these entries."""
     if offsets is True:
         return _reported(solve_with_offsets(observations, plan), observations)
-    if offsets is False or not _offsets_help(observations, seed):
+    if offsets is False or not _offsets_help(observations, plan.seed):
         return _reported(solve(observations, plan), observations)
     found = _reported(solve_with_offsets(observations, plan), observations)
-    if found.status.reason != "converged" or sees_noise(found):
+    if found.status.reason != "diverged" and (found.status.reason != "converged" or sees_noise(found)):
         return found
     spent = found.options["iterations"]
     exact = _reported(solve(observations, replace(plan, iterations=plan.iterations - spent)), observations)
-    chosen = exact if exact.options["exact"] or exact.status.reason in ("interrupted", "stopped") else found
+    better = exact.options["exact"] or exact.status.reason in ("interrupted", "stopped")
+    chosen = exact if better or found.status.reason == "diverged" else found
     return replace(chosen, options=chosen.options | {"iterations": spent + exact.options["iterations"]})
 
 
@@ -205,11 +238,16 @@ def _plan(observations, rank, depth, iterations, seed, callback) -> Plan:
 
 def _offsets_help(observations: SampledEntries, seed: int) -> bool:
     """Whether offsets alone predict held-out entries to some extent."""
-    if _HELD_OUT * observations.n_measurements < _FEWEST_HELD_OUT:
-        return False
-    kept, held = observations.split(_HELD_OUT, seed)
-    alone = 2 * number(held.loss(*fit_offsets(kept, _ROUNDS).factors())) / held.n_measurements
-    return alone < _OFFSETS_GAIN * mean_square(held)
+    alone = nothing = held_out = 0.0
+    while held_out < _FEWEST_HELD_OUT:
+        try:
+            kept, held = observations.split(_HELD_OUT, seed)
+        except ObservationError:  # all are of one entry
+            return False
+        alone += 2 * number(held.loss(*fit_offsets(kept, _ROUNDS).factors()))
+        nothing += mean_square(held) * held.n_measurements
+        held_out, seed = held_out + held.n_measurements, seed + 1
+    return alone < _OFFSETS_GAIN * nothing
 
 
 def _reported(recovery: Recovery, observations: Observations) -> Recovery:

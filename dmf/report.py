@@ -12,13 +12,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from dmf.backend import Array
+import numpy as np
+
+from dmf.backend import Array, to_host
 from dmf.errors import FileError
+from dmf.intervals import check_coverage
 from dmf.io.archive import write_text
 from dmf.plotting import save_figure
-from dmf.plotting_recovery import draw_learning, draw_residuals, draw_spectrum
+from dmf.plotting_recovery import draw_coverage, draw_learning, draw_ranks, draw_residuals, draw_spectrum
+from dmf.rank_path import RankPath
 from dmf.results import Recovery
 
+_COVERAGE = 0.9
+_FEWEST_FOR_COVERAGE = 40  # held-out entries; below, half of them say nothing
 _PACKAGES = ("dmf", "numpy", "scipy", "numba")
 _Panel = tuple[Callable[..., None], tuple[Any, ...]]  # what draws, and its arguments after the axes
 _STYLE = """
@@ -42,12 +48,13 @@ def write_report(
     path: str | os.PathLike,
     recovery: Recovery,
     facts: Mapping[str, Any],
-    residuals: Array | None = None,
+    ranks: RankPath | None = None,
     *,
     title: str = "Recovered matrix",
-    held_out: bool = True,
 ) -> None:
-    """Write learning curve, spectrum, residuals and a table of results.
+    """Write learning curve, spectrum, residuals, coverage of intervals, rank path and a table of results.
+
+    Residuals are those of held-out entries, else of the measurements fitted; coverage needs held-out entries.
 
     Parameters
     ----------
@@ -56,11 +63,8 @@ def write_report(
     recovery : Recovery
     facts : mapping of str to object
         What the table says first, such as errors; shape, options and versions follow by themselves.
-    residuals : array, shape (n,), optional
-        Observed minus predicted values.
+    ranks : RankPath, optional
     title : str
-    held_out : bool
-        Whether the residuals are of entries that the model never saw.
 
     Raises
     ------
@@ -69,13 +73,33 @@ def write_report(
     """
     check_report_path(path)
     panels: list[_Panel] = [(draw_learning, (recovery,)), (draw_spectrum, (recovery,))]
-    if residuals is not None:
-        panels.append((draw_residuals, (residuals, "held-out entries" if held_out else "training entries")))
-    rows = [*((name, _text(value)) for name, value in facts.items()), *_rows(recovery)]
+    rows = [(name, _text(value)) for name, value in facts.items()]
+    observations = recovery.observations
+    if recovery.residuals is not None:
+        panels.append((draw_residuals, (recovery.residuals, "held-out entries")))
+        if to_host(recovery.residuals).size >= _FEWEST_FOR_COVERAGE:
+            panels.append((draw_coverage, (recovery.residuals,)))
+            rows.append(("coverage", _coverage(recovery.residuals)))
+    elif observations is not None:
+        fitted = observations.predict(*recovery.factors())
+        panels.append((draw_residuals, (observations.values - fitted, "measurements fitted")))
+    if ranks is not None:
+        panels.append((draw_ranks, (ranks,)))
+        rows.append(("rank path", str(ranks)))
+    rows += _rows(recovery)
     if Path(path).suffix.lower() == ".png":
         save_figure(_picture(panels, title, rows), path)
     else:
         write_text(path, _page(panels, title, rows))
+
+
+def _coverage(residuals: Array) -> str:
+    """How the intervals do on entries that they were not calibrated on."""
+    shares, errors = check_coverage(residuals, np.array([_COVERAGE]))
+    return (
+        f"{shares[0]:.1%} +- {errors[0]:.1%} of one half of the held-out entries lie in {_COVERAGE:.0%} intervals "
+        "calibrated on the other half"
+    )
 
 
 def _rows(recovery: Recovery) -> list[tuple[str, str]]:
@@ -86,6 +110,7 @@ def _rows(recovery: Recovery) -> list[tuple[str, str]]:
         ("rank", str(options.get("rank", "unknown"))),
         ("noise", "none: the fit is exact" if options.get("exact") else f"{options.get('noise', float('nan')):.4g}"),
         ("offsets", "of rows and columns" if recovery.offsets is not None else "none"),
+        ("bounds", "none" if recovery.bounds is None else "{:g} to {:g}".format(*recovery.bounds)),
         ("weights", f"{recovery.network.n_parameters:,} in {recovery.network.depth} layers"),
         ("status", str(recovery.status)),
     ]
@@ -142,8 +167,9 @@ def _picture(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str
 
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12.5, 8.2), layout="constrained")
-    axes = figure.subplots(2, 2).ravel()
+    columns = (len(panels) + 2) // 2  # in two rows, one place for the table
+    figure = Figure(figsize=(6.25 * columns, 8.2), layout="constrained")
+    axes = figure.subplots(2, columns).ravel()
     for axis, (draw, arguments) in zip(axes, panels, strict=False):
         draw(axis, *arguments)
     lines = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, as_array, from_host, namespace, to_host
+from dmf.backend import Array, as_array, check_device, free_memory, from_host, library, move, namespace, to_host
 from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.model_files import are_names, read_model, write_model
 from dmf.networks import DeepLinearNetwork
@@ -92,6 +92,11 @@ class Recovery:
         How it was obtained: solver options, what was chosen automatically, errors on held-out measurements.
     row_ids, col_ids : tuple of str, or None
         Names of rows and columns, if the data had any.
+    bounds : (float, float) or None
+        Least and largest value of a prediction; those beyond are moved there.
+    residuals : array, shape (n,), or None
+        Observed minus predicted values of entries held out, by the model fitted without them (see `dmf.calibrate`); not saved
+        in model files.
     """
 
     network: DeepLinearNetwork
@@ -102,6 +107,8 @@ class Recovery:
     options: dict[str, Any] = field(default_factory=dict)
     row_ids: tuple[str, ...] | None = None
     col_ids: tuple[str, ...] | None = None
+    bounds: tuple[float, float] | None = None
+    residuals: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -109,7 +116,7 @@ class Recovery:
         return self.network.shape
 
     def factors(self) -> tuple[Array, Array]:
-        """The recovered matrix, offsets included, as a product of arrays (d1, w) and (w, d2)."""
+        """The recovered matrix, offsets included and before bounds, as a product of arrays (d1, w) and (w, d2)."""
         left, right = self.network.factors()
         if self.offsets is None:
             return left, right
@@ -117,14 +124,20 @@ class Recovery:
         xp = namespace(left)
         return xp.concat([left, more_left], axis=1), xp.concat([right, more_right], axis=0)
 
+    def bounded(self, values: Array) -> Array:
+        """`values`, of any shape, moved into the bounds."""
+        if self.bounds is None:
+            return values
+        return namespace(values).clip(values, *self.bounds)
+
     def product(self) -> Array:
-        """The recovered matrix, shape (d1, d2), offsets included."""
+        """The recovered matrix, shape (d1, d2), offsets included and within the bounds."""
         self._check_memory()
         left, right = self.factors()
-        return left @ right
+        return self.bounded(left @ right)
 
     def predict(self, rows: Array, cols: Array) -> Array:
-        """Entries of the recovered matrix, offsets included.
+        """Entries of the recovered matrix, offsets included and within the bounds.
 
         Parameters
         ----------
@@ -136,13 +149,13 @@ class Recovery:
         """
         rows, cols = as_array(rows, "rows"), as_array(cols, "cols")
         values = self.network.entries(rows, cols)
-        if self.offsets is None:
-            return values
-        xp = namespace(values)
-        rows, cols = xp.astype(rows, xp.int64), xp.astype(cols, xp.int64)
-        return values + self.offsets.mean + xp.take(self.offsets.row, rows) + xp.take(self.offsets.col, cols)
+        if self.offsets is not None:
+            xp = namespace(values)
+            rows, cols = xp.astype(rows, xp.int64), xp.astype(cols, xp.int64)
+            values = values + self.offsets.mean + xp.take(self.offsets.row, rows) + xp.take(self.offsets.col, cols)
+        return self.bounded(values)
 
-    def predict_named(self, row_ids: Sequence[str], col_ids: Sequence[str]) -> tuple[np.ndarray, int]:
+    def predict_named(self, row_ids: Sequence[str], col_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Entries for rows and columns given by name (by position counted from 0, where the data had no names).
 
         A row or column that was not in the data has no factor and no offset: its prediction is the mean plus the offset
@@ -155,8 +168,8 @@ class Recovery:
         Returns
         -------
         values : NumPy array, shape (m,)
-        unknown : int
-            Number of pairs with an unknown row or column.
+        known : bool array, shape (m,)
+            False for pairs with an unknown row or column.
 
         Raises
         ------
@@ -180,13 +193,13 @@ class Recovery:
             row_offsets = np.append(to_host(self.offsets.row), 0)  # position -1 finds the 0
             col_offsets = np.append(to_host(self.offsets.col), 0)
             values[~known] = self.offsets.mean + row_offsets[rows[~known]] + col_offsets[cols[~known]]
-        return values, int((~known).sum())
+        return self.bounded(values), known
 
     def _index(self, index: np.ndarray) -> Array:
         return from_host(index, self.network.weights[0])
 
     def filled(self, observations: Observations | None = None) -> Array:
-        """The whole matrix: observed entries kept, the others predicted.
+        """The whole matrix: observed entries kept, the others predicted, within the bounds.
 
         Parameters
         ----------
@@ -215,22 +228,54 @@ class Recovery:
         return observations.fill(self.product())
 
     def _check_memory(self) -> None:
-        needed = self.shape[0] * self.shape[1] * to_host(self.network.weights[0]).itemsize
-        try:
-            available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):  # not a POSIX system
-            return
-        if needed > available:
+        weight = self.network.weights[0]
+        needed = self.shape[0] * self.shape[1] * to_host(weight[:1, :1]).itemsize
+        available = free_memory(weight)
+        if available is not None and needed > available:
+            where = "the device" if library(weight) == "cupy" else "this machine"
             raise ArgumentError(
-                f"the whole {self.shape[0]} x {self.shape[1]} matrix takes {needed / 1e9:.1f} GB, but this machine has "
+                f"the whole {self.shape[0]} x {self.shape[1]} matrix takes {needed / 1e9:.1f} GB, but {where} has "
                 f"{available / 1e9:.1f} GB. Use predict(rows, cols) for the entries you need.",
                 argument="shape",
                 value=needed,
                 limit=available,
             )
 
+    def to_device(self, device: str) -> Recovery:
+        """The same recovery on another device.
+
+        Parameters
+        ----------
+        device : str
+            "cpu" for NumPy arrays, "cuda" or "cuda:N" for CuPy arrays.
+
+        Returns
+        -------
+        Recovery
+            Its observations are moved, too. Calls that compute on a CUDA device other than the current one belong into
+            ``with cupy.cuda.Device(N):``.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such device.
+        MissingPackageError
+            If CuPy is needed and not installed, or finds no device.
+        BackendError
+            If it has observations by an operator that cannot be moved.
+        """
+        offsets = self.offsets
+        if offsets is not None:
+            offsets = replace(offsets, row=move(offsets.row, device), col=move(offsets.col, device))
+        return replace(
+            self,
+            network=DeepLinearNetwork(move(w, device) for w in self.network.weights),
+            offsets=offsets,
+            observations=None if self.observations is None else self.observations.to_device(device),
+        )
+
     def save(self, path: str | os.PathLike) -> None:
-        """Write network, offsets, history, status, options and ids to a model file (npz; not the data).
+        """Write network, offsets, history, status, options, ids and bounds to a model file (npz; not the data).
 
         Raises
         ------
@@ -246,6 +291,7 @@ class Recovery:
             options=self.options,
             row_ids=self.row_ids,
             col_ids=self.col_ids,
+            bounds=self.bounds,
         )
 
     def with_ids(self, row_ids: Sequence[str] | None, col_ids: Sequence[str] | None) -> Recovery:
@@ -278,7 +324,7 @@ def _positions(names: Sequence[str], known: tuple[str, ...] | None, size: int) -
     return np.where(positions < size, positions, -1)
 
 
-def load(path: str | os.PathLike) -> Recovery:
+def load(path: str | os.PathLike, device: str = "cpu") -> Recovery:
     """Read a model file that `Recovery.save` wrote.
 
     Nothing in the file is trusted: no pickle, and every field is checked for presence, type, shape and finite numbers.
@@ -286,17 +332,22 @@ def load(path: str | os.PathLike) -> Recovery:
     Parameters
     ----------
     path : path
+    device : str
+        "cpu" for NumPy arrays, "cuda" or "cuda:N" for CuPy arrays.
 
     Returns
     -------
     Recovery
-        With NumPy arrays and without observations.
+        Without observations.
 
     Raises
     ------
     FileError
         If the file cannot be read, is truncated, or is not a valid model.
+    ArgumentError, MissingPackageError
+        If there is no such device, or CuPy is missing.
     """
+    check_device(device)
     fields = read_model(path, REASONS)
     history, status = History(fields.pop("history")), Status(*fields.pop("status"))
-    return Recovery(history=history, status=status, **fields)
+    return Recovery(history=history, status=status, **fields).to_device(device)

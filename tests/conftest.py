@@ -10,6 +10,13 @@ settings.register_profile("dmf", deadline=None, max_examples=40, suppress_health
 settings.load_profile("dmf")
 
 
+def pytest_collection_modifyitems(items):
+    """Suites that run over array libraries have the name of the library in their ids."""
+    for item in items:
+        if "cupy" in getattr(getattr(item, "callspec", None), "id", "").split("-"):
+            item.add_marker(pytest.mark.gpu)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
 import dmf
-from dmf.backend import to_host
+from dmf.backend import cupy_module, namespace, to_host
 from dmf.offsets import Offsets
 from dmf.results import REASONS
 
@@ -24,7 +24,21 @@ def on_device1(host):
     return array_api_strict.asarray(np.asarray(host), device=DEVICE)
 
 
+def _missing_cuda():
+    """Why no CUDA device can be used; empty where one can."""
+    try:
+        cupy_module()
+    except dmf.MissingPackageError as error:
+        return str(error)
+    return ""
+
+
+NO_CUDA = _missing_cuda()
 LIBRARIES = {"numpy": np.asarray, "strict": on_device1}
+if not NO_CUDA:  # the suites then run on CuPy arrays, too; tests/conftest.py marks them "gpu"
+    LIBRARIES["cupy"] = lambda host: cupy_module().asarray(host)
+OTHERS = [name for name in LIBRARIES if name != "numpy"]
+WITH_KERNELS = [name for name in LIBRARIES if name != "strict"]
 DTYPES = {"float32": np.float32, "float64": np.float64}
 
 seeds = st.integers(0, 2**32 - 1)
@@ -38,11 +52,11 @@ class TwoSided:
         self.shape = left.shape[1], right.shape[0]
 
     def forward(self, matrix):
-        xp = self.left.__array_namespace__()
+        xp = namespace(self.left)
         return xp.reshape(self.left @ matrix @ self.right, (-1,))
 
     def adjoint(self, weights):
-        xp = self.left.__array_namespace__()
+        xp = namespace(self.left)
         dense = xp.reshape(weights, (self.left.shape[0], self.right.shape[1]))
         return xp.matrix_transpose(self.left) @ dense @ xp.matrix_transpose(self.right)
 
@@ -58,6 +72,13 @@ def _entries(rng, shape, dtype, move):
     index = rng.permutation(np.concatenate([index, index[: index.size // 4]]))
     rows, cols = np.divmod(index, d2)
     return dmf.SampledEntries(move(rows), move(cols), move(rng.standard_normal(index.size).astype(dtype)), shape)
+
+
+def _weighted(rng, shape, dtype, move):
+    plain = _entries(rng, shape, dtype, np.asarray)
+    weights = 10 ** rng.uniform(-1, 1, plain.n_measurements)
+    weights[1] = 0
+    return dmf.WeightedEntries(*map(move, (plain.rows, plain.cols, plain.values)), shape, move(weights.astype(dtype)))
 
 
 def _linear(rng, shape, dtype, move):
@@ -109,10 +130,12 @@ def _part(make, which):
 KINDS = {
     "full": _full,
     "entries": _entries,
+    "weighted entries": _weighted,
     "linear array": _linear,
     "linear object": _operator,
     "part of full": _part(_full, 0),
     "part of entries": _part(_entries, 0),
+    "part of weighted entries": _part(_weighted, 1),
     "part of linear array": _part(_linear, 1),
     "part of linear object": _part(_operator, 0),
     "part of a part of linear array": _part(_part(_linear, 0), 0),
@@ -140,7 +163,7 @@ def like(observations, host):
     values = observations.values
     if isinstance(values, np.ndarray):
         return np.asarray(host, dtype=values.dtype)
-    xp = values.__array_namespace__()
+    xp = namespace(values)
     return xp.asarray(np.asarray(host), dtype=values.dtype, device=values.device)
 
 
@@ -230,6 +253,7 @@ def example_model(dtype=np.float64, move=np.asarray, *, offsets=True, ids=True):
         {"rank": np.int64(2), "rate": np.float32(0.5), "nested": {"a": [1, np.nan, None, True]}, "text": "\ud800"},
         ("a", "b,", 'c"\n', "ü") if ids else None,
         ("x", "y", "") if ids else None,
+        (-0.5, np.inf) if offsets else None,
     )
 
 
@@ -243,7 +267,7 @@ def assert_same_model(one, other):
         assert one.history[name].dtype == other.history[name].dtype
         np.testing.assert_array_equal(one.history[name], other.history[name])
     assert one.status == other.status
-    assert (one.row_ids, one.col_ids) == (other.row_ids, other.col_ids)
+    assert (one.row_ids, one.col_ids, one.bounds) == (other.row_ids, other.col_ids, other.bounds)
     assert (one.offsets is None) == (other.offsets is None)
     if one.offsets is not None:
         assert one.offsets.mean == other.offsets.mean

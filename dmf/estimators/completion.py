@@ -9,10 +9,14 @@ import scipy.sparse
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from dmf.errors import ArgumentError
 from dmf.estimators.tables import ColumnUnits, in_dtype, observed, read_table, seed_of, stacked
 from dmf.fold_in import new_rows
+from dmf.intervals import half_width
 from dmf.linalg import factored_svd
 from dmf.observations import SampledEntries
+from dmf.options import check_bounds
+from dmf.rank_path import rank_path
 from dmf.recover import complete
 
 
@@ -24,8 +28,9 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 
     Parameters
     ----------
-    rank : int, 1 <= rank <= min(n_samples, n_features), optional
-        Upper bound on the rank; found from the data unless given.
+    rank : int, 1 <= rank <= min(n_samples, n_features), or "path", optional
+        Upper bound on the rank; found from the data unless given. "path": the smallest rank that predicts held-out
+        entries as well as any does, by `dmf.rank_path`; then all entries are fitted. Takes a fit for each rank.
     depth : int, >= 1
         Number of layers of the network in `recovery_`.
     offsets : bool or "auto"
@@ -34,13 +39,20 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         Whether each column is fitted in units of its standard deviation, from its mean: right for tables whose columns have
         different units. Take False if all have the same, as ratings do, and for matrices that are exactly of low rank
         (subtracting means adds one to the rank).
+    min_value, max_value : float or array, shape (n_features,)
+        Least and largest value filled in, for all columns or for each. Entries that were there are kept.
+    holdout : float, 0 <= holdout < 1
+        Share of the entries held out first, for honest errors and `intervals`, as in `dmf.complete`; then all are fitted.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
 
     Attributes
     ----------
     recovery_ : dmf.Recovery
-        The fitted model, in units of the standardised columns; its `observations` are the entries fitted.
+        The fitted model, in units of the standardised columns; its `observations` are the entries fitted. With `holdout` its
+        `options` hold "heldout_rmse" and its standard error, in these units.
+    rank_path_ : dmf.RankPath
+        Only if `rank` is "path"; `dmf.plotting_recovery.plot_rank_path` draws it.
     rank_ : int
         Rank found.
     noise_ : array, shape (n_features,)
@@ -57,9 +69,10 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 
     Notes
     -----
-    A column without any entry is kept. It is filled with the mean of all entries plus the effect of the row, where the
-    model has row offsets, in units of the standard deviation of all entries. With `standardize`, a column that is constant is
-    filled with its constant. Rows without any entry get the means of the columns (plus column offsets).
+    A column without any entry is kept. It is filled with the mean of all entries plus, where the model has offsets, the effect
+    of the row and what columns seen as little have in common, in units of the standard deviation of all entries. With
+    `standardize`, a column that is constant is filled with its constant. Rows without any entry get the means of the columns
+    (plus column offsets).
 
     References
     ----------
@@ -77,20 +90,26 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 
     def __init__(
         self,
-        rank: int | None = None,
+        rank: int | str | None = None,
         *,
         depth: int = 3,
         offsets: bool | str = "auto",
         standardize: bool = True,
+        min_value: Any = -np.inf,
+        max_value: Any = np.inf,
+        holdout: float = 0.0,
         random_state: Any = 0,
     ) -> None:
         self.rank = rank
         self.depth = depth
         self.offsets = offsets
         self.standardize = standardize
+        self.min_value = min_value
+        self.max_value = max_value
+        self.holdout = holdout
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> DeepMatrixCompletion:
+    def fit(self, X: Any, y: Any = None, weights: Any = None) -> DeepMatrixCompletion:
         """Fit a low-rank matrix to the entries that are there.
 
         Parameters
@@ -98,6 +117,9 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         X : array, DataFrame or sparse matrix, shape (n_samples, n_features)
             At least one entry must be there.
         y : ignored
+        weights : array or sparse matrix, shape (n_samples, n_features), optional
+            How much each entry counts, as in `dmf.complete`: the inverse of its noise variance, up to a common factor.
+            Means and deviations of the columns are weighted, too.
 
         Returns
         -------
@@ -108,9 +130,9 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         ValueError
             If X holds text, infinities or no entry at all, or a parameter is out of range (`dmf.ArgumentError` and kin).
         """
-        return self._fit(observed(read_table(self, X, first=True, accept_sparse=True)))
+        return self._fit(observed(read_table(self, X, first=True, accept_sparse=True), weights))
 
-    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+    def fit_transform(self, X: Any, y: Any = None, weights: Any = None) -> np.ndarray:
         """Fit, and fill the holes of `X` itself, each row with its own fitted factor.
 
         Returns
@@ -118,10 +140,10 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         array, shape (n_samples, n_features)
             Entries that were there are kept.
         """
-        self.fit(X)
-        return self._entries.fill(self._units.restored(self.recovery_.product()))
+        self.fit(X, weights=weights)
+        return self._entries.fill(self._restored(self.recovery_.product()))
 
-    def partial_fit(self, X: Any, y: Any = None) -> DeepMatrixCompletion:
+    def partial_fit(self, X: Any, y: Any = None, weights: Any = None) -> DeepMatrixCompletion:
         """Add rows to those fitted so far, and fit all of them again.
 
         The result is that of `fit` on all rows seen so far, one table above the other. Rows are always new ones: to change a
@@ -132,20 +154,23 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         X : array, DataFrame or sparse matrix, shape (n, n_features)
             More rows with holes, in the same columns.
         y : ignored
+        weights : array or sparse matrix, shape (n, n_features), optional
+            As in `fit`; 1 unless given.
 
         Returns
         -------
         self
         """
         if not hasattr(self, "_entries"):
-            return self.fit(X)
-        more = observed(read_table(self, X, first=False, accept_sparse=True))
+            return self.fit(X, weights=weights)
+        more = observed(read_table(self, X, first=False, accept_sparse=True), weights)
         return self._fit(stacked(self._entries, more))
 
     def transform(self, X: Any) -> np.ndarray:
         """Fill the holes of rows, each of which counts as a new one: only its own entries and the fitted columns matter.
 
-        Rows that were fitted get nearly, but not exactly, what `fit_transform` gave them. See `dmf.new_rows`.
+        Rows that were fitted get nearly, but not exactly, what `fit_transform` gave them. See `dmf.new_rows`. Entries have
+        weight 1.
 
         Parameters
         ----------
@@ -156,26 +181,70 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         array, shape (n, n_features)
             Entries that were there are kept.
         """
+        return self._filled(X)[0]
+
+    def intervals(self, X: Any, coverage: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Intervals that hold what is missing in rows, from the errors on the entries held out.
+
+        They hold a share `coverage` of the missing entries of all columns together, if these are missing at random; see
+        `dmf.prediction_interval`. Their width is the same within a column.
+
+        Parameters
+        ----------
+        X : array, DataFrame or sparse matrix, shape (n, n_features)
+            As for `transform`.
+        coverage : float, 0 < coverage < 1
+
+        Returns
+        -------
+        low, high : arrays, shape (n, n_features)
+            Entries that were there are their own interval.
+
+        Raises
+        ------
+        ValueError
+            If nothing was held out, or too little for this coverage (`dmf.ArgumentError`).
+        """
+        table, entries = self._filled(X)
+        half = half_width(self.recovery_, coverage) * self.scale_
+        ends = (self._clipped(table - half).astype(table.dtype), self._clipped(table + half).astype(table.dtype))
+        return ends if entries is None else (entries.fill(ends[0]), entries.fill(ends[1]))
+
+    def _filled(self, X: Any) -> tuple[np.ndarray, SampledEntries | None]:
+        """The rows with their holes filled, and the entries that are there."""
         check_is_fitted(self)
         X = read_table(self, X, first=False, accept_sparse=True)
         nothing_there = X.nnz == 0 if scipy.sparse.issparse(X) else np.isnan(X).all()
         entries = None if nothing_there else observed(X)
-        telling = None if entries is None else self._units.telling(in_dtype(entries, self.recovery_.network.dtype))
+        telling = (
+            None
+            if entries is None
+            else ColumnUnits(self.center_, self.scale_).telling(in_dtype(entries, self.recovery_.network.dtype))
+        )
         if telling is None:
             offsets = self.recovery_.offsets
             means = np.zeros(X.shape, X.dtype) + (0 if offsets is None else offsets.mean + offsets.col)
         else:
             means = new_rows(self.recovery_, telling).product()
-        table = self._units.restored(means).astype(X.dtype)
-        return table if entries is None else entries.fill(table)
+        table = self._restored(means).astype(X.dtype)
+        return (table if entries is None else entries.fill(table)), entries
 
     def _fit(self, entries: SampledEntries) -> DeepMatrixCompletion:
+        bounds = self._bounds(entries.shape[1])
         units = ColumnUnits.standard(entries) if self.standardize else ColumnUnits.plain(entries)
         telling = units.telling(entries)
         if telling is None:  # all columns are constant: there is nothing to fit but zeros
             telling = entries.with_values(0 * entries.values)
-        recovery = complete(telling, self.rank, depth=self.depth, offsets=self.offsets, seed=seed_of(self.random_state))
+        options: dict[str, Any] = {"offsets": self.offsets, "seed": seed_of(self.random_state)}
+        rank: Any = self.rank
+        if isinstance(rank, str) and rank == "path":
+            path = self.rank_path_ = rank_path(telling, **options)
+            rank, options["offsets"] = max(path.best, 1), path.offsets
+        elif hasattr(self, "rank_path_"):  # of an earlier fit
+            del self.rank_path_
+        recovery = complete(telling, rank, depth=self.depth, holdout=self.holdout, **options)
         self._entries = entries
+        self._min, self._max = bounds
         self.center_, self.scale_ = units.center, units.scale
         self.recovery_, self.rank_ = recovery, recovery.options["rank"]
         self.noise_ = recovery.options["noise"] * units.scale
@@ -183,9 +252,29 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         self.n_iter_ = recovery.options["iterations"]
         return self
 
-    @property
-    def _units(self) -> ColumnUnits:
-        return ColumnUnits(self.center_, self.scale_)
+    def _bounds(self, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of each column; ArgumentError unless they are numbers, the first below the second."""
+        given = self.min_value, self.max_value
+        try:
+            low, high = (np.broadcast_to(np.add(bound, 0.0), (columns,)) for bound in given)  # text is no number
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"min_value={given[0]!r} and max_value={given[1]!r}, but each is a number, or one for each of the {columns} "
+                "columns.",
+                argument="min_value, max_value",
+                value=given,
+                limit=columns,
+            ) from error
+        for pair in zip(low.tolist(), high.tolist(), strict=True):
+            check_bounds(pair)
+        return low, high
+
+    def _restored(self, table: np.ndarray) -> np.ndarray:
+        """A table in the units of the columns, and within their bounds."""
+        return self._clipped(ColumnUnits(self.center_, self.scale_).restored(table))
+
+    def _clipped(self, table: np.ndarray) -> np.ndarray:
+        return np.clip(table, self._min.astype(table.dtype), self._max.astype(table.dtype))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

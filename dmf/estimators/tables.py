@@ -12,7 +12,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from dmf.errors import DTypeError
-from dmf.observations import SampledEntries
+from dmf.observations import SampledEntries, WeightedEntries
+from dmf.observations.weighted import as_entries
 
 DTYPES = [np.float64, np.float32]  # others become the first
 _CONSTANT = 10  # units in the last place of the largest entry: columns that vary by less are constant
@@ -47,26 +48,37 @@ def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = Fal
         ) from error
 
 
-def observed(X: Any) -> SampledEntries:
+def observed(X: Any, weights: Any = None) -> SampledEntries:
     """The entries of a checked table that are there: not NaN in an array, stored in a sparse matrix."""
-    return SampledEntries.from_sparse(X) if scipy.sparse.issparse(X) else SampledEntries.from_dense(X)
+    if weights is not None and not scipy.sparse.issparse(weights):
+        weights = np.asarray(weights)
+    return as_entries(X, weights)
+
+
+def _like(entries: SampledEntries, values: np.ndarray, kept: np.ndarray | slice = slice(None)) -> SampledEntries:
+    """Some of the entries of a table, with other values, and the weights that they had."""
+    rows, cols = entries.rows[kept], entries.cols[kept]
+    if entries.weights is None:
+        return SampledEntries(rows, cols, values, entries.shape)
+    return WeightedEntries(rows, cols, values, entries.shape, entries.weights[kept])
 
 
 def in_dtype(entries: SampledEntries, dtype: Any) -> SampledEntries:
     """The same entries in the dtype of a model."""
     if entries.dtype == dtype:
         return entries
-    return SampledEntries(entries.rows, entries.cols, entries.values.astype(dtype), entries.shape)
+    return _like(entries, entries.unweighted.values.astype(dtype))
 
 
 def stacked(above: SampledEntries, below: SampledEntries) -> SampledEntries:
     """The entries of two tables with the same columns, one above the other, in the dtype of the upper one."""
-    return SampledEntries(
-        np.concatenate([above.rows, below.rows + above.shape[0]]),
-        np.concatenate([above.cols, below.cols]),
-        np.concatenate([above.values, in_dtype(below, above.dtype).values]),
-        (above.shape[0] + below.shape[0], above.shape[1]),
-    )
+    rows, cols = np.concatenate([above.rows, below.rows + above.shape[0]]), np.concatenate([above.cols, below.cols])
+    values = np.concatenate([above.unweighted.values, in_dtype(below, above.dtype).unweighted.values])
+    shape = (above.shape[0] + below.shape[0], above.shape[1])
+    if above.weights is None and below.weights is None:
+        return SampledEntries(rows, cols, values, shape)
+    weights = [np.ones_like(part.values) if part.weights is None else part.weights for part in (above, below)]
+    return WeightedEntries(rows, cols, values, shape, np.concatenate(weights))
 
 
 def seed_of(random_state: Any) -> int:
@@ -96,16 +108,19 @@ class ColumnUnits:
 
     @classmethod
     def standard(cls, entries: SampledEntries) -> ColumnUnits:
-        """Mean and standard deviation of each column's entries; of all entries, for columns without any.
+        """Mean and standard deviation of each column's entries, by their weights; of all entries, for columns without any.
 
         Columns that are constant get the scale 0.
         """
-        cols, values, size = entries.cols, entries.values.astype(np.float64), entries.shape[1]
-        count = np.bincount(cols, minlength=size)
-        center, scale = np.full(size, values.mean()), np.full(size, values.std())
+        cols, values, size = entries.cols, entries.unweighted.values.astype(np.float64), entries.shape[1]
+        weights = np.ones_like(values) if entries.weights is None else entries.weights.astype(np.float64)
+        count = np.bincount(cols, weights, size)
+        mean = np.average(values, weights=weights)
+        deviation = np.sqrt(np.average((values - mean) ** 2, weights=weights))
+        center, scale = np.full(size, mean), np.full(size, deviation)
         there = count > 0
-        center[there] = np.bincount(cols, values, size)[there] / count[there]
-        squares = np.bincount(cols, (values - center[cols]) ** 2, size)
+        center[there] = np.bincount(cols, weights * values, size)[there] / count[there]
+        squares = np.bincount(cols, weights * (values - center[cols]) ** 2, size)
         scale[there] = np.sqrt(squares[there] / count[there])
         largest = np.zeros(size)
         np.maximum.at(largest, cols, np.abs(values))
@@ -117,9 +132,9 @@ class ColumnUnits:
         kept = self.scale[entries.cols] > 0
         if not kept.any():
             return None
-        rows, cols = entries.rows[kept], entries.cols[kept]
-        values = (entries.values[kept] - self.center[cols]) / self.scale[cols]
-        return SampledEntries(rows, cols, values, entries.shape)
+        cols = entries.cols[kept]
+        values = (entries.unweighted.values[kept] - self.center[cols]) / self.scale[cols]
+        return _like(entries, values, kept)
 
     def restored(self, table: np.ndarray) -> np.ndarray:
         """A table (n, d2) in these units in those of the data."""

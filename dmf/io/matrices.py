@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -269,15 +269,16 @@ def read_row_ids(path: str | os.PathLike, known: Container[str]) -> list[str]:
 
 
 def write_predictions(
-    path: str | os.PathLike, row_ids: Sequence[str], col_ids: Sequence[str], values: np.ndarray
+    path: str | os.PathLike, row_ids: Sequence[str], col_ids: Sequence[str], values: Mapping[str, np.ndarray]
 ) -> None:
-    """Write predictions as csv with the columns row, column, prediction, whole or not at all.
+    """Write predictions as csv with the columns row, column and those of `values`, whole or not at all.
 
     Parameters
     ----------
     path : path
     row_ids, col_ids : sequences of str, length n
-    values : array, shape (n,)
+    values : mapping of column names to arrays, shape (n,)
+        NaN: an empty cell.
 
     Raises
     ------
@@ -290,7 +291,9 @@ def write_predictions(
     write_atomically(path, lambda file: file.writelines(line.encode() for line in lines))
 
 
-def format_predictions(row_ids: Sequence[str], col_ids: Sequence[str], values: np.ndarray) -> Iterator[str]:
+def format_predictions(
+    row_ids: Sequence[str], col_ids: Sequence[str], values: Mapping[str, np.ndarray]
+) -> Iterator[str]:
     """Lines that `write_predictions` writes, line ends included.
 
     Numbers have as many digits as their dtype needs to be read back unchanged.
@@ -300,7 +303,7 @@ def format_predictions(row_ids: Sequence[str], col_ids: Sequence[str], values: n
     ShapeError
         If the lengths differ.
     """
-    lengths = len(row_ids), len(col_ids), len(values)
+    lengths = len(row_ids), len(col_ids), *map(len, values.values())
     if len(set(lengths)) > 1:
         raise ShapeError(
             f"row_ids, col_ids and values have lengths {lengths}, but each prediction has one of each.",
@@ -312,10 +315,14 @@ def format_predictions(row_ids: Sequence[str], col_ids: Sequence[str], values: n
         def write(self, line: str) -> str:
             return line  # which writerow hands on
 
-    number: Callable[[Any], str] = "{:.9g}".format if values.dtype == np.float32 else repr
     writer: Any = csv.writer(Line(), lineterminator="\n")
-    rows = zip(row_ids, col_ids, map(number, values.tolist()), strict=True)
-    return map(writer.writerow, itertools.chain([("row", "column", "prediction")], rows))
+    rows = zip(row_ids, col_ids, *map(_as_text, values.values()), strict=True)
+    return map(writer.writerow, itertools.chain([("row", "column", *values)], rows))
+
+
+def _as_text(values: np.ndarray) -> Iterator[str]:
+    number: Callable[[Any], str] = "{:.9g}".format if values.dtype == np.float32 else repr
+    return ("" if value != value else number(value) for value in values.tolist())
 
 
 def _load(path: str | os.PathLike, layout: str) -> Found:

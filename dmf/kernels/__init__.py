@@ -10,16 +10,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from dmf.backend import Array, is_numpy
-from dmf.kernels import cpu, dense, reference
+from dmf.backend import Array, library
+from dmf.kernels import cpu, dense, gpu, reference, restricted
 
 TABLE: dict[str, dict[str, Any]] = {
-    "sampled_product": {"reference": reference.sampled_product, "numpy": cpu.sampled_product},
-    "SampledEntries": {"reference": reference.SampledEntries, "numpy": cpu.SampledEntries},
-    "dense_residual": {"reference": reference.dense_residual, "numpy": dense.dense_residual},
+    "sampled_product": {
+        "reference": reference.sampled_product,
+        "numpy": cpu.sampled_product,
+        "cupy": gpu.sampled_product,
+    },
+    "SampledEntries": {
+        "reference": reference.SampledEntries,
+        "numpy": cpu.SampledEntries,
+        "cupy": gpu.SampledEntries,
+    },
+    "dense_residual": {
+        "reference": reference.dense_residual,
+        "numpy": dense.dense_residual,
+        "cupy": gpu.dense_residual,
+    },
+    "restricted_map": {"reference": reference.restricted_map, "numpy": restricted.restricted_map},
 }
 
 
 def kernel(name: str, like: Array) -> Any:
     """Fastest form of the kernel `name` for the array library of `like`."""
-    return TABLE[name].get("numpy" if is_numpy(like) else "", TABLE[name]["reference"])
+    return TABLE[name].get(library(like), TABLE[name]["reference"])

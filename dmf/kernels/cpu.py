@@ -216,7 +216,7 @@ class SampledEntries:
         values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
         return residual_rows(starts, index, values, rows, others, bounds, self._most[side])
 
-    def ridge(self, side, values, factor, penalty, variances, means):
+    def ridge(self, side, values, factor, penalty, variances, means, roots=None):
         width = factor.shape[1]
         length = simd.padded(width, factor.itemsize)
         parallel = values.shape[0] * width**2 > _PARALLEL_WORK and thread_count() > 1
@@ -224,10 +224,13 @@ class SampledEntries:
         starts, index, bounds = self._samples_of(side)
         values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
         means = np.ascontiguousarray(factor[:0] if means is None else means)
+        if roots is not None:
+            roots = self._to_columns(roots) if side == 1 else np.ascontiguousarray(roots)
         if length * factor.itemsize > WIDEST_BYTES:
-            rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty, means)
+            rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty, means, roots)
         else:
-            rows, inverses, sums = compile_ridge(length, LANE_BYTES // factor.itemsize, spread, parallel)(
+            weighted = roots is not None
+            rows, inverses, sums = compile_ridge(length, LANE_BYTES // factor.itemsize, spread, parallel, weighted)(
                 starts,
                 index,
                 values,
@@ -235,6 +238,8 @@ class SampledEntries:
                 _padded_rows(variances if spread else factor[:0], length).ravel(),
                 np.ascontiguousarray(penalty),
                 means,
+                roots if weighted else values[:0],
+                self._most[side] if weighted else 0,
                 bounds if parallel else bounds[[0, -1]],  # short chunks leave lanes idle
             )
         square, uncertainty, freedom = np.sum(sums, axis=0).tolist()  # a NumPy number would widen float32

@@ -87,11 +87,19 @@ class SampledEntries:
         return loss, *self.adjoint(residual, left, right)
 
     def ridge(
-        self, side: int, values: Array, factor: Array, penalty: Array, variances: Array | None, means: Array | None
+        self,
+        side: int,
+        values: Array,
+        factor: Array,
+        penalty: Array,
+        variances: Array | None,
+        means: Array | None,
+        roots: Array | None = None,
     ) -> tuple[Array, Array | None, float, float, float]:
         """Rows of one factor of ``left @ right^T`` that fit the samples best, the other one given.
 
-        With the design matrix D_i of a row (the rows of `factor` that its samples meet) and the sum a_i of their variances,
+        With the design matrix D_i of a row (the rows of `factor` that its samples meet, times the roots of their weights) and
+        the sum a_i of their variances, times their weights,
         a row solves ``N_i x_i = D_i^T y_i + penalty mean_i`` for ``N_i = D_i^T D_i + diag(a_i + penalty)``. Penalties count
         as at least 8 w eps times the diagonal of the rest, and pivots of the Cholesky factor as 8 eps times that of N_i:
         where N_i is singular up to rounding, x_i stays finite.
@@ -108,6 +116,8 @@ class SampledEntries:
         variances : array shaped as `factor`, or None
         means : array, shape (n, w), or None
             What the penalty draws the rows to; zero unless given.
+        roots : array, shape (m,), or None
+            Square roots of the weights of the samples, whose `values` are multiplied by them already; 1 unless given.
 
         Returns
         -------
@@ -120,13 +130,15 @@ class SampledEntries:
         """
         xp = namespace(values, factor, penalty)
         slots, index = (self._row_slots, self._cols) if side == 0 else (self._col_slots, self._rows)
-        design = _in_slots(xp, xp.take(factor, index, axis=0), slots)
+        met = xp.take(factor, index, axis=0)
+        design = _in_slots(xp, met if roots is None else roots[:, None] * met, slots)
         target = _in_slots(xp, values[:, None], slots)
         transposed = xp.matrix_transpose(design)
         normal = transposed @ design
         diagonal = xp.linalg.diagonal(normal)
         if variances is not None:
-            added = _sum_slots(xp, xp.take(variances, index, axis=0), slots)
+            met = xp.take(variances, index, axis=0)
+            added = _sum_slots(xp, met if roots is None else roots[:, None] ** 2 * met, slots)
             diagonal = diagonal + added
         identity = xp.eye(factor.shape[1], dtype=factor.dtype, device=device(factor))
         least = 8 * factor.shape[1] * xp.finfo(factor.dtype).eps * diagonal
@@ -182,6 +194,40 @@ def dense_residual(matrices: Array, rows: Array | None, values: Array, matrix: A
         gradient = gradient + residual @ block
         loss = loss + 0.5 * xp.sum(xp.astype(residual, xp.float64) ** 2)
     return loss, gradient
+
+
+def restricted_map(
+    matrices: Array, rows: Array | None, shape: tuple[int, int], left: Array | None, right: Array | None
+) -> Array:
+    """Inner products with dense matrices as a linear map of factors: ``<A_i, P right^T>``, ``<A_i, left Q^T>``, or their sum.
+
+    Parameters
+    ----------
+    matrices : array, shape (count, d1 * d2)
+        One flattened matrix A_i in each row.
+    rows : int64 array, shape (m,), or None
+        Which of them measure, in range; not checked. None: all, in their order.
+    shape : (int, int)
+        (d1, d2).
+    left : array, shape (d1, w), or None
+        At least one of `left` and `right` is given.
+    right : array, shape (d2, w), or None
+
+    Returns
+    -------
+    array, shape (m, n w)
+        The columns belong to P (d1, w), if `right` is given, then to Q (d2, w), if `left` is; both flattened row by row.
+    """
+    xp = namespace(matrices)
+    if rows is not None:
+        matrices = xp.take(matrices, rows, axis=0)
+    count = matrices.shape[0]
+    stack, parts = xp.reshape(matrices, (count, *shape)), []
+    if right is not None:
+        parts.append(stack @ right)
+    if left is not None:
+        parts.append(xp.matrix_transpose(xp.matrix_transpose(left) @ stack))
+    return xp.concat([xp.reshape(part, (count, part.shape[1] * part.shape[2])) for part in parts], axis=1)
 
 
 def _in_slots(xp, terms, slots):

@@ -126,20 +126,21 @@ def invert(lanes, width, normal, inverse):
 
 
 @cache
-def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
+def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool, weighted: bool):
     """Compiled form for factor rows padded to `length` numbers and `lanes` rows side by side.
 
     With `spread`, the other factor is uncertain: its variances enter the normal matrices, and the variances of the result
-    (up to the noise) are computed.
+    (up to the noise) are computed. With `weighted`, the samples of a row are scaled by the roots of their weights, and summed
+    from there.
     """
 
     def compiled(function):
         # A name of its own for every variant: see dmf.kernels.cpu.
-        function.__qualname__ += f"_{length}_{lanes}_{spread}_{parallel}"
+        function.__qualname__ += f"_{length}_{lanes}_{spread}_{parallel}_{weighted}"
         return njit(cache=True, parallel=parallel)(function)
 
     @compiled
-    def ridge(starts, index, values, factor, variances, penalty, means, bounds):
+    def ridge(starts, index, values, factor, variances, penalty, means, roots, most, bounds):
         """Rows, inverse diagonals, and for each row: squared residual, uncertainty of the prediction, degrees of freedom."""
         count, width = starts.shape[0] - 1, penalty.shape[0]
         rows = np.zeros((count, length), factor.dtype)
@@ -151,15 +152,26 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
             normal, targets = np.empty(width * width * lanes, factor.dtype), np.empty(width * lanes, factor.dtype)
             inverse = np.empty(2 * width * lanes, factor.dtype)
             added, diagonal = np.zeros((lanes, length), factor.dtype), np.empty((lanes, length), factor.dtype)
+            scaled, places = np.empty(most * length, factor.dtype), np.arange(most).astype(index.dtype)
             for block in range(bounds[chunk], bounds[chunk + 1], lanes):
                 used = min(lanes, bounds[chunk + 1] - block)
                 for lane in range(lanes):
                     i = block + min(lane, used - 1)  # idle lanes repeat the last row
-                    accumulate(length, starts[i], starts[i + 1], width, index, values, factor, gram, target)
+                    first, end = starts[i], starts[i + 1]
+                    if weighted:
+                        for k in range(first, end):
+                            row = simd.load(factor, np.intp(index[k]) * length, length)
+                            row = simd.add_scaled(simd.zeros_like(row), roots[k], row)
+                            simd.store(scaled, (k - first) * length, row)
+                        accumulate(length, 0, end - first, width, places, values[first:end], scaled, gram, target)
+                    else:
+                        accumulate(length, first, end, width, index, values, factor, gram, target)
                     if spread:
                         extra = simd.zeros_like(simd.load(factor, 0, length))
                         one = simd.broadcast(factor.dtype.type(1), extra)
-                        for k in range(starts[i], starts[i + 1]):
+                        for k in range(first, end):
+                            if weighted:
+                                one = simd.broadcast(roots[k] * roots[k], extra)
                             extra = simd.add_product(
                                 extra, one, simd.load(variances, np.intp(index[k]) * length, length)
                             )
@@ -184,7 +196,10 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
                     square = 0.0
                     for k in range(starts[i], starts[i + 1]):
                         other = simd.load(factor, np.intp(index[k]) * length, length)
-                        error = simd.total(simd.product(row, other)) - values[k]
+                        prediction = simd.total(simd.product(row, other))
+                        if weighted:
+                            prediction *= roots[k]
+                        error = prediction - values[k]
                         square += np.float64(error) * np.float64(error)
                     sums[i, 0] = square
                     if spread:
@@ -197,8 +212,8 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool):
     return ridge
 
 
-def wide_ridge(starts, index, values, factor, variances, penalty, means):
-    """What the compiled form returns, by BLAS row after row, for wide rows and `variances` or None.
+def wide_ridge(starts, index, values, factor, variances, penalty, means, roots):
+    """What the compiled form returns, by BLAS row after row, for wide rows; `variances` and `roots` may be None.
 
     On one thread: two of them fight over the small matrices (25 times slower on a busy machine), and results would depend
     on their number.
@@ -214,10 +229,13 @@ def wide_ridge(starts, index, values, factor, variances, penalty, means):
         for i in range(count):
             part = slice(starts[i], starts[i + 1])
             design, target = factor[index[part]], values[part]
+            if roots is not None:
+                design = roots[part, None] * design
             normal = design.T @ design
             diagonal = normal.diagonal().copy()
             if variances is not None:
-                added = np.sum(variances[index[part]], axis=0)
+                met = variances[index[part]]
+                added = np.sum(met if roots is None else roots[part, None] ** 2 * met, axis=0)
                 diagonal += added
             penalised = np.maximum(penalty, least * diagonal)
             np.fill_diagonal(normal, diagonal + penalised)

@@ -6,6 +6,7 @@ from dmf.observations.full import FullMatrix
 from dmf.observations.linear import LinearMeasurements
 from dmf.observations.rank_one import RankOneMeasurements
 from dmf.observations.transforms import SubsampledTransform
+from dmf.observations.weighted import WeightedEntries
 
 __all__ = [
     "FullMatrix",
@@ -14,4 +15,5 @@ __all__ = [
     "RankOneMeasurements",
     "SampledEntries",
     "SubsampledTransform",
+    "WeightedEntries",
 ]

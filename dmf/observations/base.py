@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dmf.backend import Array, as_array, device, floating, namespace, number
+from dmf.backend import Array, as_array, check_device, device, floating, is_numpy, namespace, number, on_device_of
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 from dmf.linalg import conjugate_gradient
 
@@ -61,7 +62,7 @@ class Observations(ABC):
 
     def threads(self) -> AbstractContextManager[Any]:
         """Context in which solvers work on these observations."""
-        return nullcontext()
+        return on_device_of(self.values)
 
     @property
     def n_measurements(self) -> int:
@@ -148,12 +149,38 @@ class Observations(ABC):
         rows = conjugate_gradient(
             lambda x: scale * (gradient(scale * x, linear)[1] + penalty * scale * x),
             target,
-            rows if start is None else start / scale,
+            None if start is None else start / scale,
             _RIDGE_TOLERANCE,
             _RIDGE_STEPS,
         )
         rows = scale * rows
         return Ridge(rows, None, 2 * number(gradient(rows, self)[0]), 0.0, 0.0)
+
+    def tangent_normal(self, u: Array, vt: Array) -> Callable[[Array], Array]:
+        """Normal map ``T^T A^T A T`` of the measurements on the tangent space ``T(P, Q) = P V^T + U Q^T`` at a matrix.
+
+        Solvers apply it many times; an array operator that is large is read once here and not at all then.
+
+        Parameters
+        ----------
+        u : array, shape (d1, r)
+        vt : array, shape (r, d2)
+
+        Returns
+        -------
+        callable
+            From arrays (d1 + d2, r), P above Q, to the same.
+        """
+        xp = namespace(u, vt)
+        (d1, rank), linear = u.shape, self.with_values(0 * self.values)
+
+        def normal(step):
+            # One pass gives both components: the halves of the factors are paired crosswise.
+            p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
+            _, left, right = linear.evaluate(xp.concat([p, u], axis=1), xp.concat([vt, q]))
+            return xp.concat([left[:, :rank], xp.matrix_transpose(right[rank:, :])])
+
+        return normal
 
     @abstractmethod
     def surrogate_svd(self, rank: int, seed: int = 0, sweeps: int = 12) -> tuple[Array, Array, Array]:
@@ -190,6 +217,21 @@ class Observations(ABC):
     @abstractmethod
     def fill(self, matrix: Array) -> Array:
         """`matrix` (d1, d2) with the entries that were observed directly put in their place."""
+
+    def to_device(self, device: str) -> Observations:
+        """The same observations on another device: "cpu" (NumPy arrays), "cuda" or "cuda:N" (CuPy arrays).
+
+        Raises
+        ------
+        ArgumentError, MissingPackageError, BackendError
+            If there is no such device, CuPy is missing, or an operator cannot be moved.
+        """
+        there = check_device(device)[0] == "cpu" and is_numpy(self.values)
+        return self if there else self._moved(device)
+
+    @abstractmethod
+    def _moved(self, device: str) -> Observations:
+        """The same observations with arrays from `dmf.backend.move`."""
 
     def descent(self, widths: tuple[int, ...]) -> Any:
         """Compiled chunk of descent steps for a network of these inner widths; None where there is none or it does not pay."""

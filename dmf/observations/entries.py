@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from dmf.backend import (
     floating,
     from_host,
     is_numpy,
+    move,
     namespace,
     number,
+    on_device_of,
     one_blas_thread,
     to_host,
 )
@@ -138,8 +139,28 @@ class SampledEntries(Observations):
         coo.sum_duplicates()
         return cls(coo.coords[0], coo.coords[1], coo.data, coo.shape)
 
+    @property
+    def weights(self) -> Array | None:
+        """Weights of the entries, shape (m,), in the order of `rows`; None where all are alike."""
+        return None
+
+    @property
+    def unweighted(self) -> SampledEntries:
+        """The entries as they are, whose `values` are those of the matrix."""
+        return self
+
+    @property
+    def mean_weight(self) -> float:
+        """Mean of the weights; 1 where there are none."""
+        return self.gain * self.shape[0] * self.shape[1] / self.n_measurements
+
+    def centred(self) -> tuple[float, SampledEntries]:
+        """Mean of the entries, each counted by its weight, and the entries of the matrix without it."""
+        mean = number(namespace(self.values).mean(self.values))
+        return mean, self.with_values(self.values - mean)
+
     def threads(self):
-        return one_blas_thread() if is_numpy(self.values) else nullcontext()
+        return one_blas_thread() if is_numpy(self.values) else super().threads()
 
     def predict(self, left, right):
         check_factors(self, left, right)
@@ -165,11 +186,14 @@ class SampledEntries(Observations):
         return self._kernel.descent(self.values, widths)
 
     def surrogate_svd(self, rank, seed=0, sweeps=12):
-        """Of the matrix that holds ``values / p`` at the positions and zeros elsewhere, p the share of entries seen."""
+        """Of the matrix that holds ``values / p`` at the positions and zeros elsewhere, p the share of entries seen.
+
+        With weights, that holds ``weights values / p``, p the sum of the weights over the size of the matrix.
+        """
         rank = check_rank(rank, self.shape)
         xp = namespace(self.values)
         d1, d2 = self.shape
-        weights = self.values * (d1 * d2 / self.n_measurements)
+        weights = self.values / self.gain
 
         def zeros(rows, columns):
             return xp.zeros((rows, columns), dtype=self.dtype, device=device(self.values))
@@ -206,11 +230,20 @@ class SampledEntries(Observations):
         other._kernel = self._kernel
         return other
 
+    def _moved(self, device):
+        rows, cols, values = (move(a, device) for a in (self.rows, self.cols, self.values))
+        with on_device_of(values):
+            return SampledEntries.__new__(SampledEntries)._assign(rows, cols, values, self.shape)
+
     def fill(self, matrix):
-        rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.values)
+        rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.unweighted.values)
+        weights = None if self.weights is None else to_host(self.weights)
         first = np.concatenate([[True], (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])])
         group = np.cumsum(first) - 1
-        means = np.bincount(group, weights=values) / np.bincount(group)  # of repeated measurements
+        means = values[first]
+        if not first.all():  # repeated measurements
+            total = np.bincount(group, weights=values if weights is None else weights * values)
+            means = total / np.bincount(group, weights=weights)
         result = np.array(to_host(matrix))
         result[rows[first], cols[first]] = means
         return from_host(result, matrix)
@@ -241,12 +274,3 @@ def _checked_index(index: Array, argument: str, size: int) -> Array:
     if is_numpy(index):
         return np.ascontiguousarray(index, dtype=np.int32)
     return xp.astype(index, xp.int32)
-
-
-def as_entries(data: Any) -> SampledEntries:
-    """Sampled entries from any form in which users have them: these, an array with NaN, or a SciPy sparse matrix."""
-    if isinstance(data, SampledEntries):
-        return data
-    if scipy.sparse.issparse(data):
-        return SampledEntries.from_sparse(data)
-    return SampledEntries.from_dense(as_array(data, "data"))

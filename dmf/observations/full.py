@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmf.backend import Array, as_array, device, floating, from_host, namespace, number, to_host
+from dmf.backend import Array, as_array, device, floating, from_host, move, namespace, number, to_host
 from dmf.errors import ShapeError
 from dmf.linalg import dense_svd, identity
 from dmf.observations.base import (
@@ -107,6 +107,9 @@ class FullMatrix(Observations):
 
     def with_values(self, values):
         return FullMatrix(namespace(values).reshape(check_values(self, values), self.shape))
+
+    def _moved(self, device):
+        return FullMatrix(move(self.matrix, device))
 
     def fill(self, matrix):
         return self.matrix

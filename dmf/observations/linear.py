@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
-from dmf.backend import Array, device, from_host, namespace, number
-from dmf.errors import ShapeError
+from dmf.backend import Array, device, from_host, is_numpy, move, namespace, number, one_blas_thread
+from dmf.errors import BackendError, ShapeError
 from dmf.linalg import conjugate_gradient, dense_svd, gaussian
 from dmf.observations.base import (
     Observations,
@@ -27,7 +27,7 @@ from dmf.observations.operators import DenseOperator, FlatOperator, check_adjoin
 from dmf.options import random_generator
 
 _PROBES = 4
-_MOST_UNKNOWNS = 10_000  # of a regression whose matrix (m, unknowns) is formed
+_SHARE, _SMALL = 0.5, 2**20  # of the numbers of an array operator, or so few, that the design of a regression may hold
 _ACCURACY, _FROM_ZERO, _MORE = 1e-14, 200, 8  # of its conjugate gradients; a solver that gives a start comes back
 
 
@@ -81,6 +81,9 @@ class LinearMeasurements(Observations):
         if not isinstance(operator, DenseOperator):
             check_adjoint(operator, self.shape, self.values)
 
+    def threads(self):
+        return one_blas_thread() if is_numpy(self.values) and self._is_array() else super().threads()
+
     def predict(self, left, right):
         return self._select(self.operator.forward(left @ right))
 
@@ -90,7 +93,7 @@ class LinearMeasurements(Observations):
         return dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
 
     def evaluate(self, left, right):
-        if not isinstance(self.operator, DenseOperator):
+        if not self._is_array():
             return super().evaluate(left, right)
         check_factors(self, left, right)
         xp = namespace(self.values, left, right)
@@ -109,21 +112,19 @@ class LinearMeasurements(Observations):
         return square / (self.shape[0] * self.shape[1])
 
     def ridge(self, side, factor, penalty, variances=None, start=None):
-        size = self.shape[side] * factor.shape[1]
-        if not isinstance(self.operator, DenseOperator) or size > _MOST_UNKNOWNS:
+        design = self._design(right=factor) if side == 0 else self._design(left=factor)
+        if design is None:
             return super().ridge(side, factor, penalty, None, start)
         xp = namespace(self.values, factor)
-        design = self.operator.restricted(side, factor, None if self._selected is None else self._selected[2])
         # The posterior is taken to factorise over all entries, and an uncertain factor to add the same to each of them.
         added = 0 * penalty if variances is None else self.gain * xp.sum(variances, axis=0)
         diagonal = xp.reshape(xp.sum(design * design, axis=0), (self.shape[side], -1))
         ridge = xp.reshape(xp.broadcast_to(penalty + added, diagonal.shape), (-1,))
         scale = 1 / xp.sqrt(xp.reshape(diagonal, (-1,)) + ridge)
-        transposed = xp.matrix_transpose(design)
         flat = scale * conjugate_gradient(
-            lambda x: scale * (transposed @ (design @ (scale * x)) + ridge * (scale * x)),
-            scale * (transposed @ self.values),
-            0 * ridge if start is None else xp.reshape(start, (-1,)) / scale,
+            lambda x: scale * ((design @ (scale * x)) @ design + ridge * (scale * x)),
+            scale * (self.values @ design),
+            None if start is None else xp.reshape(start, (-1,)) / scale,
             _ACCURACY,
             _FROM_ZERO if start is None else _MORE,
         )
@@ -133,6 +134,23 @@ class LinearMeasurements(Observations):
             return Ridge(rows, None, square, 0.0, 0.0)
         spread = 1 / (diagonal + added + penalty)
         return Ridge(rows, spread, square, number(xp.sum(rows**2 * added)), number(xp.sum(spread * (diagonal + added))))
+
+    def tangent_normal(self, u, vt):
+        xp = namespace(self.values, u, vt)
+        design = self._design(u, xp.matrix_transpose(vt))
+        if design is None:
+            return super().tangent_normal(u, vt)
+        return lambda step: xp.reshape((design @ xp.reshape(step, (-1,))) @ design, step.shape)
+
+    def _design(self, left=None, right=None):
+        """Matrix (m, n w) of ``P, Q -> A(P right^T + left Q^T)``; None where passes over the operator take less memory."""
+        if not self._is_array():
+            return None
+        unknowns = sum(f.shape[1] * n for f, n in zip((right, left), self.shape, strict=True) if f is not None)
+        numbers = self.n_measurements * unknowns
+        if numbers > max(_SMALL, _SHARE * self.n_measurements * self.shape[0] * self.shape[1]):
+            return None
+        return self.operator.restricted(None if self._selected is None else self._selected[2], left, right)
 
     def surrogate_svd(self, rank, seed=0, sweeps=12):
         """Of ``(1/m) sum_i y_i A_i``; for Gaussian measurements its expectation is X up to a factor."""
@@ -153,6 +171,22 @@ class LinearMeasurements(Observations):
         other.operator, other.shape, other.values, other._selected = self.operator, self.shape, values, self._selected
         return other
 
+    def _moved(self, device):
+        if not isinstance(self.operator, DenseOperator):
+            raise BackendError(
+                f"the operator is a {type(self.operator).__name__}, which dmf cannot move to {device}. Build it there, and "
+                "pass it with values from there.",
+                argument="device",
+                value=device,
+                limit="array of shape (m, d1, d2)",
+            )
+        other = LinearMeasurements.__new__(LinearMeasurements)
+        other.operator, other.shape = self.operator.to_device(device), self.shape
+        other.values = move(self.values, device)
+        selected = self._selected
+        other._selected = selected and (*selected[:2], *(move(index, device) for index in selected[2:]))
+        return other
+
     def fill(self, matrix):
         """`matrix` itself: no entry was observed directly."""
         return matrix
@@ -165,6 +199,9 @@ class LinearMeasurements(Observations):
         slots[selected] = np.arange(index.size)
         other._selected = selected, total, from_host(selected, self.values), from_host(slots, self.values)
         return other
+
+    def _is_array(self):
+        return isinstance(self.operator, DenseOperator)
 
     def _select(self, measurements):
         if self._selected is None:

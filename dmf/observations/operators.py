@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
-from dmf.backend import Array, as_array, floating, is_numpy, namespace, number, real_dtype, to_host
+from dmf.backend import Array, as_array, floating, is_numpy, move, namespace, number, real_dtype, to_host
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
 from dmf.linalg import gaussian
@@ -35,11 +35,18 @@ class DenseOperator:
         self.shape = check_shape(matrices.shape[1:])
         size = self.shape[0] * self.shape[1]
         self._flat = xp.reshape(matrices, (-1, size))
-        self._residual = kernel("dense_residual", matrices)
+        self._residual, self._restricted = kernel("dense_residual", matrices), kernel("restricted_map", matrices)
         step = max(1, _CHECKED_NUMBERS // size)
         for first in range(0, matrices.shape[0], step):
             end = min(first + step, matrices.shape[0])
             check_finite(self._flat[first:end, :], f"operator (from measurement {first} on)")
+
+    def to_device(self, device: str) -> DenseOperator:
+        """The same matrices on another device, unchecked."""
+        other = DenseOperator.__new__(DenseOperator)
+        other.shape, other._flat = self.shape, move(self._flat, device)
+        other._residual = kernel("dense_residual", other._flat)
+        return other
 
     def forward(self, matrix):
         return self._flat @ namespace(matrix).reshape(matrix, (-1,))
@@ -47,17 +54,9 @@ class DenseOperator:
     def adjoint(self, weights):
         return namespace(weights).reshape(weights @ self._flat, self.shape)
 
-    def restricted(self, side, factor, selected):
-        """Matrix (m, n w) of the map from one factor (n, w) of ``U V^T``, flattened, to the measurements; the other one given."""
-        xp = namespace(factor)
-        count = self._flat.shape[0]
-        if side == 0:
-            product = xp.reshape(self._flat, (-1, self.shape[1])) @ factor
-        else:
-            product = xp.matrix_transpose(factor) @ xp.reshape(self._flat, (count, *self.shape))
-            product = xp.matrix_transpose(product)
-        product = xp.reshape(product, (count, -1))
-        return product if selected is None else xp.take(product, selected, axis=0)
+    def restricted(self, selected, left=None, right=None):
+        """Matrix (m, n w) of the map ``P, Q -> A(P right^T + left Q^T)``; a part is missing where its factor is None."""
+        return self._restricted(self._flat, selected, self.shape, left, right)
 
     def evaluate(self, matrix, values, selected):
         """Loss and ``A^T(A(matrix) - values)`` in one pass over A; `selected`: which rows of A measure, None: all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmf.backend import Array, as_array, floating, from_host, namespace, number
+from dmf.backend import Array, as_array, floating, from_host, move, namespace, number
 from dmf.errors import DTypeError, ShapeError
 from dmf.linalg import truncated_svd
 from dmf.observations.base import (
@@ -110,6 +110,9 @@ class RankOneMeasurements(Observations):
 
     def with_values(self, values):
         return self._with(self.a, self.b, check_values(self, values))
+
+    def _moved(self, device):
+        return self._with(*(move(v, device) for v in (self.a, self.b, self.values)))
 
     def fill(self, matrix):
         """`matrix` itself: no entry was observed directly."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from dmf.backend import namespace
+from dmf.backend import as_array, namespace, to_host
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.networks import DeepLinearNetwork
 from dmf.observations import Observations
@@ -99,7 +99,7 @@ class _Records:
         found: dict[str, float],
         measured: Mapping[str, Any] | None = None,
     ) -> None:
-        row = {name: np.asarray(value) for name, value in (measured or {}).items()}
+        row = {name: to_host(as_array(value, name)) for name, value in (measured or {}).items()}
         for name, value in row.items():
             if value.dtype.kind not in "fiub" or name in (*_COLUMNS, *found):
                 raise ArgumentError(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, from_host, namespace, number, to_host
+from dmf.backend import Array, from_host, namespace, to_host
 from dmf.linalg import factored_svd, gaussian
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
@@ -73,16 +73,16 @@ class HierarchicalBayes:
     def init(self, observations: SampledEntries, network: DeepLinearNetwork) -> Any:
         """State before the first sweep."""
         xp = namespace(observations.values)
-        mean = number(xp.mean(observations.values))
-        centred = observations.with_values(observations.values - mean)
+        mean, centred = observations.centred()
         total = mean_square(centred)
+        size = total / observations.mean_weight
         right = xp.matrix_transpose(network.factors()[1])
         features = pattern_features(observations, self.seed)
         sides = []
         for factor, known in zip((0 * network.factors()[0], right), features, strict=True):
             means = xp.concat([factor, 0 * factor[:, :1]], axis=1)
-            spread = np.full(means.shape[1], math.sqrt(total) / 10)
-            spread[-1] = total / 10
+            spread = np.full(means.shape[1], math.sqrt(size) / 10)
+            spread[-1] = size / 10
             sides.append(_Side(means, 0 * means, 0 * means, spread, known, np.ones(known.shape[1])))
         finished = "all entries are equal" if total == 0 else ""
         return _State((sides[0], sides[1]), centred, mean, _FIRST * total, total, finished)
@@ -168,7 +168,7 @@ def _fitted(side: int, mine: _Side, other: _Side, state: _State) -> tuple[_Side,
     )
     means, variances = fit.rows[:, :-1], state.noise * fit.variances[:, :-1]
     prior, relevance = _prior(means, mine)
-    spread = np.maximum(_column_means((means - prior) ** 2 + variances), _LEAST * total)
+    spread = np.maximum(_column_means((means - prior) ** 2 + variances), _LEAST * total / state.centred.mean_weight)
     return replace(mine, means=means, variances=variances, prior=prior, spread=spread, relevance=relevance), fit
 
 
@@ -186,7 +186,7 @@ def _prior(means: Array, side: _Side) -> tuple[Array, np.ndarray]:
 def hierarchical_start(observations: SampledEntries, width: int, seed: int) -> DeepLinearNetwork:
     """Two layers of this width: Gaussian columns, of a size that leaves room for rows of the same; rows zero."""
     xp = namespace(observations.values)
-    deviation = math.sqrt(mean_square(observations.with_values(observations.values - xp.mean(observations.values))))
+    deviation = math.sqrt(mean_square(observations.centred()[1]) / observations.mean_weight)
     d1, d2 = observations.shape
     right = math.sqrt(deviation / (3 * math.sqrt(width))) * gaussian((d2, width), seed, observations.values)
     left = 0 * gaussian((d1, width), seed, observations.values)

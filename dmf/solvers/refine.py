@@ -18,10 +18,12 @@ from dmf.solvers.driver import Callback, run
 _SHRINK, _GROW, _FIRST_DAMPING = 0.1, 10.0, 1e-3  # of the damping after a good step and a bad one; of the gain
 _GAINED = 0.999  # a step that leaves more of the loss than this gains nothing
 _ROUNDING = 32.0  # units in the last place, relative to the measurements, to which residuals can fall
+_PROMISING = 0.03  # share of the loss that the first steps leave if the rank is right
 _TRIALS = 4  # steps without a gain before giving up
 _SHARPEST = (
-    1e-6  # of the same: beyond, rounding grows along the directions that change the factors and not their product
+    1e-6  # of linear systems: beyond, rounding grows along directions that change the factors, not their product
 )
+_NOISE = 8.0  # units in the last place, relative to the measurements, below which a gradient is rounding: no system is sharper
 _ACCURACY = 0.1  # of the linear systems far from the solution; closer, the relative loss
 
 
@@ -35,6 +37,8 @@ class _State:
     depth: int
     damping: float = 0.0
     failures: int = 0
+    steps: int = 0
+    first_loss: float = math.inf
     finished: str = ""
 
 
@@ -50,13 +54,17 @@ class GaussNewton:
     ----------
     inner : int, >= 1
         Most steps of conjugate gradients in one iteration.
+    tries : int, >= 1, optional
+        Steps after which the solver ends unless they lowered the loss as they do from a good start at the right rank.
     """
 
     inner: int = 500
+    tries: int | None = None
 
     def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
         """State at the start; the rank is the least width of `network`."""
-        return self._state(observations, *factored_svd(*network.factors()), network.depth)
+        state = self._state(observations, *factored_svd(*network.factors()), network.depth)
+        return replace(state, first_loss=state.loss)
 
     def _state(self, observations, u, s, vt, depth):
         # One pass gives both components: the second half of either factor meets zeros in the product.
@@ -71,30 +79,30 @@ class GaussNewton:
         for done in range(iterations):
             if state.finished:
                 return state, done
-            state = self._step(observations, state)
+            state = replace(self._step(observations, state), steps=state.steps + 1, first_loss=state.first_loss)
+            if state.steps == self.tries and state.loss > _PROMISING * state.first_loss and not state.finished:
+                state = replace(state, finished="the loss falls too slowly for the right rank")
         return state, iterations
 
     def _step(self, observations, state):
         xp = namespace(state.u)
         d1, rank = observations.shape[0], state.s.shape[0]
-        linear = observations.with_values(0 * observations.values)
-
-        def normal(step):
-            p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
-            _, left, right = linear.evaluate(xp.concat([p, state.u], axis=1), xp.concat([state.vt, q]))
-            image = xp.concat([left[:, :rank], xp.matrix_transpose(right[rank:, :])])
-            return image + state.damping * step
-
-        size = 0.5 * mean_square(observations)
+        normal = observations.tangent_normal(state.u, state.vt)
+        size, eps = 0.5 * mean_square(observations), float(xp.finfo(observations.dtype).eps)
         relative = math.sqrt(state.loss / size) if size else 0.0
+        tolerance = max(relative, _SHARPEST, _NOISE * eps / relative if relative else 0.0)
         step = conjugate_gradient(
-            normal, -state.gradient, 0 * state.gradient, min(_ACCURACY, max(relative, _SHARPEST)), self.inner
+            lambda step: normal(step) + state.damping * step,
+            -state.gradient,
+            None,
+            min(_ACCURACY, tolerance),
+            self.inner,
         )
         p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
         left = xp.concat([state.u * state.s + p, state.u], axis=1)
         u, s, vt = factored_svd(left, xp.concat([state.vt, q]))
         following = self._state(observations, u[:, :rank], s[:rank], vt[:rank, :], state.depth)
-        least = (_ROUNDING * float(xp.finfo(observations.dtype).eps)) ** 2 * size
+        least = (_ROUNDING * eps) ** 2 * size
         gained = following.loss < _GAINED * state.loss
         if gained:
             following = replace(following, damping=_SHRINK * state.damping)
@@ -105,7 +113,7 @@ class GaussNewton:
             )
         failures = state.failures + 1
         damping = max(_GROW * state.damping, _FIRST_DAMPING * observations.gain)
-        at_rounding = relative <= float(xp.finfo(observations.dtype).eps) ** (2 / 3)
+        at_rounding = relative <= eps ** (2 / 3)
         finished = "no step lowers the residual further" if at_rounding or failures == _TRIALS else ""
         return replace(state, damping=damping, failures=failures, finished=finished)
 

@@ -148,3 +148,44 @@ def test_unknown_ids_without_offsets(dmf_program, ratings, tmp_path):
     (tmp_path / "p.csv").write_text("u1,film 1\nnobody,film 1\n")
     assert "nobody" in error_line(dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv", code=1))
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_intervals_and_bounds(dmf_program, ratings, tmp_path):
+    """Saved with the model: predictions within bounds, intervals that hold 90 % and end at the bounds; told by info."""
+    done = dmf_program("complete", ratings, "-o", "m.npz", "--bounds", "1,4.5", "--holdout", 0.2)
+    assert "predictions between 1 and 4.5" in done.stdout and "on 400 entries, by a fit without them" in done.stdout
+    model = dmf.load(tmp_path / "m.npz")
+    assert model.bounds == (1, 4.5)
+    half = json.loads((tmp_path / "m.json").read_text())["interval_90"]
+    assert f"prediction +- {half:.4g}" in done.stdout
+    lines = ratings.read_text().splitlines()[1:]
+    (tmp_path / "p.csv").write_text("".join(f"{line}\n" for line in [*lines, "nobody,film 1,0"]))
+    dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv", "--interval", 0.9)
+    with (tmp_path / "o.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert (rows[-1]["row"], rows[-1]["low"], rows[-1]["high"]) == ("nobody", "", "") and rows[-1]["prediction"]
+    low, at, high = (np.array([float(row[name]) for row in rows[:-1]]) for name in ("low", "prediction", "high"))
+    assert at.min() == 1 and at.max() == 4.5
+    np.testing.assert_allclose(low, np.maximum(at - half, 1))
+    np.testing.assert_allclose(high, np.minimum(at + half, 4.5))
+    shown = dmf_program("info", "m.npz").stdout
+    assert "1 to 4.5" in shown and f"prediction +- {half:.4g}" in shown and "on 400 entries" in shown
+    assert max(map(len, shown.splitlines())) < 250
+    best = dmf_program("predict", "m.npz", "--top", 1, "--rows", "u3", "--interval", 0.5, "-o", "-").stdout
+    assert best.splitlines()[0] == "row,column,prediction,low,high" and len(best.splitlines()) == 2
+
+
+@pytest.mark.parametrize("bounds", ["1", "a,b", "1,2,3", ""])
+def test_bounds_that_are_none(dmf_program, ratings, bounds):
+    assert "no pair of numbers" in dmf_program("complete", ratings, "--bounds", bounds, code=2).stderr
+
+
+def test_what_intervals_need(dmf_program, ratings, tmp_path):
+    assert "bounds=(5.0, 1.0)" in error_line(dmf_program("complete", ratings, "--bounds", "5,1", code=1))
+    done = dmf_program("complete", ratings, "-o", "m.npz", "--holdout", 0, "--bounds", "0,")
+    assert "held-out" not in done.stdout and "between 0 and inf" in done.stdout
+    (tmp_path / "p.csv").write_text("u1,film 1\n")
+    arguments = ["predict", "m.npz", "p.csv", "-o", "o.csv", "--interval"]
+    assert "--holdout" in error_line(dmf_program(*arguments, 0.9, code=1))
+    assert "Invalid value for '--interval'" in dmf_program(*arguments, 1, code=2).stderr
+    assert not (tmp_path / "o.csv").exists()

@@ -4,7 +4,7 @@ import array_api_strict
 import numba
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmf.backend import to_host
@@ -12,138 +12,24 @@ from dmf.kernels import TABLE, kernel
 from dmf.kernels.cpu import _PARALLEL_WORK
 from dmf.kernels.ridge import WIDEST_BYTES, compile_ridge
 
-from helpers import DTYPES, on_device1, seeds
+from helpers import DTYPES, on_device1
+from kernel_cases import check_nearly_singular, check_ridge_results, ridge_problems
 
-FORMS = TABLE["SampledEntries"]
+FORMS = {name: TABLE["SampledEntries"][name] for name in ("reference", "numpy")}
 # One to nine machine vectors, whole and not, two or four samples at a time; 70 is the widest that the solvers meet often;
 # 100 and 200 go through BLAS. Each padded length is compiled once, for seconds.
 WIDTHS = {np.float64: [1, 3, 12, 20, 70, 100], np.float32: [1, 8, 20, 70, 200]}
 dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 
 
-def strided(array, layout):
-    """The same numbers in another memory layout."""
-    if layout == "strided":
-        wide = np.zeros((2 * array.shape[0], *(3 * n for n in array.shape[1:])), array.dtype)
-        view = wide[(slice(None, None, 2), *[slice(1, None, 3)] * (array.ndim - 1))]
-        view[:] = array
-        return view
-    return {"C": np.ascontiguousarray, "Fortran": np.asfortranarray, "reversed": lambda a: a[::-1].copy()[::-1]}[
-        layout
-    ](array)
-
-
-layouts = st.sampled_from(["C", "Fortran", "strided", "reversed"])
-
-
-@st.composite
-def problems(draw, dtype, least_penalty=0.1):
-    """Positions (sorted, repeated; none; whole rows and columns of none) and arguments of `ridge`.
-
-    Columns of the factor have norms from 0.1 to 10, and penalties of at least `least_penalty` times their squares: what the
-    kernels compute does not depend on the scales of the columns, apart from that.
-    """
-    d1, d2, width = draw(st.integers(1, 20)), draw(st.integers(1, 9)), draw(st.sampled_from(WIDTHS[dtype]))
-    rng = np.random.default_rng(draw(seeds))
-    positions = np.sort(rng.integers(0, d1 * d2, draw(st.integers(0, 100))))
-    rows, cols = (index.astype(np.int32) for index in np.divmod(positions, d2))
-    side = draw(st.sampled_from([0, 1]))
-    scale = 10 ** rng.uniform(-1, 1, width)
-    given_factor = rng.standard_normal(((d1, d2)[1 - side], width)) * scale
-    penalty = max(positions.size, 1) * least_penalty * 10 ** rng.uniform(0, 2, width) * scale**2
-    variances = rng.uniform(0, 1, given_factor.shape) * scale**2 if draw(st.booleans()) else None
-    values = 10 ** rng.uniform(-3, 3) * rng.standard_normal(positions.size)
-    means = rng.standard_normal(((d1, d2)[side], width)) / scale if draw(st.booleans()) else None
-    arrays = [
-        None if array is None else strided(array.astype(dtype), draw(layouts))
-        for array in (values, given_factor, penalty, variances, means)
-    ]
-    return (rows, cols, (d1, d2)), (side, *arrays)
-
-
-def designs(positions, arguments):
-    """For each row: rows of the factor that its samples meet, their values, added and penalised diagonal, mean; in float64."""
-    (rows, cols, shape), (side, values, factor, penalty, variances, means) = positions, arguments
-    mine, other = (rows, cols) if side == 0 else (cols, rows)
-    values, factor, penalty = (a.astype(np.float64) for a in (values, factor, penalty))
-    for i in range(shape[side]):
-        chosen = other[mine == i]
-        added = np.zeros_like(penalty) if variances is None else variances.astype(float)[chosen].sum(0)
-        mean = np.zeros_like(penalty) if means is None else means[i].astype(float)
-        yield factor[chosen], values[mine == i], added, penalty, mean
-
-
-def roundings(design, dtype):
-    """Of a normal matrix, its Cholesky factor and a solution; not sharp: each is the length of the sums in it, or two."""
-    count, width = design.shape
-    return (2 * count + 8 * width + 40) * np.finfo(dtype).eps
-
-
-def check_rows(rows, positions, arguments, dtype):
-    """Backward error: ``|N x - D^T y|`` within rounding of the sizes of N, x and the target, however singular N is."""
-    for row, (design, target, added, penalty, mean) in zip(
-        to_host(rows).astype(float), designs(positions, arguments), strict=True
-    ):
-        diagonal = np.sum(design**2, axis=0) + added + penalty
-        residual = design.T @ (design @ row - target) + added * row + penalty * (row - mean)
-        root = np.sqrt(diagonal)
-        lengths = np.linalg.norm(root * row) + np.linalg.norm(root * mean)
-        bound = root * (lengths * row.size + np.linalg.norm(target))
-        np.testing.assert_array_less(np.abs(residual), roundings(design, dtype) * bound + np.finfo(dtype).tiny)
-
-
-def check_result(result, positions, arguments, dtype):
-    """Types, shapes, and that sums and variances are those of the rows."""
-    rows, inverses, square, uncertainty, freedom = result
-    side, factor = arguments[0], arguments[2]
-    assert rows.shape == (positions[2][side], factor.shape[1])
-    assert rows.dtype == dtype
-    assert all(isinstance(number, float) for number in (square, uncertainty, freedom))
-    expected = np.zeros(3)
-    sizes = np.zeros(3)
-    for i, (design, target, added, penalty, _) in enumerate(designs(positions, arguments)):
-        row = rows[i].astype(float)
-        size = np.abs(design) @ np.abs(row) + np.abs(target)
-        expected[0] += np.sum((design @ row - target) ** 2)
-        sizes[0] += size @ size * roundings(design, dtype)
-        if inverses is None:
-            continue
-        diagonal = np.sum(design**2, axis=0) + added
-        normal = design.T @ design + np.diag(added + penalty)
-        scale = 1 / np.sqrt(np.diag(normal))
-        scaled = normal * scale * scale[:, None]
-        exact = np.diag(np.linalg.inv(scaled)) * scale**2
-        condition = np.linalg.cond(scaled) * roundings(design, dtype)
-        assert condition < 1
-        np.testing.assert_array_less(np.abs(inverses[i] - exact), 2 * condition * np.max(exact / scale**2) * scale**2)
-        expected[1:] += row**2 @ added, diagonal @ inverses[i].astype(float)
-        sizes[1:] += np.array([row**2 @ added, diagonal @ inverses[i].astype(float)]) * roundings(design, dtype)
-    assert np.all(np.abs([square, uncertainty, freedom] - expected) <= 4 * sizes)
-
-
 @dtypes
 @settings(max_examples=80)
 @given(data=st.data())
 def test_ridge_equals_its_reference_twin(dtype, data):
-    """Solutions differ by rounding times the condition of the normal matrix whose diagonal is scaled to 1.
-
-    Bound of row i: ``cond (roundings) |x|`` in the scaled coordinates, plus that of the target; both forms within it.
-    """
-    positions, arguments = data.draw(problems(dtype))
+    """Within the bound of `check_ridge_results`, for repeats, rows of no samples, any layout, narrow and wide rows."""
+    positions, arguments = data.draw(ridge_problems(dtype, WIDTHS[dtype]))
     results = [FORMS[form](*positions).ridge(*arguments) for form in ("reference", "numpy")]
-    for result in results:
-        assert (result[1] is None) == (arguments[4] is None)
-        check_rows(result[0], positions, arguments, dtype)
-        check_result(result, positions, arguments, dtype)
-    one, two = (result[0].astype(float) for result in results)
-    for i, (design, target, added, penalty, mean) in enumerate(designs(positions, arguments)):
-        normal = design.T @ design + np.diag(added + penalty)
-        scale = 1 / np.sqrt(np.diag(normal))
-        inverse = np.linalg.norm(np.linalg.inv(normal * scale * scale[:, None]), 2)
-        lengths = np.linalg.norm(one[i] / scale) + np.linalg.norm(mean / scale)
-        length = lengths * scale.size + np.linalg.norm(target)
-        bound = 2 * inverse * np.sqrt(scale.size) * roundings(design, dtype) * length
-        assert np.linalg.norm((one[i] - two[i]) / scale) <= bound + np.finfo(dtype).tiny
+    check_ridge_results(results, positions, arguments, dtype)
 
 
 @dtypes
@@ -151,15 +37,8 @@ def test_ridge_equals_its_reference_twin(dtype, data):
 @given(data=st.data())
 def test_nearly_singular_rows_get_a_finite_solution(dtype, form, data):
     """Penalties far below rounding: the solution satisfies its equations to rounding, and inverses are positive."""
-    positions, arguments = data.draw(problems(dtype, 1e-20))
-    assume(positions[0].size > 0)
-    rows, inverses, *sums = FORMS[form](*positions).ridge(*arguments)
-    assert np.isfinite(rows).all()
-    assert np.isfinite(sums).all()
-    check_rows(rows, positions, arguments, dtype)
-    if inverses is not None:
-        assert np.isfinite(inverses).all()
-        assert np.all(inverses > 0)
+    positions, arguments = data.draw(ridge_problems(dtype, WIDTHS[dtype], 1e-20))
+    check_nearly_singular(FORMS[form], positions, arguments, dtype)
 
 
 @dtypes
@@ -167,7 +46,7 @@ def test_nearly_singular_rows_get_a_finite_solution(dtype, form, data):
 @given(data=st.data())
 def test_the_twin_runs_on_every_array_library(dtype, data):
     """On strict arrays off the default device it computes what it computes on NumPy arrays."""
-    (rows, cols, shape), (side, *arrays) = data.draw(problems(dtype))
+    (rows, cols, shape), (side, *arrays) = data.draw(ridge_problems(dtype, WIDTHS[dtype]))
     moved = [None if array is None else on_device1(array) for array in arrays]
     results = [
         FORMS["reference"](rows, cols, shape).ridge(side, *arrays),
@@ -223,10 +102,11 @@ def test_squares_are_summed_in_float64(dtype, rng):
 def test_every_variant_has_a_name_of_its_own():
     """See the test of this name in test_kernels.py."""
     variants = [
-        compile_ridge(length, lanes, spread, parallel)
+        compile_ridge(length, lanes, spread, parallel, weighted)
         for length, lanes in ((4, 8), (8, 8), (8, 16))
         for spread in (False, True)
         for parallel in (False, True)
+        for weighted in (False, True)
     ]
     assert len({function.py_func.__qualname__ for function in variants}) == len(variants)
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 import dmf
 from dmf.backend import namespace, to_host
 
-from helpers import DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, dense_form, like, observe, seeds
+from helpers import DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, OTHERS, dense_form, like, observe, seeds
 
 EPS = np.finfo(float).eps
 
@@ -131,6 +132,49 @@ def test_evaluate_and_loss_are_those_of_the_residual(kind, move, dtype, shape, s
 
 
 @kinds_and_libraries
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@settings(max_examples=5)
+@given(shape=shapes, seed=seeds, width=st.integers(1, 3))
+def test_tangent_normal_is_that_of_the_dense_form(kind, move, dtype, shape, seed, width):
+    """``T^T A^T A T`` for ``T(P, Q) = P V^T + U Q^T``, against dense algebra, and for any factors, orthonormal or not."""
+    rng = np.random.default_rng(seed)
+    observations = observe(kind, seed, shape, dtype, move)
+    u, vt = factors(rng, observations, width)
+    step = like(observations, rng.standard_normal((sum(shape), width)))
+    image = observations.tangent_normal(u, vt)(step)
+    assert in_place(image, observations)
+    u, vt, step, matrix = (np.asarray(to_host(a), float) for a in (u, vt, step, dense_form(observations)))
+
+    def normal(u, vt, step, matrix):
+        dense = (matrix.T @ (matrix @ (step[: shape[0]] @ vt + u @ step[shape[0] :].T).ravel())).reshape(shape)
+        return np.concatenate([dense @ vt.T, dense.T @ u])
+
+    roundings = 4 * (width + shape[0] * shape[1] + observations.n_measurements + 20) * np.finfo(dtype).eps / EPS
+    assert_close(to_host(image), normal(u, vt, step, matrix), normal(*map(np.abs, (u, vt, step, matrix))), roundings)
+
+
+@pytest.mark.parametrize("side", [None, 0, 1])
+def test_designs_that_would_be_large_are_not_formed(side, move, monkeypatch, rng):
+    """Operator arrays go on by passes where a design would hold more numbers than its share: the same to the tolerance."""
+    observations = observe("linear array", move=move)
+    left, right = factors(rng, observations, 2)
+    factor, penalty = (right.T if side == 0 else left), like(observations, np.ones(2))
+    step = like(observations, rng.standard_normal((sum(observations.shape), 2)))
+
+    def results():
+        if side is None:
+            return observations.tangent_normal(left, right)(step)
+        return observations.ridge(side, factor, penalty).rows
+
+    formed = to_host(results())
+    monkeypatch.setattr("dmf.observations.linear._SMALL", 0)
+    monkeypatch.setattr("dmf.observations.linear._SHARE", 0.3)  # of 30 numbers; the least design has 10
+    monkeypatch.setattr(observations.operator, "_restricted", None)  # calling it would raise
+    rtol = 1e-12 if side is None else 1e-2
+    np.testing.assert_allclose(to_host(results()), formed, rtol=0, atol=rtol * np.max(np.abs(formed)))
+
+
+@kinds_and_libraries
 def test_the_loss_is_summed_in_float64(kind, move, rng):
     """Squares of float32 residuals of 1e25 are beyond float32; their sum is exact to a few roundings of float64."""
     observations = observe(kind, dtype=np.float32, move=move)
@@ -204,7 +248,8 @@ def surrogate(observations):
     """``A^T(y)``, scaled as section 3 of the theory says, formed densely."""
     dense = (dense_form(observations).T @ to_host(observations.values)).reshape(observations.shape)
     if isinstance(observations, dmf.SampledEntries):
-        return dense * (dense.size / observations.n_measurements)
+        seen = observations.n_measurements if observations.weights is None else np.sum(to_host(observations.weights))
+        return dense * (dense.size / seen)
     return dense if isinstance(observations, dmf.FullMatrix) else dense / observations.n_measurements
 
 
@@ -295,15 +340,23 @@ def test_pickle_round_trip(kind, move, rng):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NUMPY_ONLY])
-def test_the_libraries_agree(kind):
-    """The same data on NumPy and on strict arrays: equal values, and evaluations equal up to 200 roundings."""
-    one, two = (observe(kind, seed=2, move=move) for move in LIBRARIES.values())
+@pytest.mark.parametrize("library", OTHERS)
+def test_the_libraries_agree(kind, library):
+    """The same data on NumPy arrays and on others: equal values, and evaluations equal up to 200 roundings."""
+    one, two = (observe(kind, seed=2, move=LIBRARIES[name]) for name in ("numpy", library))
     np.testing.assert_array_equal(rows_of(one), rows_of(two))
     rng = np.random.default_rng(0)
     left, right = factors(rng, one)
     results = one.evaluate(left, right), two.evaluate(like(two, left), like(two, right))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(to_host(b), a, rtol=0, atol=200 * EPS * np.max(np.abs(a)))
+
+
+@pytest.mark.parametrize("kind", ["entries", "linear array", "part of linear array"])
+def test_linear_algebra_beside_kernels_has_one_thread(kind):
+    """BLAS threads that wait for work keep those of the kernels from theirs."""
+    with observe(kind).threads():
+        assert all(pool["num_threads"] == 1 for pool in threadpool_info() if pool["user_api"] == "blas")
 
 
 def test_repr_names_kind_shape_and_number(kind):

@@ -50,8 +50,9 @@ def added_by(observations, side, variances):
         mine, other = observations.rows, observations.cols
         if side == 1:
             mine, other = other, mine
-        added = np.zeros((observations.shape[side], variances.shape[1]))
-        np.add.at(added, to_host(mine), variances[to_host(other)])
+        added, met = np.zeros((observations.shape[side], variances.shape[1])), variances[to_host(other)]
+        weights = 1 if observations.weights is None else to_host(observations.weights).astype(float)[:, None]
+        np.add.at(added, to_host(mine), weights * met)
         return added
     return np.tile(observations.gain * variances.sum(axis=0), (observations.shape[side], 1))
 

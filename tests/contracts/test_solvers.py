@@ -14,7 +14,7 @@ from dmf.solvers.gradient_descent import GradientDescent
 from dmf.solvers.gradient_flow import GradientFlow
 from dmf.solvers.refine import GaussNewton
 
-from helpers import KINDS, LIBRARIES, assert_finite, assert_same_weights, observe, on_device1, start, weights_of
+from helpers import KINDS, LIBRARIES, OTHERS, assert_finite, assert_same_weights, observe, on_device1, start, weights_of
 
 EPS = np.finfo(float).eps
 SOLVERS = {
@@ -241,14 +241,15 @@ def test_a_resumed_run_goes_on_as_if_never_interrupted(name, kind):
 
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_strict_arrays_off_the_default_device_follow_numpy(name, kind):
+@pytest.mark.parametrize("library", OTHERS)
+def test_other_libraries_follow_numpy(name, kind, library):
     """4 iterations of descent: 1e-12 leaves a factor of 5,000 over the rounding unit.
 
     The others: conjugate gradients end at 1e-10 of the right-hand side, or earlier, and 100 for their conditioning.
     """
     solver, tolerance = SOLVERS[name], 1e-12 if name in EXACT else 1e-8
     results = []
-    for move in LIBRARIES.values():
+    for move in (LIBRARIES["numpy"], LIBRARIES[library]):
         observations = observe(kind, move=move)
         recovery = run(solver, observations, start(observations), iterations=4, record_every=2)
         assert all(w.device == observations.values.device for w in recovery.network.weights)

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import dmf
+from dmf.backend import to_host
+
+from helpers import LIBRARIES, WITH_KERNELS
 
 CASES = [
     "completion_compressed_depth3_alpha5",
@@ -14,25 +17,26 @@ CASES = [
 ]
 
 
-def observe(run):
+def observe(run, move):
     if run["kind"] == "completion":
         rows, cols = np.nonzero(run["mask"])
-        return dmf.SampledEntries(rows, cols, run["target"][rows, cols], run["target"].shape)
+        return dmf.SampledEntries(move(rows), move(cols), move(run["target"][rows, cols]), run["target"].shape)
     if run["kind"] == "factorization":
-        return dmf.FullMatrix(run["target"])
-    return dmf.LinearMeasurements(run["sensing_matrices"], run["labels"])
+        return dmf.FullMatrix(move(run["target"]))
+    return dmf.LinearMeasurements(move(run["sensing_matrices"]), move(run["labels"]))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_descent_follows_the_reference(name, reference_folder):
+@pytest.mark.parametrize("library", WITH_KERNELS)
+def test_descent_follows_the_reference(name, library, reference_folder):
     """Every recorded loss agrees to 1e-8 relative, every final weight matrix to 1e-8 in the relative Frobenius norm."""
     with np.load(reference_folder / f"{name}.npz") as file:
         run = {key: file[key] for key in file.files}
-    layers = range(1, int(run["depth"]) + 1)
+    move, layers = LIBRARIES[library], range(1, int(run["depth"]) + 1)
     every = int(run["iterations_per_record"])
     recovery = dmf.gradient_descent(
-        observe(run),
-        dmf.DeepLinearNetwork([run[f"init_{k}"] for k in layers]),
+        observe(run, move),
+        dmf.DeepLinearNetwork([move(run[f"init_{k}"]) for k in layers]),
         float(run["step_size"]),
         outer_scale=float(run["alpha"]),
         reduction="sum" if run["kind"] == "sensing" else "mean",
@@ -43,4 +47,4 @@ def test_descent_follows_the_reference(name, reference_folder):
     np.testing.assert_allclose(recovery.history.loss, run["train_loss"], rtol=1e-8)
     for k, weight in zip(layers, recovery.network.weights, strict=True):
         expected = run[f"final_{k}"]
-        assert np.linalg.norm(weight - expected) <= 1e-8 * np.linalg.norm(expected)
+        assert np.linalg.norm(to_host(weight) - expected) <= 1e-8 * np.linalg.norm(expected)

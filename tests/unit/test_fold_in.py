@@ -73,7 +73,9 @@ def test_new_columns_are_new_rows_of_the_transpose(seed, with_offsets, noise):
     transposed = recovery_of(right.T, left.T, noise, offsets)
     rows = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table)).product()
     cols = dmf.new_columns(transposed, dmf.SampledEntries.from_dense(table.T)).product()
-    np.testing.assert_allclose(cols, rows.T, rtol=0, atol=1e-9 * np.abs(rows).max())
+    # Without noise, four entries of a row determine its four unknowns however badly: rounding of the singular vectors grows.
+    tolerance = 1e-9 if noise else 1e-7
+    np.testing.assert_allclose(cols, rows.T, rtol=0, atol=tolerance * np.abs(rows).max())
 
 
 @given(seed=seeds, noise=st.sampled_from([0.0, 0.3]), scale=st.floats(-8, 8), with_offsets=st.booleans())

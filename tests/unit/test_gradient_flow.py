@@ -8,7 +8,7 @@ import pytest
 import dmf
 from dmf.solvers import gradient_flow as module
 
-from helpers import DTYPES, LIBRARIES, assert_finite, observe, start, weights_of
+from helpers import DTYPES, LIBRARIES, OTHERS, assert_finite, observe, start, weights_of
 
 
 def problem(dtype=np.float64, noise=0.0, move=np.asarray):
@@ -67,8 +67,10 @@ def test_the_loss_never_rises_beyond_rounding(dtype, noise, accuracy):
     assert noise or roots[-1] < 1e-4 * zero
 
 
-def test_strict_arrays_take_the_same_path():
-    ends = [dmf.follow_gradient_flow(*problem(move=move), iterations=40) for move in LIBRARIES.values()]
+@pytest.mark.parametrize("library", OTHERS)
+def test_other_libraries_take_the_same_path(library):
+    moves = LIBRARIES["numpy"], LIBRARIES[library]
+    ends = [dmf.follow_gradient_flow(*problem(move=move), iterations=40) for move in moves]
     np.testing.assert_allclose(ends[1].history["time"], ends[0].history["time"], rtol=1e-7)
     for one, other in zip(*map(weights_of, ends), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-7)

@@ -1,12 +1,14 @@
 """Held-out errors and conformal intervals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.intervals import half_width
+from dmf.intervals import check_coverage, half_width
 
 
 def recovered(seed=0, noise=0.3, size=60):
@@ -72,3 +74,87 @@ def test_bad_coverage(coverage):
     recovery, held, _ = recovered()
     with pytest.raises(dmf.ArgumentError, match="coverage"):
         half_width(dmf.calibrate(recovery, held), coverage)
+
+
+def test_complete_with_a_hold_out_fits_all_entries_and_keeps_the_errors_of_a_fit_without():
+    """The recovery is that of `complete` without a hold-out; its errors are what calibrating by hand gives."""
+    _, held, others = recovered()
+    entries = dmf.SampledEntries(
+        *(np.concatenate([getattr(part, name) for part in (held, others)]) for name in ("rows", "cols", "values")),
+        held.shape,
+    )
+    found = dmf.complete(entries, 2, holdout=0.2, seed=3)
+    np.testing.assert_array_equal(found.product(), dmf.complete(entries, 2, seed=3).product())
+    assert found.observations is entries
+    kept, out = entries.split(0.2, 3)
+    by_hand = dmf.calibrate(dmf.complete(kept, 2, seed=3), out)
+    np.testing.assert_array_equal(found.residuals, by_hand.residuals)
+    for name in ("heldout_rmse", "heldout_standard_error", "n_heldout", "residual_quantiles"):
+        assert found.options[name] == by_hand.options[name]
+
+
+def test_intervals_of_the_fit_to_all_entries_cover_too():
+    """As those without a refit do, up to 4 standard errors, and never less: the fit to all knows more."""
+    shares = []
+    for seed in range(20):
+        _, held, others = recovered(seed)
+        found = dmf.complete(held, 2, offsets=False, holdout=0.3, seed=seed)
+        low, high = dmf.prediction_interval(found, others.rows, others.cols, 0.9)
+        shares.append(np.mean((low <= others.values) & (others.values <= high)))
+    assert np.mean(shares) >= 0.9 - 4 * np.sqrt(0.09 * (1 / 270 + 1 / 900) / 20)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_hold_out_that_is_broken_off_returns_the_first_fit(at):
+    """Ended by the callback in the first fit, or in the second."""
+    _, held, _ = recovered()
+    kept, _ = held.split(0.2)
+    starts = 0
+
+    def callback(snapshot):
+        nonlocal starts
+        starts += snapshot.iteration == 0 and snapshot.phase == "noise"
+        if starts == at and snapshot.iteration == 2:
+            raise StopIteration
+
+    found = dmf.complete(held, 2, offsets=False, holdout=0.2, callback=callback)
+    assert found.observations is held and found.status.reason == "stopped"
+    assert found.options["n_heldout"] == held.n_measurements - kept.n_measurements
+    if at == 2:
+        np.testing.assert_array_equal(found.product(), dmf.complete(kept, 2, offsets=False).product())
+
+
+def test_intervals_end_at_the_bounds():
+    recovery, held, others = recovered()
+    whole = dmf.calibrate(recovery, held)
+    cut = dmf.calibrate(replace(recovery, bounds=(-1.0, 1.5)), held)
+    assert cut.options["heldout_rmse"] != whole.options["heldout_rmse"]  # of what it predicts
+    low, high = dmf.prediction_interval(cut, others.rows, others.cols)
+    centre, half = np.clip(recovery.predict(others.rows, others.cols), -1, 1.5), half_width(cut)
+    np.testing.assert_array_equal(low, np.clip(centre - half, -1, 1.5))
+    np.testing.assert_array_equal(high, np.clip(centre + half, -1, 1.5))
+
+
+@settings(max_examples=30)
+@given(st.integers(2, 300), st.integers(0, 9))
+def test_coverage_is_checked_on_the_half_that_did_not_calibrate(count, seed):
+    """Against the definition, for residuals all different: the smallest interval of conformal prediction, counted."""
+    residuals = np.random.default_rng(seed).standard_normal(count)
+    claimed = np.array([0.1, 0.5, 0.9, 0.99])
+    shares, errors = check_coverage(residuals, claimed, seed)
+    sizes = np.random.default_rng(seed).permutation(np.abs(residuals))
+    one, other = np.sort(sizes[: count // 2]), sizes[count // 2 :]
+    for share, error, claim in zip(shares, errors, claimed, strict=True):
+        inside = [size for size in other if np.sum(one < size) < int(np.ceil((len(one) + 1) * claim))]
+        assert share == pytest.approx(len(inside) / len(other))
+        assert 0 < error < 1
+    with pytest.raises(dmf.ArgumentError, match="two halves"):
+        check_coverage(residuals[:1], claimed)
+
+
+@pytest.mark.parametrize("quantiles", [None, [], [1, "x"], [-1.0], {"a": 1}, [float("nan")]])
+def test_quantiles_that_are_none(quantiles):
+    """As a model file may hold."""
+    recovery, _, _ = recovered()
+    with pytest.raises(dmf.ArgumentError, match="no errors on held-out entries"):
+        half_width(replace(recovery, options={"residual_quantiles": quantiles}))

@@ -164,8 +164,8 @@ def test_predictions_are_read_back_unchanged(folder, ids, dtype, data):
     rows, cols = map(list, zip(*ids, strict=True))
     assume("row" not in rows and "column" not in cols)  # such ids make the header a pair
     path = folder / "predictions.csv"
-    write_predictions(path, rows, cols, values)
-    assert path.read_text().startswith("row,column,prediction\n")
+    write_predictions(path, rows, cols, {"prediction": values, "low": np.full(len(rows), np.nan)})
+    assert path.read_text().startswith("row,column,prediction,low\n")
     found = read_entries(path)
     read_back = [(row, col, dtype(value)) for row, col, value in triplets(found)]
     assert sorted(read_back) == sorted(zip(rows, cols, values, strict=True))
@@ -175,16 +175,16 @@ def test_predictions_are_read_back_unchanged(folder, ids, dtype, data):
 
 def test_predictions_have_the_digits_of_their_dtype():
     for dtype, text in ((np.float32, "0.100000001"), (np.float64, "0.1")):
-        lines = list(format_predictions(['a"b'], ["c,d"], np.array([0.1], dtype)))
-        assert lines == ["row,column,prediction\n", f'"a""b","c,d",{text}\n']
+        lines = list(format_predictions(['a"b'], ["c,d"], {"p": np.array([0.1], dtype), "high": np.array([np.nan])}))
+        assert lines == ["row,column,p,high\n", f'"a""b","c,d",{text},\n']
 
 
 def test_predictions_of_unequal_length_write_nothing(tmp_path):
     with pytest.raises(ShapeError, match=r"lengths \(1, 2, 1\)"):
-        write_predictions(tmp_path / "p.csv", ["a"], ["b", "c"], np.zeros(1))
+        write_predictions(tmp_path / "p.csv", ["a"], ["b", "c"], {"prediction": np.zeros(1)})
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(FileError, match="cannot write"):
-        write_predictions(tmp_path / "missing" / "p.csv", ["a"], ["b"], np.zeros(1))
+        write_predictions(tmp_path / "missing" / "p.csv", ["a"], ["b"], {"prediction": np.zeros(1)})
 
 
 # Damage

@@ -310,6 +310,10 @@ def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved
         ({"status": {"reason": [], "advice": ""}}, "'status' is"),
         ({"status": {"reason": "converged", "advice": 1}}, "'status' is"),
         ({"options": []}, r"'options' is \[\]"),
+        *(
+            ({"bounds": bad}, "'bounds' is")
+            for bad in ([1, 1], [2, 1], [0], 3, "ab", [True, 2], [[], 2], {"a": 1, "b": 2}, [0, "1"])
+        ),
     ],
 )
 def test_a_header_that_does_not_fit(changes, match, folder, saved):

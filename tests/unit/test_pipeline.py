@@ -62,6 +62,17 @@ def test_an_exact_matrix_is_sensed_whatever_the_bound(seed, rank, above):
     assert_exact(dmf.sense(operator, values, None if above is None else rank + above), case)
 
 
+@pytest.mark.parametrize("more", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_components_too_many_are_taken_away(seed, more, monkeypatch):
+    """Spikes at entries not seen fit all others exactly: where the rank is seen too large, it is corrected."""
+    case, seen = low_rank_case(seed, (60, 50), 3, oversampling=4), VariationalBayes.findings
+    monkeypatch.setattr(
+        VariationalBayes, "findings", lambda self, state: seen(self, state) | {"rank": min(state.rank + more, 10)}
+    )
+    assert_exact(dmf.complete(case.observations, 10, offsets=False), case)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_bound_below_the_rank_is_no_exact_recovery(seed):
     """What the bound leaves out looks like noise: at least the root mean square of the best approximation's residual.

@@ -18,6 +18,12 @@ def recovery_of(left, right, offsets=None, **names):
     return Recovery(DeepLinearNetwork((right, left)), history, Status("converged", "."), offsets, **names)
 
 
+def test_bounds_do_not_change_the_order():
+    recovery = recovery_of(np.array([[1.0]]), np.array([[3.0, 9.0, 7.0]]), bounds=(-np.inf, 5.0))
+    _, columns, values = ranking.top_columns(recovery, np.array([0]), 3)
+    assert (columns.tolist(), values.tolist()) == ([1, 2, 0], [5.0, 5.0, 3.0])
+
+
 @given(data=st.data(), d1=st.integers(1, 6), d2=st.integers(1, 7), block=st.integers(1, 50), count=st.integers(1, 9))
 def test_equal_to_a_stable_sort_of_the_whole_matrix(data, d1, d2, block, count, monkeypatch_block):
     """Ties, repeated rows, rows with all columns seen; offsets count."""

@@ -5,6 +5,9 @@ import pytest
 import scipy.sparse
 
 import dmf
+from dmf.backend import to_host
+
+from helpers import LIBRARIES, assert_same_weights
 
 
 def low_rank(rng, d1=60, d2=50, rank=3):
@@ -109,18 +112,6 @@ def test_a_rank_above_the_first_bound_is_found(rng):
     assert error(recovery, matrix) < 1e-12
 
 
-@pytest.mark.parametrize(
-    "table", [[[3.0]], [[1.0, np.nan, 2.0]], [[1.0], [np.nan], [4.0]], [[0.0, np.nan], [0.0, 0.0]]]
-)
-def test_degenerate_tables(table):
-    """One entry, one row, one column, zeros: a finite matrix that keeps the entries."""
-    table = np.array(table)
-    filled = dmf.complete(table).filled()
-    seen = ~np.isnan(table)
-    assert np.isfinite(filled).all()
-    np.testing.assert_array_equal(filled[seen], table[seen])
-
-
 def test_factorize_equals_the_truncated_svd(rng):
     matrix = low_rank(rng, rank=10) + 0.1 * rng.standard_normal((60, 50))
     u, s, vt = np.linalg.svd(matrix)
@@ -203,11 +194,62 @@ def test_other_array_libraries(rng):
         ({"iterations": 1.5}, dmf.ArgumentError, "iterations=1.5"),
         ({"offsets": "yes"}, dmf.ArgumentError, "offsets='yes'"),
         ({"seed": -3}, dmf.ArgumentError, "seed=-3"),
+        ({"holdout": -0.1}, dmf.ArgumentError, "holdout=-0.1"),
+        ({"holdout": 1.0}, dmf.ArgumentError, "held-out share"),
+        ({"holdout": "0.1"}, dmf.ArgumentError, "holdout='0.1'"),
+        ({"bounds": (1, 1)}, dmf.ArgumentError, r"bounds=\(1, 1\)"),
+        ({"bounds": (5, 1)}, dmf.ArgumentError, "the first below the second"),
+        ({"bounds": (0, float("nan"))}, dmf.ArgumentError, "bounds="),
+        ({"bounds": (0,)}, dmf.ArgumentError, "bounds="),
+        ({"bounds": ("0", "1")}, dmf.ArgumentError, "bounds="),
+        ({"bounds": 3}, dmf.ArgumentError, "bounds=3"),
     ],
 )
 def test_bad_options(options, kind, words, rng):
     with pytest.raises(kind, match=words):
         dmf.complete(holed(low_rank(rng), rng), **options)
+
+
+@pytest.mark.parametrize("move", LIBRARIES.values(), ids=LIBRARIES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bounds", [(-0.5, 0.75), (0, np.inf)])
+def test_predictions_stay_within_their_bounds(move, dtype, bounds, rng):
+    """All that predicts is what it was without bounds, clipped; observed entries and the fit do not change."""
+    table = holed(low_rank(rng, 14, 12, 2) + 0.1 * rng.standard_normal((14, 12)), rng, 0.7).astype(dtype)
+    few = {"rank": 2, "iterations": 5, "offsets": False}
+    plain, bounded = dmf.complete(move(table), **few), dmf.complete(move(table), bounds=bounds, **few)
+    rows, cols = np.nonzero(np.isnan(table))
+    for find in (
+        lambda recovery: recovery.product(),
+        lambda recovery: recovery.predict(move(rows), move(cols)),
+        lambda recovery: to_host(recovery.filled())[rows, cols],
+        lambda recovery: recovery.predict_named([str(i) for i in rows], [str(j) for j in cols])[0],
+    ):
+        expected = np.clip(to_host(find(plain)), *bounds)
+        assert expected.min() == bounds[0]
+        np.testing.assert_array_equal(to_host(find(bounded)), expected)
+        assert to_host(find(bounded)).dtype == dtype
+    seen = ~np.isnan(table)
+    np.testing.assert_array_equal(to_host(bounded.filled())[seen], table[seen])
+    assert_same_weights(plain, bounded)
+
+
+def test_unknown_rows_and_columns_get_mean_and_offsets_within_bounds(rng):
+    table = holed(low_rank(rng) + 0.2 * rng.standard_normal((60, 50)) + 3 * rng.standard_normal((1, 50)), rng)
+    recovery = dmf.complete(table, offsets=True, bounds=(-1, 1))
+    values, known = recovery.predict_named(["0", "x", "x", "0"], ["0", "0", "y", "y"])
+    offsets = recovery.offsets
+    expected = [
+        recovery.predict([0], [0])[0],
+        offsets.mean + offsets.col[0],
+        offsets.mean,
+        offsets.mean + offsets.row[0],
+    ]
+    np.testing.assert_allclose(values, np.clip(expected, -1, 1))
+    assert known.tolist() == [True, False, False, False]
+    assert abs(offsets.mean + offsets.col[np.argmax(np.abs(offsets.col))]) > 1  # the bounds matter
+    with pytest.raises(dmf.ObservationError, match="no offsets to fall back on"):
+        dmf.complete(table, offsets=False).predict_named(["x"], ["0"])
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,44 @@ def test_a_zero_matrix_is_found_at_once():
     recovery = run(GaussNewton(), observations, network, iterations=20)
     assert np.isfinite(recovery.product()).all()
     assert recovery.history.loss[-1] <= EPS
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_wrong_rank_ends_after_the_steps_that_tell(seed, rank):
+    """At the right rank they lower the loss to less than 3 %; at a lower one the missing components stay in it."""
+    case = low_rank_case(seed, (60, 50), 3)
+    network, _ = nearby(case, 0.3)
+    u, s, vt = factored_svd(*network.factors())
+    start = dmf.DeepLinearNetwork((vt[:rank, :], u[:, :rank] * s[:rank]))
+    recovery = run(GaussNewton(tries=2), case.observations, start, iterations=50)
+    assert recovery.status.reason == "converged"
+    assert ("too slowly" in recovery.status.advice) == (rank < 3)
+    assert (recovery.history.iteration[-1] == 2) == (rank < 3)
+    assert (case.error(recovery) < 1e3 * EPS) == (rank == 3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_linear_system_is_solved_to_more_digits_than_its_gradient_has(seed, monkeypatch):
+    """Close to rounding a system takes fewer steps of conjugate gradients than one before: its right side has few digits."""
+    case, counts = low_rank_case(seed, (60, 50), 3), []
+    tangent_normal = dmf.SampledEntries.tangent_normal
+
+    def counted(self, u, vt):
+        normal = tangent_normal(self, u, vt)
+        counts.append(0)
+
+        def one_more(step):
+            counts[-1] += 1
+            return normal(step)
+
+        return one_more
+
+    monkeypatch.setattr(dmf.SampledEntries, "tangent_normal", counted)
+    _, recovery = errors(case, 1e-12)
+    assert recovery.status.reason == "converged"
+    assert case.error(recovery) <= 1e3 * EPS
+    close = counts.copy()
+    counts.clear()
+    errors(case, 1e-6, iterations=1)
+    assert max(close) < counts[0] / 2

@@ -1,6 +1,7 @@
 """Reports: one file that needs no other, or one picture; pictures of recoveries of every kind are drawn without a warning."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def recovery(request):
 
 def test_html_needs_no_other_file_and_no_script(recovery, tmp_path):
     path = tmp_path / "report.html"
-    write_report(path, recovery, {"file": "<b>&.csv", "held-out RMSE": 0.123456}, np.array([0.1, -0.2, 0.0]))
+    write_report(path, recovery, {"file": "<b>&.csv", "held-out RMSE": 0.123456})
     text = path.read_text()
     assert "&lt;b&gt;&amp;.csv" in text and "0.1235" in text
     assert text.count("data:image/png;base64,") == 3
@@ -44,10 +45,23 @@ def test_html_needs_no_other_file_and_no_script(recovery, tmp_path):
 
 
 def test_the_same_as_one_picture(recovery, tmp_path):
-    write_report(tmp_path / "report.png", recovery, {}, np.zeros(5), held_out=False)
-    write_report(tmp_path / "short.png", recovery, {})
+    write_report(tmp_path / "report.png", recovery, {})
+    write_report(tmp_path / "short.png", replace(recovery, observations=None), {})
     assert (tmp_path / "report.png").read_bytes().startswith(PNG)
     assert (tmp_path / "short.png").read_bytes().startswith(PNG)
+
+
+def test_held_out_entries_add_coverage_and_a_rank_path_its_own_panel(tmp_path):
+    path = tmp_path / "report.html"
+    recovery = dmf.complete(entries(0.1), holdout=0.2, bounds=(-4, np.inf))
+    write_report(path, recovery, {}, dmf.rank_path(entries(0.1), 3))
+    text = path.read_text()
+    assert text.count("data:image/png;base64,") == 5
+    assert re.search(r"[89]\d\.\d% \+- [1-9]\.\d% of one half of the held-out entries lie in 90% intervals", text)
+    assert f"residuals of {recovery.residuals.size} held-out entries" in text
+    assert "rank path" in text and "-4 to inf" in text
+    write_report(path, replace(recovery, residuals=recovery.residuals[:39]), {})
+    assert path.read_text().count("data:image/png;base64,") == 3  # too few for coverage
 
 
 def test_other_suffixes_are_refused(tmp_path):

@@ -1,0 +1,318 @@
+"""The CUDA kernels: their sources compile, and run by an emulator of the execution model they compute what their twins compute.
+
+What cannot be seen here, in contrast to tests/gpu: that CuPy and a device take them, and how fast they are.
+"""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dmf
+from dmf.backend import cupy_module
+from dmf.kernels import TABLE, cuda, gpu, gpu_descent, passes
+from dmf.kernels.ridge import LEAST
+from dmf.kernels.segments import cut
+from dmf.networks.gradients import loss_and_gradients
+from dmf.solvers.gradient_descent import GradientDescent
+
+import cuda_emulator
+from helpers import DTYPES, assert_same_weights, random_weights, seeds
+from kernel_cases import CHECKS, check_nearly_singular, check_ridge_results, numbers, problems_of, ridge_problems
+
+TWIN = TABLE["SampledEntries"]["reference"]
+WIDTHS = [1, 3, 12, 20]  # of ridge regressions; every class is compiled once, for a second
+RANKS = [1, 5, 10, 70, 300]  # one lane or several for a row, one sample or many side by side; 300: in blocks of columns
+dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    """CuPy replaced by the emulator; rows are cut at 16 samples, so that small problems have rows of several segments."""
+    if cuda_emulator.compiler is None:
+        pytest.skip("no g++, which compiles the CUDA sources for the emulator")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", cuda_emulator.fake_cupy())
+        patch.setattr(passes, "_LONGEST", 16)
+        patch.setattr(passes, "_FEW_LOSSES", 4)
+        patch.setattr(gpu, "_LONGEST_RIDGE", 20)
+        cupy_module.cache_clear()
+        cuda._compiled.cache_clear()
+        yield patch
+    cupy_module.cache_clear()
+    cuda._compiled.cache_clear()
+
+
+PASS_CASES = [(np.float32, 4), (np.float64, 20), (np.float64, cuda.WIDEST)]
+RIDGE_CASES = [(np.float32, 4), (np.float64, 64), (np.float64, cuda.WIDEST_RIDGE)]
+SOURCES = [
+    *(("sampled.cu", t, cuda.pass_constants(length, np.dtype(t).itemsize)) for t, length in PASS_CASES),
+    *(("ridge.cu", t, cuda.ridge_constants(length, LEAST)) for t, length in RIDGE_CASES),
+    ("descent.cu", np.float64, {}),
+]
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+@pytest.mark.parametrize(("name", "dtype", "constants"), SOURCES)
+def test_sources_compile_for_a_device(name, dtype, constants, tmp_path):
+    """By nvcc without a warning; no kernel needs more than the 48 KiB of shared memory or spills registers."""
+    (tmp_path / name).write_text(cuda.source(name))
+    command = [
+        "nvcc",
+        "-cubin",
+        "-arch=sm_90",
+        "-Xptxas",
+        "-v,-warn-spills",
+        *cuda.options(dtype, constants.items()),
+        name,
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+
+
+@pytest.mark.parametrize("width", range(1, cuda.WIDEST_RIDGE + 1, 17))
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_constants_of_every_width(width, itemsize):
+    """Rows are padded by whole vectors; lanes are a power of two, no thread holds more than 4 vectors, a block is whole warps."""
+    length = cuda.padded_width(width)
+    assert width <= length <= max(4, 2 * width)
+    constants = cuda.ridge_constants(length, LEAST)
+    assert length % constants["TILE"] == 0
+    assert constants["THREADS"] % 32 == 0
+    assert constants["THREADS"] <= cuda.BLOCK
+    if width <= cuda.WIDEST:
+        constants = cuda.pass_constants(length, itemsize)
+        vectors, rest = divmod(length * itemsize, 16)
+        assert rest == 0
+        assert 32 % constants["LANES"] == 0
+        assert -(-vectors // constants["LANES"]) <= 4
+
+
+@given(lengths=st.lists(st.integers(0, 60), min_size=1, max_size=12), longest=st.integers(1, 25))
+def test_segments_cover_every_sample_once_and_in_order(lengths, longest):
+    """None is longer than allowed; slots number the segments of long rows; rows without samples have one, too."""
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    found = cut(starts, longest)
+    covered = np.concatenate([np.arange(f, f + n) for f, n in zip(found.first, found.count, strict=True)])
+    np.testing.assert_array_equal(covered, np.arange(starts[-1]))
+    assert found.count.max() <= longest
+    np.testing.assert_array_equal(np.unique(found.row), np.arange(len(lengths)))
+    assert all(starts[r] <= f <= starts[r + 1] for r, f in zip(found.row, found.first, strict=True))
+    long = np.asarray(lengths) > longest
+    np.testing.assert_array_equal(found.long_row, np.flatnonzero(long))
+    np.testing.assert_array_equal(found.slot >= 0, long[found.row])
+    for place, row in enumerate(found.long_row):
+        slots = np.arange(found.long_first[place], found.long_first[place + 1])
+        np.testing.assert_array_equal(found.slot[found.row == row], slots)
+    part = found.of_long_rows()
+    np.testing.assert_array_equal(part.slot, np.arange(found.long_first[-1]))
+    np.testing.assert_array_equal(np.flatnonzero(part.long_of(len(lengths)) >= 0), found.long_row)
+
+
+@pytest.mark.parametrize("name", TABLE)
+@dtypes
+@settings(max_examples=15)
+@given(data=st.data())
+def test_kernels_equal_their_reference_twins(name, dtype, emulator, data):
+    """As for the CPU: m = 0, repeats, rows of no samples and of several segments, any layout."""
+    CHECKS[name](TABLE[name]["reference"], TABLE[name]["cupy"], dtype, data.draw(problems_of(name, dtype, RANKS)))
+
+
+@dtypes
+@pytest.mark.parametrize("rank", [4, 40])
+def test_rows_of_many_segments(rank, dtype, emulator, rng):
+    """One row and one column hold nearly all samples, as in ratings."""
+    rows = np.sort(np.append(np.zeros(300, np.int32), rng.integers(0, 8, 60).astype(np.int32)))
+    cols = rng.choice([1, 1, 1, 0, 2], rows.size).astype(np.int32)
+    order = np.lexsort((cols, rows))
+    problem = rows[order], cols[order], numbers(rng, rows.size, dtype)
+    factors = numbers(rng, (8, rank), dtype), numbers(rng, (rank, 3), dtype)
+    CHECKS["SampledEntries"](TWIN, gpu.SampledEntries, dtype, (*problem, *factors))
+
+
+@dtypes
+@settings(max_examples=15)
+@given(data=st.data())
+def test_ridge_equals_its_reference_twin(dtype, emulator, data):
+    """Within the bound of `check_ridge_results`; with rows of several segments."""
+    positions, arguments = data.draw(ridge_problems(dtype, WIDTHS))
+    results = [form(*positions).ridge(*arguments) for form in (TWIN, gpu.SampledEntries)]
+    check_ridge_results(results, positions, arguments, dtype)
+
+
+@dtypes
+@settings(max_examples=10)
+@given(data=st.data())
+def test_nearly_singular_rows_get_a_finite_solution(dtype, emulator, data):
+    """Penalties far below rounding."""
+    check_nearly_singular(gpu.SampledEntries, *data.draw(ridge_problems(dtype, WIDTHS, 1e-20)), dtype)
+
+
+@dtypes
+def test_wide_ridge_equals_its_reference_twin(dtype, emulator, rng):
+    """Normal matrices beyond shared memory, more tiles than threads."""
+    rows, cols = (p.astype(np.int32) for p in np.divmod(np.sort(rng.integers(0, 6, 90)), 2))
+    positions = rows, cols, (3, 2)
+    factor, means = rng.standard_normal((2, 100)), rng.standard_normal((3, 100))
+    arrays = rng.standard_normal(90), factor, np.full(100, 50.0), factor**2, means
+    arguments = (0, *(a.astype(dtype) for a in arrays))
+    results = [form(*positions).ridge(*arguments) for form in (TWIN, gpu.SampledEntries)]
+    check_ridge_results(results, positions, arguments, dtype)
+
+
+@dtypes
+@given(seed=seeds)
+@settings(max_examples=5)
+def test_results_do_not_depend_on_the_order_of_threads(dtype, emulator, seed):
+    """Bit for bit with threads and blocks in ascending and in descending order: no barrier is missing, no sum is a race."""
+    rng = np.random.default_rng(seed)
+    rows, cols = (p.astype(np.int32) for p in np.divmod(np.sort(rng.integers(0, 12, 150)), 3))
+    left, right, values = numbers(rng, (4, 10), dtype), numbers(rng, (10, 3), dtype), numbers(rng, 150, dtype)
+    results = []
+    for descending in (False, True):
+        emulator.setattr(cuda_emulator, "DESCENDING", descending)
+        fast = gpu.SampledEntries(rows, cols, (4, 3))
+        found = [*fast.residual(values, left, right), *fast.adjoint(values, left, right), fast.product(left, right)]
+        for side, factor in ((0, right.T), (1, left)):
+            found += fast.ridge(side, values, factor, np.ones(10, dtype), factor**2, None)
+        results.append([np.copy(x) for x in found])
+    emulator.setattr(cuda_emulator, "DESCENDING", False)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@dtypes
+@given(data=st.data())
+def test_arrange_sorts_as_its_twin_does(dtype, emulator, data):
+    """By row, column and order given, bit for bit; what is sorted is returned itself."""
+    rng = np.random.default_rng(data.draw(seeds))
+    rows, cols = (rng.integers(0, 4, data.draw(st.integers(0, 30))).astype(np.int32) for _ in range(2))
+    cols = cols[: rows.size] if cols.size >= rows.size else np.resize(cols, rows.size)
+    arguments = rows, cols, rng.standard_normal(rows.size).astype(dtype)
+    found, expected = (form.arrange(*arguments, (4, 4)) for form in (gpu.SampledEntries, TWIN))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert all(a is b for a, b in zip(gpu.SampledEntries.arrange(*found, (4, 4)), found, strict=True))
+
+
+class OnDevice(dmf.SampledEntries):
+    """Sampled entries whose kernel is the one for CuPy arrays."""
+
+    def _assign(self, rows, cols, values, shape):
+        self.rows, self.cols, self.values, self.shape = rows, cols, values, shape
+        self._kernel = gpu.SampledEntries(rows, cols, shape)
+        return self
+
+
+class OneStepAtATime(dmf.SampledEntries):
+    """Sampled entries whose descent goes through the loop of the solver."""
+
+    def descent(self, widths):
+        return None
+
+
+def descent_problem(rng, dtype, depth, scale=0.3):
+    truth = rng.standard_normal((9, 2)) @ rng.standard_normal((2, 8))
+    rows, cols = np.nonzero(rng.random((9, 8)) < 0.6)
+    sizes = (8, *[4, 2, 3, 4][: depth - 1], 9)
+    network = dmf.DeepLinearNetwork(random_weights(rng, sizes, dtype, scale))
+    return (rows, cols, truth[rows, cols].astype(dtype), truth.shape), network
+
+
+@dtypes
+@pytest.mark.parametrize(("depth", "reduction"), [(2, "sum"), (3, "mean"), (4, "sum"), (5, "mean")])
+def test_recorded_descent_follows_the_loop(depth, reduction, dtype, emulator, rng):
+    """Steps of a stable descent: errors of each (100 roundings) add up and are not amplified."""
+    data, network = descent_problem(rng, dtype, depth)
+    step = 0.02 if reduction == "mean" else 0.02 / data[0].size
+    options = {"reduction": reduction, "iterations": 20, "record_every": 10}
+    runs = [
+        dmf.gradient_descent(kind(*data), network, step, 2.0, 0.01, **options) for kind in (OnDevice, OneStepAtATime)
+    ]
+    tolerance = 20 * 100 * np.finfo(dtype).eps
+    np.testing.assert_allclose(runs[0].history.loss, runs[1].history.loss, rtol=tolerance)
+    for one, other in zip(*(run.network.weights for run in runs), strict=True):
+        assert one.dtype == dtype
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.max(np.abs(other)))
+
+
+def test_a_chunk_is_that_many_recorded_steps(emulator, monkeypatch, rng):
+    """Bit for bit: 35 steps are a graph of 32 and three of one; and the gradients are those of the weights."""
+    data, network = descent_problem(rng, np.float64, 3)
+    observations, solver = OnDevice(*data), GradientDescent(0.02)
+    start = solver._state(observations, network.weights)
+    cuda_emulator.LAUNCHED.clear()
+    reads = []
+    monkeypatch.setattr(gpu_descent, "to_host", lambda array: reads.append(array.shape) or array)
+    together, done = solver.advance(observations, start, 35)
+    assert reads == [(3,)]  # loss, number of steps, whether they ended
+    assert cuda_emulator.LAUNCHED.count("graph") == 1 + 3
+    assert done == 35
+    state = start
+    for _ in range(35):
+        state, one = solver.advance(observations, state, 1)
+        assert one == 1
+    assert state[2] == together[2]
+    for one, other in zip([*together[0], *together[1]], [*state[0], *state[1]], strict=True):
+        np.testing.assert_array_equal(one, other)
+    loss, gradients = loss_and_gradients(together[0], observations.evaluate)
+    scale = 1 / observations.n_measurements
+    np.testing.assert_allclose(together[2], scale * loss, rtol=1e-13)
+    for one, other in zip(together[1], gradients, strict=True):
+        np.testing.assert_allclose(one, scale * other, rtol=0, atol=1e-13 * np.max(np.abs(scale * other)))
+
+
+@dtypes
+def test_recorded_descent_ends_at_its_last_finite_state(dtype, emulator, rng):
+    """A diverging run makes as many steps as the loop and ends at the same state (errors grow by the degree of a step)."""
+    data, network = descent_problem(rng, dtype, 3, scale=1.5)
+    options = {"reduction": "sum", "iterations": 100, "record_every": 100}
+    runs = [dmf.gradient_descent(kind(*data), network, 1.0, **options) for kind in (OnDevice, OneStepAtATime)]
+    steps = int(runs[0].history.iteration[-1])
+    assert 0 < steps < 10
+    for run in runs:
+        assert run.status.reason == "diverged"
+        assert run.history.iteration[-1] == steps
+        assert all(np.isfinite(w).all() for w in run.network.weights)
+    np.testing.assert_allclose(runs[0].history.loss, runs[1].history.loss, rtol=100 * np.finfo(dtype).eps * 5**steps)
+
+
+def test_long_sums_of_a_step(emulator, monkeypatch, rng):
+    """Matrices of more rows than a thread sums alone."""
+    monkeypatch.setattr(gpu_descent, "_LONG_SUM", 5)
+    cuda_emulator.LAUNCHED.clear()
+    data, network = descent_problem(rng, np.float64, 4)
+    runs = [
+        dmf.gradient_descent(kind(*data), network, 0.02, iterations=5, record_every=5)
+        for kind in (OnDevice, OneStepAtATime)
+    ]
+    assert "multiply_long" in cuda_emulator.LAUNCHED
+    np.testing.assert_allclose(runs[0].history.loss, runs[1].history.loss, rtol=1e-12)
+
+
+def test_a_whole_completion(emulator, rng):
+    """The pipeline on the CUDA kernels finds the matrix that it finds on those of the CPU, twice with the same bits."""
+    truth = rng.standard_normal((15, 2)) @ rng.standard_normal((2, 12))
+    rows, cols = np.nonzero(rng.random(truth.shape) < 0.8)
+    found = [dmf.complete(OnDevice(rows, cols, truth[rows, cols], truth.shape), offsets=False) for _ in range(2)]
+    assert_same_weights(*found)
+    assert found[0].options["exact"]
+    assert found[0].options["rank"] == 2
+    np.testing.assert_allclose(found[0].product(), truth, atol=1e-9)
+
+
+def test_what_does_not_fit_is_refused_with_the_number(emulator, monkeypatch, rng):
+    monkeypatch.setattr(cuda, "free_memory", lambda like: 10_000)
+    rows = cols = np.arange(50, dtype=np.int32)
+    values = rng.standard_normal(50)
+    fast = gpu.SampledEntries(*gpu.SampledEntries.arrange(rows, cols, values, (50, 50))[:2], (50, 50))
+    with pytest.raises(dmf.ArgumentError, match=r"takes 0.2 MB of device memory, but 0.0 MB are free") as caught:
+        fast.residual(values, np.ones((50, 100)), np.ones((100, 50)))
+    assert caught.value.value > caught.value.limit == 10_000
+    with pytest.raises(dmf.ArgumentError, match="at most 512"):
+        fast.ridge(0, values, np.ones((50, 513)), np.ones(513), None, None)
