@@ -53,7 +53,7 @@ class Settings:
     width: int = 512
     depth: int = 3
     rank: int = 20
-    outer_scale: float = 2.0
+    outer_scale: float = 4.0
     step_size: float = 0.015
     momentum: float = 0.9
     batch_size: int = 256
@@ -61,7 +61,7 @@ class Settings:
     record_every: int = 50
 
 
-SMALL = Settings(width=48, rank=12, step_size=0.03, batch_size=64, iterations=300, record_every=20)
+SMALL = Settings(width=48, rank=12, outer_scale=2.0, step_size=0.03, batch_size=64, iterations=300, record_every=20)
 
 
 def starts(settings: Settings, data: Samples, seed: int) -> dict[str, Network]:
