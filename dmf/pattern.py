@@ -6,7 +6,6 @@ Who rates what is no accident: people choose what they like. Rows that were seen
 from __future__ import annotations
 
 from dmf.backend import Array, device, namespace
-from dmf.linalg import truncated_svd
 from dmf.observations import SampledEntries
 
 _MOST, _SIZE_FOR_EACH = 32, 10  # features; rows and columns there must be for each
@@ -41,25 +40,14 @@ def pattern_features(observations: SampledEntries, seed: int = 0) -> tuple[Array
     like = {"dtype": observations.dtype, "device": device(observations.values)}
     ones = xp.ones_like(observations.values)
     rows, cols = observations.adjoint(ones, xp.ones((d1, 1), **like), xp.ones((1, d2), **like))
+    del ones  # as large as the data
     counts = [rows[:, 0], cols[0, :]]
     scales = [1 / xp.sqrt(xp.where(n > 0, n, xp.ones_like(n))) for n in counts]
     dimensions = min(_MOST, min(d1, d2) // _SIZE_FOR_EACH)
     embeddings: list[list[Array]] = [[], []]
     if dimensions:
         weights = observations.predict(scales[0][:, None], scales[1][None, :])
-        u, _, vt = truncated_svd(
-            lambda block: observations.adjoint(
-                weights, xp.zeros((d1, block.shape[1]), **like), xp.matrix_transpose(block)
-            )[0],
-            lambda block: xp.matrix_transpose(
-                observations.adjoint(weights, block, xp.zeros((block.shape[1], d2), **like))[1]
-            ),
-            observations.shape,
-            dimensions + 1,
-            like=observations.values,
-            seed=seed,
-            sweeps=_SWEEPS,
-        )
+        u, _, vt = observations.sparse_svd(weights, dimensions + 1, seed, _SWEEPS)
         embeddings = [[u[:, 1:] * scales[0][:, None]], [xp.matrix_transpose(vt)[:, 1:] * scales[1][:, None]]]
     found = []
     for n, embedding in zip(counts, embeddings, strict=True):

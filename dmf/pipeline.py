@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dmf.backend import namespace, number, to_host
+from dmf.dense_core import DenseCore, dense_core
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
@@ -29,6 +30,7 @@ from dmf.solvers.hierarchical import HierarchicalBayes, hierarchical_start, sepa
 from dmf.solvers.refine import GaussNewton
 
 _SCARCE = 2.0  # measurements for each degree of freedom below which noise is not believed at once
+_SURE = 2.5  # the same, from which a matrix whose components are all seen is found exactly
 _FEWEST = 1.05  # the same, below which a fit proves nothing
 _NOISELESS = (
     3e-2,
@@ -42,6 +44,7 @@ _SMALL = 0.2  # of the one before it
 _EARLY_STEPS, _FIRST_STEPS, _MOST_STEPS = 2, 4, 60  # early: at a level at which most ranks are seen, but not all
 _START_SWEEPS = 2  # the first sweeps of a solver do what more of them would
 _GENEROUS = 4.0  # measurements for each degree of freedom up to which a model with offsets is made wide at once
+_STILL = 1e-2  # change by a sweep that ends a fit started by that of its core: held-out errors hardly fall any more
 _CLEAR = 1e-2  # share of the variance that is noise without doubt
 _FIRST_BOUND = 10  # on the rank, where none is given; doubled as long as all of it is used
 
@@ -80,15 +83,25 @@ class _Phases:
     ended: Status | None = None  # by a callback, Ctrl-C or divergence
     contradicted: bool = False  # the last continuation met noise
 
-    def run(self, name: str, solver: Any, start: DeepLinearNetwork, most: int | None = None) -> Recovery:
-        """Recovery of one solver, within what is left of the budget; its history joins the others."""
+    def run(
+        self,
+        name: str,
+        solver: Any,
+        start: DeepLinearNetwork,
+        most: int | None = None,
+        core: DenseCore | None = None,
+    ) -> Recovery:
+        """Recovery of one solver, within what is left of the budget; its history joins the others.
+
+        With a core, of the core; callbacks see networks of the whole matrix.
+        """
         left = self.plan.iterations - self.spent
         recovery = run(
             solver,
-            self.observations,
+            self.observations if core is None else core.observations,
             start,
             iterations=left if most is None else min(left, most),
-            callback=self._named(name),
+            callback=self._named(name, core),
         )
         self.names.append(name)
         self.histories.append(recovery.history)
@@ -97,10 +110,15 @@ class _Phases:
             self.ended = recovery.status
         return recovery
 
-    def _named(self, name: str) -> Callback:
+    def _named(self, name: str, core: DenseCore | None) -> Callback:
         def callback(snapshot: Snapshot):
-            snapshot.phase = name
-            return None if self.plan.callback is None else self.plan.callback(snapshot)
+            seen = snapshot
+            if core is not None:
+                seen = Snapshot(
+                    snapshot.iteration, snapshot.loss, snapshot.seconds, lambda: core.widened(snapshot.network)
+                )
+            seen.phase = name
+            return None if self.plan.callback is None else self.plan.callback(seen)
 
         return callback
 
@@ -167,28 +185,44 @@ def _solve(phases: _Phases) -> Recovery:
 def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
     """Fit factors and offsets together to noisy entries, see `dmf.solvers.hierarchical`.
 
-    Its width is the bound on the rank, or grows as far as the noise level falls.
+    Its width is the bound on the rank, or grows as far as the noise level falls. Where a few rows and columns hold much of a
+    large table, they are fitted first, and start the fit to all.
     """
     phases = _Phases(observations, plan)
     with observations.threads():
-        width = _wide(observations) if plan.rank is None else plan.rank
-        recovery = phases.run(
-            "offsets", HierarchicalBayes(plan.seed), hierarchical_start(observations, width, plan.seed)
-        )
-        while (
-            plan.rank is None and not phases.exhausted() and recovery.options["rank"] == width < min(observations.shape)
-        ):
-            width = min(2 * width, *observations.shape)
-            start = hierarchical_start(observations, width, plan.seed)
-            wider = phases.run("offsets", HierarchicalBayes(plan.seed), start)
-            if wider.options["noise"] >= recovery.options["noise"]:
-                break
-            recovery = wider
+        core = dense_core(observations)
+        recovery = _grown(phases, core)
+        if core is not None:
+            solver = HierarchicalBayes(plan.seed, recovery.options["noise"], _STILL)
+            start, left = core.widened(recovery.network), 0 if phases.exhausted() else None
+            del recovery, core  # their memory
+            recovery = phases.run("offsets", solver, start, left)
     rank, noise = int(recovery.options["rank"]), recovery.options["noise"]
     sentence = f"rank {rank} and offsets; noise of standard deviation {noise:.3g}."
     status = phases.ended or Status("budget spent" if phases.exhausted() else "converged", sentence)
     network, offsets = separated(recovery.network, observations.centred()[0], max(rank, 1), plan.depth)
     return replace(_finished(phases, recovery, status), network=network, offsets=offsets)
+
+
+def _grown(phases: _Phases, core: DenseCore | None) -> Recovery:
+    """Factors and offsets of the core, or of all entries without one, of the width that they need."""
+    plan, observations = phases.plan, phases.observations if core is None else core.observations
+    assert isinstance(observations, SampledEntries)
+
+    def fitted(width: int) -> Recovery:
+        start = hierarchical_start(observations, width, plan.seed)
+        return phases.run("offsets", HierarchicalBayes(plan.seed), start, core=core)
+
+    most = min(observations.shape)
+    width = min(_wide(phases.observations) if plan.rank is None else plan.rank, most)
+    recovery = fitted(width)
+    while plan.rank is None and not phases.exhausted() and recovery.options["rank"] == width < most:
+        width = min(2 * width, most)
+        wider = fitted(width)
+        if wider.options["noise"] >= recovery.options["noise"]:
+            break
+        recovery = wider
+    return recovery
 
 
 def _wide(observations: Observations) -> int:
@@ -202,14 +236,15 @@ def _wide(observations: Observations) -> int:
 def sees_noise(recovery: Recovery) -> bool:
     """Whether noise is there beyond doubt.
 
-    It must be of some size, some components must be there and others not be needed, and the entries must be many enough to
-    tell noise from more of those.
+    It must be of some size, some components must be there, and the entries must be many enough to tell noise from more of
+    those; still more of them where all components that the bound allows are needed.
     """
     observations = recovery.observations
     assert isinstance(observations, SampledEntries)
     total = mean_square(observations.centred()[1])
     bound = recovery.options["rank_bound"] or _wide(observations)
-    settled = 0 < recovery.options["rank"] < bound and _determined(observations, bound, _SCARCE)
+    rank = recovery.options["rank"]
+    settled = rank > 0 and _determined(observations, bound, _SCARCE if rank < bound else _SURE)
     return settled and recovery.options["noise"] ** 2 > _CLEAR * total
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dmf.backend import Array, namespace, number
+from dmf.backend import Array, namespace, number, on_device_of
 from dmf.errors import ArgumentError, ObservationError
 from dmf.intervals import calibrate, judged_as
 from dmf.linalg import dense_svd
 from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
-from dmf.observations.base import check_rank, mean_square
+from dmf.observations.base import mean_square
+from dmf.observations.checks import check_rank
 from dmf.observations.weighted import as_entries
 from dmf.offsets import fit_offsets
 from dmf.options import check_bounds, check_option, positive_integer
@@ -49,7 +51,7 @@ def complete(
 
     Parameters
     ----------
-    data : SampledEntries, array of shape (d1, d2), or SciPy sparse matrix
+    data : SampledEntries, array of shape (d1, d2), or sparse matrix of SciPy or CuPy
         NaN in an array marks a missing entry; the stored entries of a sparse matrix are the observed ones, zeros included.
     rank : int, 1 <= rank <= min(d1, d2), optional
         Upper bound on the rank; found from the data unless given.
@@ -223,6 +225,29 @@ def sense(
     observations = operator if isinstance(operator, Observations) else LinearMeasurements(operator, values, shape)
     plan = _plan(observations, rank, depth, iterations, seed, callback)
     return _reported(solve(observations, plan), observations)
+
+
+def solve_on(device: str, solve: Callable[..., Recovery], observations: Observations, **options: Any) -> Recovery:
+    """Recovery in NumPy arrays from observations in NumPy arrays, computed on a device.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda" or "cuda:N".
+    solve : callable
+        `complete`, `factorize` or `sense`.
+    observations : Observations
+    **options
+        Of `solve`.
+
+    Raises
+    ------
+    ArgumentError, MissingPackageError, BackendError
+        If there is no such device, CuPy is missing, or an operator cannot be moved; and what `solve` raises.
+    """
+    moved = observations.to_device(device)
+    with on_device_of(moved.values):
+        return solve(moved, **options).to_device("cpu")
 
 
 def _plan(observations, rank, depth, iterations, seed, callback) -> Plan:

@@ -85,6 +85,10 @@ def check_sampled_entries(twin, fast, dtype, problem):
         assert_close(actual[1], expected[1], (n_col + roundings) * eps * total(cols, d2, sizes * big_left).T + tiny)
 
     check_pair(fast.adjoint(values, left, right), twin.adjoint(values, left, right), np.abs(values.astype(float)), 3)
+    for form in (fast, twin):  # either product alone
+        by_row, by_column = form.adjoint(values, left, right)
+        np.testing.assert_array_equal(form.adjoint(values, left[:, :0], right)[0], by_row)
+        np.testing.assert_array_equal(form.adjoint(values, left, right[:0, :])[1], by_column)
     loss, *actual = fast.residual(values, left, right)
     expected_loss, *expected = twin.residual(values, left, right)
     sizes = product + np.abs(values.astype(float))
@@ -282,6 +286,16 @@ def check_restricted_map(twin, fast, dtype, problem):
     )
     bound = 2 * (max(shape) + 1) * np.finfo(dtype).eps * twin(*sizes) + np.finfo(dtype).tiny
     assert_close(fast(*problem), twin(*problem), bound)
+
+
+def check_infinite_rows(form, dtype):
+    """A diverging run meets infinities: rows and columns without them keep their numbers."""
+    rows, cols = np.array([0, 0, 1], np.int32), np.array([0, 1, 1], np.int32)
+    left, right = np.ones((2, 5), dtype), np.ones((5, 3), dtype)
+    left[0] = np.inf
+    _, grad_left, grad_right = form(rows, cols, (2, 3)).residual(np.zeros(3, dtype), left, right)
+    np.testing.assert_array_equal(grad_left, [[np.inf] * 5, [5] * 5])
+    np.testing.assert_array_equal(grad_right[:, 2], 0)
 
 
 CHECKS = {

@@ -78,6 +78,8 @@ def _compile(block: int, parallel: bool):
                 for b in range(0, length, block):
                     sums = simd.zeros_like(simd.load(factor, b, block))
                     for k in range(starts[i], starts[i + 1]):
+                        if k + simd.AHEAD < index.shape[0]:
+                            simd.prefetch(factor, np.intp(index[k + simd.AHEAD]) * length + b, block)
                         sums = simd.add_scaled(
                             sums, weights[k], simd.load(factor, np.intp(index[k]) * length + b, block)
                         )
@@ -173,10 +175,14 @@ class SampledEntries:
             self._last_values = values, by_column
         return by_column
 
-    def _columns(self, by_column, left, gather, width):
-        """``left^T Z`` for weights in column order, shape (width, d2)."""
-        result = gather(self._col_starts, self._column_order[1], by_column, left, self._col_bounds)
-        return np.ascontiguousarray(result[:, :width].T)
+    def _gathered(self, side, weights, factor):
+        """Sums of the rows of `factor` times weights, which are in the order of this side; shape (n, w)."""
+        starts, index, bounds = self._samples_of(side)
+        width = factor.shape[1]
+        if width == 0:
+            return np.empty((starts.shape[0] - 1, 0), factor.dtype)
+        length, _, (_, gather, _) = _kernels(width, factor.itemsize, weights.shape[0] * width)
+        return gather(starts, index, weights, _padded_rows(factor, length), bounds)[:, :width]
 
     def _samples_of(self, side):
         """(starts, index, bounds) of the samples of each row (side 0) or column (side 1)."""
@@ -188,11 +194,10 @@ class SampledEntries:
         return sampled_product(left, right, self._rows, self._cols)
 
     def adjoint(self, weights, left, right):
-        width = left.shape[1]
-        length, _, (_, gather, _) = _kernels(width, left.itemsize, weights.shape[0] * width)
-        grad_left = gather(self._row_starts, self._cols, weights, _padded_rows(right.T, length), self._row_bounds)
-        grad_right = self._columns(self._to_columns(weights), _padded_rows(left, length), gather, width)
-        return np.ascontiguousarray(grad_left[:, :width]), grad_right
+        grad_left = self._gathered(0, weights, right.T)
+        by_column = self._to_columns(weights) if left.shape[1] else weights
+        grad_right = self._gathered(1, by_column, left)
+        return np.ascontiguousarray(grad_left), np.ascontiguousarray(grad_right.T)
 
     def residual(self, values, left, right):
         width = left.shape[1]

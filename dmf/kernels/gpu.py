@@ -123,16 +123,19 @@ class SampledEntries:
 
     def adjoint(self, weights: Array, left: Array, right: Array) -> tuple[Array, Array]:
         """Products of the matrix that holds `weights`; see the twin."""
-        cupy, width = cupy_module(), left.shape[1]
+        cupy, width = cupy_module(), max(left.shape[1], right.shape[0])
         if width > cuda.WIDEST:
             starts = range(0, width, cuda.WIDEST)
             blocks = [slice(b, b + cuda.WIDEST) for b in starts]
             parts = [self.adjoint(weights, left[:, b], right[b, :]) for b in blocks]
             return cupy.concatenate([p[0] for p in parts], axis=1), cupy.concatenate([p[1] for p in parts])
         passes = self._passes(width, left.dtype)
-        grad_left, grad_right = cupy.empty(left.shape, left.dtype), cupy.empty(right.shape, left.dtype)
-        passes.gather(0, contiguous(weights), padded(right.T, passes.length), grad_left)
-        passes.gather(1, self._by_column(weights), padded(left, passes.length), grad_right.T)
+        grad_left = cupy.empty((left.shape[0], right.shape[0]), left.dtype)
+        grad_right = cupy.empty((left.shape[1], right.shape[1]), left.dtype)
+        if right.shape[0]:
+            passes.gather(0, contiguous(weights), padded(right.T, passes.length), grad_left)
+        if left.shape[1]:
+            passes.gather(1, self._by_column(weights), padded(left, passes.length), grad_right.T)
         return grad_left, grad_right
 
     def residual(self, values: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:

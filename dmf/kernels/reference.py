@@ -72,7 +72,10 @@ class SampledEntries:
         return sampled_product(left, right, self._rows, self._cols)
 
     def adjoint(self, weights: Array, left: Array, right: Array) -> tuple[Array, Array]:
-        """``R @ right^T`` (d1, r) and ``left^T @ R`` (r, d2) for the R that holds `weights` (m,)."""
+        """``R @ right^T`` (d1, r) and ``left^T @ R`` (q, d2) for the R that holds `weights` (m,).
+
+        The widths q of `left` (d1, q) and r of `right` (r, d2) are usually one; 0 spares the work for that product.
+        """
         xp = namespace(weights, left, right)
         terms = weights[:, None] * xp.matrix_transpose(xp.take(right, self._cols, axis=1))
         grad_left = _sum_slots(xp, terms, self._row_slots)

@@ -17,6 +17,8 @@ from numba.core import cgutils, types
 from numba.core.extending import intrinsic, models, register_model
 
 _VECTOR_BITS = 256
+_LINE_BYTES = 64  # of a cache line
+AHEAD = 12  # samples whose rows are asked for while others are worked on
 _FLAGS = ("contract", "reassoc")
 _I32 = ir.IntType(32)
 
@@ -81,6 +83,27 @@ def load(typing_context, array, offset, count):
         return result
 
     return row(array, offset, count), generate
+
+
+@intrinsic
+def prefetch(typing_context, array, offset, count):
+    """Ask for `count` (a constant) numbers from the flat index `offset` on, which will be loaded soon."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    step = _LINE_BYTES * 8 // array.dtype.bitwidth
+    last = count.literal_value - 1
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        for place in (*range(0, last, step), last):
+            address = builder.gep(data, [builder.add(args[1], ir.Constant(args[1].type, place))])
+            builder.call(function, [builder.bitcast(address, byte), *(ir.Constant(_I32, n) for n in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.none(array, offset, count), generate
 
 
 @intrinsic

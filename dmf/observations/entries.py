@@ -23,17 +23,10 @@ from dmf.backend import (
 )
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
+from dmf.kernels.tangent import tangent_normal
 from dmf.linalg import truncated_svd
-from dmf.observations.base import (
-    Observations,
-    Ridge,
-    check_factors,
-    check_finite,
-    check_rank,
-    check_shape,
-    check_values,
-    held_out_count,
-)
+from dmf.observations.base import Observations, Ridge
+from dmf.observations.checks import check_factors, check_finite, check_rank, check_shape, check_values, held_out_count
 from dmf.options import random_generator
 
 
@@ -117,13 +110,17 @@ class SampledEntries(Observations):
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> SampledEntries:
-        """The stored entries of a SciPy sparse matrix or array, explicit zeros included.
+        """The stored entries of a SciPy or CuPy sparse matrix or array, explicit zeros included.
 
         Repeated positions of a COO matrix are summed, as SciPy defines the matrix that it stands for.
         """
+        if is_cupy_sparse(matrix):
+            coo = matrix.tocoo(copy=True)
+            coo.sum_duplicates()
+            return cls(coo.row, coo.col, coo.data, coo.shape)
         if not scipy.sparse.issparse(matrix):
             raise DTypeError(
-                f"matrix is a {type(matrix).__name__}, but from_sparse takes a SciPy sparse matrix or array. "
+                f"matrix is a {type(matrix).__name__}, but from_sparse takes a SciPy or CuPy sparse matrix or array. "
                 "For dense arrays use from_dense.",
                 argument="matrix",
                 value=type(matrix).__name__,
@@ -182,6 +179,11 @@ class SampledEntries(Observations):
         """See `Observations.ridge`; the penalty draws the rows to `means`, an array (n, w), if it is given."""
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means))
 
+    def tangent_normal(self, u, vt):
+        check_factors(self, u, vt)
+        normal = tangent_normal(self.rows, self.cols, u, vt) if is_numpy(self.values) else None
+        return super().tangent_normal(u, vt) if normal is None else normal
+
     def descent(self, widths):
         return self._kernel.descent(self.values, widths)
 
@@ -191,16 +193,22 @@ class SampledEntries(Observations):
         With weights, that holds ``weights values / p``, p the sum of the weights over the size of the matrix.
         """
         rank = check_rank(rank, self.shape)
-        xp = namespace(self.values)
-        d1, d2 = self.shape
         weights = self.values / self.gain
+        if self.weights is not None:
+            weights = weights * namespace(weights).sqrt(self.weights)
+        return self.sparse_svd(weights, rank, seed, sweeps)
 
-        def zeros(rows, columns):
-            return xp.zeros((rows, columns), dtype=self.dtype, device=device(self.values))
+    def sparse_svd(self, weights: Array, rank: int, seed: int = 0, sweeps: int = 12) -> tuple[Array, Array, Array]:
+        """Top singular triplets of the matrix with `weights` (m,) at the positions and zeros elsewhere.
 
+        See `dmf.linalg.truncated_svd` for `sweeps` and for what is returned.
+        """
+        xp = namespace(check_values(self, weights))
+        like = {"dtype": self.dtype, "device": device(self.values)}
+        no_rows, no_cols = xp.zeros((self.shape[0], 0), **like), xp.zeros((0, self.shape[1]), **like)
         return truncated_svd(
-            lambda block: self.adjoint(weights, zeros(d1, block.shape[1]), xp.matrix_transpose(block))[0],
-            lambda block: xp.matrix_transpose(self.adjoint(weights, block, zeros(block.shape[1], d2))[1]),
+            lambda block: self._kernel.adjoint(weights, no_rows, xp.matrix_transpose(block))[0],
+            lambda block: xp.matrix_transpose(self._kernel.adjoint(weights, block, no_cols)[1]),
             self.shape,
             rank,
             like=self.values,
@@ -274,3 +282,8 @@ def _checked_index(index: Array, argument: str, size: int) -> Array:
     if is_numpy(index):
         return np.ascontiguousarray(index, dtype=np.int32)
     return xp.astype(index, xp.int32)
+
+
+def is_cupy_sparse(data: Any) -> bool:
+    """Whether `data` is a sparse matrix of CuPy."""
+    return type(data).__module__.startswith("cupyx.scipy.sparse")

@@ -12,7 +12,7 @@ from dmf.backend import Array, as_array, floating, is_numpy, move, namespace, nu
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
 from dmf.linalg import gaussian
-from dmf.observations.base import check_finite, check_shape
+from dmf.observations.checks import check_finite, check_shape
 
 _CHECKED_NUMBERS = 2**18  # at once, so that the check for NaN needs little memory
 

@@ -9,8 +9,9 @@ import scipy.sparse
 
 from dmf.backend import Array, as_array, floating, from_host, move, namespace, number, on_device_of, to_host
 from dmf.errors import ArgumentError, ObservationError, ShapeError
-from dmf.observations.base import Observations, Ridge, check_finite, check_values
-from dmf.observations.entries import SampledEntries
+from dmf.observations.base import Observations, Ridge
+from dmf.observations.checks import check_finite, check_values
+from dmf.observations.entries import SampledEntries, is_cupy_sparse
 
 
 class WeightedEntries(SampledEntries):
@@ -108,6 +109,9 @@ class WeightedEntries(SampledEntries):
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means, self._roots))
 
+    def tangent_normal(self, u, vt):
+        return Observations.tangent_normal(self, u, vt)
+
     def descent(self, widths):
         return None
 
@@ -180,7 +184,7 @@ def as_entries(data: Any, weights: Any = None) -> SampledEntries:
                 limit=None,
             )
         return data
-    sparse = scipy.sparse.issparse(data)
+    sparse = scipy.sparse.issparse(data) or is_cupy_sparse(data)
     entries = SampledEntries.from_sparse(data) if sparse else SampledEntries.from_dense(as_array(data, "data"))
     if weights is None:
         return entries

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, from_host, namespace, to_host
+from dmf.backend import Array, device, from_host, namespace, number, to_host
 from dmf.linalg import factored_svd, gaussian
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
@@ -27,7 +27,6 @@ from dmf.pattern import pattern_features
 _FIRST = (
     0.1  # noise variance of the first sweep, over that of the entries: from above, components die before they are seen
 )
-_STILL = 1e-3  # relative change of the squared residual and of the noise in a sweep, below which both stand still
 _FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
 _ALIVE = 0.1  # as in dmf.solvers.continuation
 _LEAST = 1e-12  # of prior variances, relative to the mean square of the entries
@@ -59,33 +58,47 @@ class _State:
 class HierarchicalBayes:
     """Variational Bayes for sampled entries; an iteration fits rows and columns once.
 
-    The start gives the right factor; the left one and the offsets begin at zero. The network of a state has two components
-    more than the start, the offsets: see `separated`.
+    The last two components of the start and of the network of a state are the offsets: see `separated`. Rows are fitted to the
+    columns of the start.
 
     Parameters
     ----------
     seed : int
         Of the features.
+    noise : float, >= 0
+        Standard deviation of the noise where the start is a fit: the spreads of factors and offsets are those of the start,
+        in which rows of zeros are unknown. 0: the start gives nothing but the columns.
+    still : float, > 0
+        Converged once a sweep changes the squared residual and the noise variance by less, as a ratio.
     """
 
     seed: int = 0
+    noise: float = 0.0
+    still: float = 1e-3
 
     def init(self, observations: SampledEntries, network: DeepLinearNetwork) -> Any:
         """State before the first sweep."""
         xp = namespace(observations.values)
+        features = pattern_features(observations, self.seed)
         mean, centred = observations.centred()
         total = mean_square(centred)
         size = total / observations.mean_weight
-        right = xp.matrix_transpose(network.factors()[1])
-        features = pattern_features(observations, self.seed)
+        left, right = network.factors()
+        starts = (
+            xp.concat([left[:, :-2], left[:, -2:-1] - mean], axis=1),
+            xp.concat([xp.matrix_transpose(right[:-2, :]), right[-1, :][:, None]], axis=1),
+        )
         sides = []
-        for factor, known in zip((0 * network.factors()[0], right), features, strict=True):
-            means = xp.concat([factor, 0 * factor[:, :1]], axis=1)
+        for means, known in zip(starts, features, strict=True):
             spread = np.full(means.shape[1], math.sqrt(size) / 10)
             spread[-1] = size / 10
+            if self.noise:
+                seen = xp.mean(xp.astype(xp.any(means[:, :-1] != 0, axis=1), means.dtype))
+                spread = np.maximum(_column_means(means**2) / max(number(seen), 1e-300), _LEAST * size)
             sides.append(_Side(means, 0 * means, 0 * means, spread, known, np.ones(known.shape[1])))
         finished = "all entries are equal" if total == 0 else ""
-        return _State((sides[0], sides[1]), centred, mean, _FIRST * total, total, finished)
+        noise = self.noise**2 if self.noise else _FIRST * total
+        return _State((sides[0], sides[1]), centred, mean, noise, total, finished)
 
     def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
         """State after at most `iterations` sweeps, and their number."""
@@ -105,7 +118,7 @@ class HierarchicalBayes:
         square = fit.square / m
         estimate = (fit.square + fit.uncertainty + state.noise * fit.freedom) / m
         noise = max(estimate, _LEAST * total)
-        still = abs(square - state.square) <= _STILL * square and abs(noise - state.noise) <= _STILL * noise
+        still = abs(square - state.square) <= self.still * square and abs(noise - state.noise) <= self.still * noise
         finished = "the noise level settled" if still else ""
         return replace(state, sides=(rows, cols), noise=noise, square=square, finished=finished)
 
@@ -184,12 +197,16 @@ def _prior(means: Array, side: _Side) -> tuple[Array, np.ndarray]:
 
 
 def hierarchical_start(observations: SampledEntries, width: int, seed: int) -> DeepLinearNetwork:
-    """Two layers of this width: Gaussian columns, of a size that leaves room for rows of the same; rows zero."""
+    """`width` components: Gaussian columns, of a size that leaves room for rows of the same; rows and offsets zero."""
     xp = namespace(observations.values)
-    deviation = math.sqrt(mean_square(observations.centred()[1]) / observations.mean_weight)
+    mean, centred = observations.centred()
+    deviation = math.sqrt(mean_square(centred) / observations.mean_weight)
     d1, d2 = observations.shape
     right = math.sqrt(deviation / (3 * math.sqrt(width))) * gaussian((d2, width), seed, observations.values)
-    left = 0 * gaussian((d1, width), seed, observations.values)
+    like = {"dtype": observations.dtype, "device": device(observations.values)}
+    left, one, none = xp.zeros((d1, width), **like), xp.ones((d1, 1), **like), xp.zeros((d2, 1), **like)
+    left = xp.concat([left, mean * one, one], axis=1)
+    right = xp.concat([right, none + 1, none], axis=1)
     return DeepLinearNetwork((xp.matrix_transpose(right), left))
 
 
