@@ -51,7 +51,7 @@ _FULL = _Sizes(
     128, (16, 64, 256), (8, 16, 32, 64), 20, 60,
     (*(SGD(step, 0.9) for step in (0.01, 0.03, 0.1)), *(Adam(step) for step in (1e-3, 3e-3, 1e-2))), (0.1, 0.3, 1.0), 2,
 )  # fmt: skip
-_SMALL = _Sizes(64, (16, 64), (8, 32), 3, 60, (SGD(0.03, 0.9), Adam(3e-3)), (0.3,), 2)
+_SMALL = _Sizes(64, (16, 64), (8, 32), 3, 60, (SGD(0.03, 0.9), Adam(3e-3), Adam(1e-2)), (0.3,), 2)
 
 
 @dataclass(frozen=True)
