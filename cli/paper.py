@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dmf.experiments import adaptation, fashion, paper
-from dmf.io.archive import check_writable, write_text
+from dmf.io.archive import check_writable, make_folder, write_text
 from dmf_cli.common import Progress, common_options, emit, table, to_json
 
 
@@ -57,7 +57,7 @@ _WITH_DATA = ("movielens", "fashion-mnist", "adaptation")
 @click.option("--small", is_flag=True, help="Smaller sizes, under a minute.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True,
-    help="Folder for EXPERIMENT.png and EXPERIMENT.json.",
+    help="Folder for EXPERIMENT.png and EXPERIMENT.json, made if it is not there.",
 )  # fmt: skip
 @click.option(
     "--data",
@@ -77,6 +77,7 @@ def reproduce(experiment, small, output, data, seed, as_json):
         raise click.UsageError(f"--data is only for the experiments {', '.join(_WITH_DATA)}.")
     run, draw, drawn = _EXPERIMENTS[experiment]
     numbers = output / f"{experiment}.json"
+    make_folder(output)
     picture, *_ = pictures = drawn(output / f"{experiment}.png")
     for path in (*pictures, numbers):
         check_writable(path)
