@@ -34,14 +34,17 @@ ROOT = Path(__file__).parents[1]
 SHAPE, SAMPLES = (160_000, 60_000), 25_000_000
 RATED_TARGET = 0.626  # held-out root-mean-square error
 CPU_THREADS = 2
-_SANITIZED = "strides or infinite or arrange or (two_runs and 16)"  # they launch every kernel but those of descent
+_SANITIZED = "strides or infinite or arrange or small_descent or (two_runs and (16 or 200))"  # they launch every kernel
 _SECONDS = 3_000  # longest for the tests
 
 Row = tuple[str, str, str]  # what, measured, target
 
 
 def run_tests() -> dict[str, Any]:
-    """The tests marked "gpu", and under compute-sanitizer those of the kernels; the last line that pytest prints, of each."""
+    """The tests marked "gpu", and under compute-sanitizer those of the kernels; the last line that pytest prints, of each.
+
+    Under compute-sanitizer without CuPy's pool of memory, in which an access beyond an array meets another one.
+    """
     found = {}
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     commands = {"tests": [*pytest, "-m", "gpu", "tests"]}
@@ -50,7 +53,14 @@ def run_tests() -> dict[str, Any]:
         checked = [*pytest, "tests/gpu/test_kernels_on_device.py", "-k", _SANITIZED]
         commands[tool] = [sanitizer, "--tool", tool, "--error-exitcode", "9", *checked]
     for name, command in commands.items():
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        environment = os.environ | ({} if name == "tests" else {"DMF_NO_POOL": "1"})
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            found[name] = {"code": None, "said": f"stopped after {_SECONDS:,} s"}
+            continue
         lines = [
             line
             for line in done.stdout.splitlines()

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <ucontext.h>
 #include <utility>
 
@@ -104,14 +105,25 @@ template <class... A, size_t... I> static void call(void (*kernel)(A...), void *
     kernel(*(A *)values[I]...);
 }
 
-// Arguments as pointers to their values, with the size of each, negative for floating-point numbers and 0 for pointers.
+// Kind of a type: bytes of the number, or of those that it points to, + 16 for floating point, + 32 for pointers.
+template <class T> constexpr int kind()
+{
+    using Number = std::remove_pointer_t<T>;
+    return (int)sizeof(Number) + 16 * std::is_floating_point<Number>::value + 32 * std::is_pointer<T>::value;
+}
+
+// Arguments as pointers to their values, with the kind of each; 32 alone is the null pointer.
 template <class... A>
 static const char *run(void (*kernel)(A...), int blocks, int threads, int descending, int count, void **values, int *kinds)
 {
-    const int expected[] = {(std::is_pointer<A>::value ? 0 : std::is_floating_point<A>::value ? -(int)sizeof(A) : (int)sizeof(A))...};
+    const int expected[] = {kind<A>()...};
     if (count != (int)sizeof...(A)) return "wrong number of arguments";
     for (int k = 0; k < count; k++)
-        if (kinds[k] != expected[k]) return "an argument of the wrong type";
+        if (kinds[k] != expected[k] && !(kinds[k] == 32 && expected[k] > 32)) {
+            static char text[64];
+            snprintf(text, sizeof text, "argument %d is of the wrong type", k);
+            return text;
+        }
     if (!stacks) stacks = (char *)malloc((size_t)MOST * STACK);
     struct Call { void (*kernel)(A...); void **values; } it = {kernel, values};
     argument = &it;

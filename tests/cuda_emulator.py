@@ -71,13 +71,13 @@ class _Kernel:
             return
         kinds, values = [], []
         for argument in arguments:
+            number = np.asarray(argument)
+            kind = number.itemsize + 16 * (number.dtype.kind == "f")
             if isinstance(argument, np.ndarray):
-                kinds.append(0)
+                kinds.append(kind + 32)
                 values.append(np.uintp(argument.ctypes.data))
             else:
-                number = np.asarray(argument)
-                null = number.dtype == np.uintp
-                kinds.append(0 if null else -number.itemsize if number.dtype.kind == "f" else number.itemsize)
+                kinds.append(32 if number.dtype == np.uintp else kind)  # dmf.kernels.cuda has null pointers alone so
                 values.append(argument)
         boxes = [np.atleast_1d(value) for value in values]
         pointers = (ctypes.c_void_p * len(boxes))(*(box.ctypes.data for box in boxes))

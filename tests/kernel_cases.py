@@ -100,7 +100,7 @@ def check_sampled_entries(twin, fast, dtype, problem):
 
 @st.composite
 def dense_problems(draw, dtype):
-    """Matrices in any layout, all or some of them, also none; sizes on both sides of a block and of a chunk."""
+    """Matrices in any layout, all or distinct ones of them, also none; sizes on both sides of a block and of a chunk."""
     count, size = draw(st.integers(0, 150)), draw(st.sampled_from([1, 7, 8, 16, 29, 100]))
     rng = np.random.default_rng(draw(seeds))
     matrices = arranged(numbers(rng, (count, size), dtype), draw(layouts))

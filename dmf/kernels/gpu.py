@@ -173,7 +173,7 @@ class SampledEntries:
         roots: Array | None = None,
     ) -> tuple[Array, Array | None, float, float, float]:
         """Ridge regressions of the rows of one factor; see the twin. One read by the host, of the three sums."""
-        cupy, width, count = cupy_module(), factor.shape[1], self._shape[side]
+        cupy, width, count, dtype = cupy_module(), factor.shape[1], self._shape[side], factor.dtype
         if width > cuda.WIDEST_RIDGE:
             raise ArgumentError(
                 f"a ridge regression has {width} unknowns in a row, but on a GPU they are at most {cuda.WIDEST_RIDGE}, what "
@@ -182,7 +182,7 @@ class SampledEntries:
                 value=width,
                 limit=cuda.WIDEST_RIDGE,
             )
-        itemsize, length = factor.dtype.itemsize, cuda.padded_width(width)
+        itemsize, length = dtype.itemsize, cuda.padded_width(width)
         constants = cuda.ridge_constants(length, LEAST)
         blocks = max(count if constants["IN_SHARED"] else min(count, _RESIDENT_BLOCKS), 1)
         size = (length + 1) ** 2
@@ -190,23 +190,24 @@ class SampledEntries:
         scratch = 0 if constants["IN_SHARED"] else blocks * size
         needed = (slots * (size + length) + scratch + 2 * sum(self._shape) * length) * itemsize
         self._check(f"a ridge regression (side {side})", width, itemsize, needed)
-        module = cuda.compiled("ridge.cu", factor.dtype, **constants)
+        module = cuda.compiled("ridge.cu", dtype, **constants)
         samples = self._row_side if side == 0 else self._col_side
         ordered = contiguous(values) if side == 0 else self._values_by_column(values)
         root_weights = None
         if roots is not None:
-            root_weights = contiguous(roots) if side == 0 else self._by_column(roots)
+            roots = contiguous(roots, dtype)
+            root_weights = roots if side == 0 else self._by_column(roots)
         rows_of_factor = padded(factor, length)
-        spread = None if variances is None else padded(variances, length)
-        partials = cupy.empty(slots * (size + length), factor.dtype)
+        spread = None if variances is None else padded(contiguous(variances, dtype), length)
+        partials = cupy.zeros(slots * (size + length), dtype)  # blocks write lower triangles, and all of it is added
         if slots:
             cuda.launch(
                 module, "gram_segments", slots, first, lengths, samples.index, ordered, root_weights, rows_of_factor, spread,
                 partials,
                 threads=constants["THREADS"],
             )  # fmt: skip
-        rows = cupy.empty((count, width), factor.dtype)
-        inverses = None if variances is None else cupy.empty((count, width), factor.dtype)
+        rows = cupy.empty((count, width), dtype)
+        inverses = None if variances is None else cupy.empty((count, width), dtype)
         sums = cupy.zeros((2, count), cupy.float64)  # of each row: uncertainty, freedom
         cuda.launch(
             module,
@@ -222,14 +223,14 @@ class SampledEntries:
             partials,
             rows_of_factor,
             spread,
-            contiguous(penalty),
-            None if means is None else contiguous(means),
+            contiguous(penalty, dtype),
+            None if means is None else contiguous(means, dtype),
             np.int32(width),
             rows,
             inverses,
             sums[0],
             sums[1],
-            cupy.empty(scratch, factor.dtype),
+            cupy.empty(scratch, dtype),
             threads=constants["THREADS"],
         )
         found = cupy.stack([self._square(side, values, rows, factor, roots), *map(cupy.sum, sums)])

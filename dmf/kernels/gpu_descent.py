@@ -40,11 +40,16 @@ class Descent:
     ) -> None:
         cupy, (d1, d2), dtype = cupy_module(), shape, values[0].dtype
         self._passes, self._values, self._dtype = passes, values, dtype
-        self._module = cuda.compiled("descent.cu", dtype)
         sizes = (d2, *widths, d1)
         self._shapes = [(rows, columns) for columns, rows in zip(sizes, sizes[1:], strict=False)]
         ends = np.cumsum([math.prod(s) for s in self._shapes])
         total, length = int(ends[-1]), passes.length
+        numbers = 4 * total + (d1 + d2) * length + (d1 + sum(widths[1:]) + sum(widths[2:])) * widths[0]
+        numbers += sum(side.slots for side in passes.sides) * length
+        segments = sum(side.segments for side in passes.sides)
+        needed = numbers * np.dtype(dtype).itemsize + 8 * segments  # the rest is a few numbers
+        cuda.check_memory(needed, f"descent of {len(sizes) - 1} layers", values[0])
+        self._module = cuda.compiled("descent.cu", dtype)
         self._ends, self._rates = cupy.asarray(ends), cupy.empty(len(sizes) - 1, dtype)
         # Layers one after another: weights and gradients of the state, and those of the step that is tried.
         self._weights, self._gradient, self._moved, self._found = (cupy.empty(total, dtype) for _ in range(4))
@@ -55,7 +60,8 @@ class Descent:
         self._scratch = [passes.scratch_of(side, dtype) for side in (0, 1)]
         self._sums = passes.total_scratch(self._scratch[0][1])
         self._progress = cupy.zeros(3, cupy.float64)  # loss, steps taken, whether a loss was not finite
-        self._graphs: dict[tuple[float, float, int], Any] = {}
+        self._recorded: tuple[float, float] | None = None  # shrink and scale of the graphs
+        self._graphs: dict[int, Any] = {}  # by the number of steps
 
     def _layers(self, flat: Array) -> list[Array]:
         """Views of the layers in a flat array."""
@@ -80,9 +86,10 @@ class Descent:
         return tuple(self._layers(moved)), tuple(self._layers(gradient)), loss, int(steps)
 
     def _graph(self, shrink: float, scale: float, count: int) -> Any:
-        """Graph of `count` steps, recorded once. It is launched on the caller's stream."""
-        key = shrink, scale, count
-        if key not in self._graphs:
+        """Graph of `count` steps, kept until others are asked for. It is launched on the caller's stream."""
+        if self._recorded != (shrink, scale):
+            self._recorded, self._graphs = (shrink, scale), {}
+        if count not in self._graphs:
             cupy = cupy_module()
             saved = self._weights.copy(), self._gradient.copy(), self._progress.copy()
             self._step(shrink, scale)  # loads the kernels, which a recording must not do
@@ -93,8 +100,8 @@ class Descent:
                 stream.begin_capture()
                 for _ in range(count):
                     self._step(shrink, scale)
-                self._graphs[key] = stream.end_capture()
-        return self._graphs[key]
+                self._graphs[count] = stream.end_capture()
+        return self._graphs[count]
 
     def _step(self, shrink: float, scale: float) -> None:
         """One step, `loss_and_gradients` of `dmf.networks.gradients` on buffers; nothing is allocated."""

@@ -173,7 +173,7 @@ def dense_residual(matrices: Array, rows: Array | None, values: Array, matrix: A
     matrices : array, shape (count, d1 * d2)
         One flattened matrix A_i in each row.
     rows : int64 array, shape (m,), or None
-        Which of them measure, in range; not checked. None: all, in their order.
+        Which of them measure, distinct and in range; not checked. None: all, in their order.
     values : array, shape (m,)
         What they measured.
     matrix : array, shape (d1 * d2,)

@@ -66,6 +66,32 @@ def check_factors(observations: Observations, left: Array, right: Array) -> None
         )
 
 
+def check_factor(observations: Observations, side: int, factor: Array) -> None:
+    """Raise unless `factor` is the given one of a ridge regression of the factor on `side`.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If its number of rows or its dtype does not fit.
+    """
+    rows = observations.shape[1 - side]
+    if factor.shape[0] != rows:
+        raise ShapeError(
+            f"factor has shape {tuple(factor.shape)}, but the regressions of side {side} meet {rows} rows. Pass an array "
+            f"({rows}, w).",
+            argument="factor",
+            value=tuple(factor.shape),
+            limit=(rows, "w"),
+        )
+    if factor.dtype != observations.dtype:
+        raise DTypeError(
+            f"factor has dtype {factor.dtype}, but the values {observations.dtype}. Convert it first.",
+            argument="factor",
+            value=str(factor.dtype),
+            limit=str(observations.dtype),
+        )
+
+
 def check_measurements(values: Any, hint: str) -> Array:
     """`values` as a vector (m,) of at least one finite number; integers become float64.
 

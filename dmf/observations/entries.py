@@ -26,7 +26,15 @@ from dmf.kernels import kernel
 from dmf.kernels.tangent import tangent_normal
 from dmf.linalg import truncated_svd
 from dmf.observations.base import Observations, Ridge
-from dmf.observations.checks import check_factors, check_finite, check_rank, check_shape, check_values, held_out_count
+from dmf.observations.checks import (
+    check_factor,
+    check_factors,
+    check_finite,
+    check_rank,
+    check_shape,
+    check_values,
+    held_out_count,
+)
 from dmf.options import random_generator
 
 
@@ -177,6 +185,7 @@ class SampledEntries(Observations):
 
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
         """See `Observations.ridge`; the penalty draws the rows to `means`, an array (n, w), if it is given."""
+        check_factor(self, side, factor)
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means))
 
     def tangent_normal(self, u, vt):

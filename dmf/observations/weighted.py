@@ -10,7 +10,7 @@ import scipy.sparse
 from dmf.backend import Array, as_array, floating, from_host, move, namespace, number, on_device_of, to_host
 from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.observations.base import Observations, Ridge
-from dmf.observations.checks import check_finite, check_values
+from dmf.observations.checks import check_factor, check_finite, check_values
 from dmf.observations.entries import SampledEntries, is_cupy_sparse
 
 
@@ -107,6 +107,7 @@ class WeightedEntries(SampledEntries):
         return number(namespace(self.weights).sum(self.weights)) / (self.shape[0] * self.shape[1])
 
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
+        check_factor(self, side, factor)
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means, self._roots))
 
     def tangent_normal(self, u, vt):

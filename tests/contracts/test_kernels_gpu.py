@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import dmf
 from dmf.backend import cupy_module
 from dmf.kernels import TABLE, cuda, gpu, gpu_descent, passes, segments
+from dmf.kernels.passes import kernels_of
 from dmf.kernels.ridge import LEAST
 from dmf.kernels.segments import cut
 from dmf.networks.gradients import loss_and_gradients
@@ -172,6 +173,34 @@ def test_ridge_equals_its_reference_twin(dtype, emulator, data):
     positions, arguments = data.draw(ridge_problems(dtype, WIDTHS))
     results = [form(*positions).ridge(*arguments) for form in (TWIN, gpu.SampledEntries)]
     check_ridge_results(results, positions, arguments, dtype)
+
+
+@dtypes
+def test_ridge_takes_arrays_of_other_dtypes(dtype, emulator, rng):
+    """Penalty, variances, means and roots count as numbers of the factor's dtype: the same bits as those converted before."""
+    rows, cols = (p.astype(np.int32) for p in np.divmod(np.sort(rng.integers(0, 12, 40)), 3))
+    fast = gpu.SampledEntries(rows, cols, (4, 3))
+    values, factor = rng.standard_normal(40).astype(dtype), rng.standard_normal((3, 3)).astype(dtype)
+    others = rng.integers(1, 9, 3), rng.integers(1, 9, (3, 3)), rng.integers(1, 9, (4, 3)), rng.integers(1, 9, 40)
+    converted = (a.astype(dtype) for a in others)
+    for one, other in zip(
+        fast.ridge(0, values, factor, *others), fast.ridge(0, values, factor, *converted), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_emulator_refuses_arguments_of_another_type(emulator):
+    """Arrays of another dtype than the kernel's pointer, as numbers of another type, do not pass for bytes."""
+    module, one = kernels_of(4, np.float32), np.ones((1, 4), np.float32)
+    index, out = np.zeros(1, np.int32), np.empty(1, np.float32)
+    good = [np.int64(1), index, index, one, one, out]
+    cuda.launch(module, "sampled_product", 1, *good)
+    assert out == 4
+    wrong = {0: np.int32(1), 1: index.astype(np.int64), 2: index.astype(np.float32), 3: one.astype(float), 4: index}
+    for place, argument in wrong.items():
+        arguments = [*good[:place], argument, *good[place + 1 :]]
+        with pytest.raises(RuntimeError, match=f"argument {place} is of the wrong type"):
+            cuda.launch(module, "sampled_product", 1, *arguments)
 
 
 @dtypes
@@ -345,3 +374,38 @@ def test_what_does_not_fit_is_refused_with_the_number(emulator, monkeypatch, rng
     assert caught.value.value > caught.value.limit == 10_000
     with pytest.raises(dmf.ArgumentError, match="at most 512"):
         fast.ridge(0, values, np.ones((50, 513)), np.ones(513), None, None)
+
+
+def test_a_descent_that_does_not_fit_is_refused_before_it_allocates(emulator, monkeypatch, rng):
+    """With all of its buffers: what they take is enough, a tenth less is not."""
+    data, _ = descent_problem(rng, np.float64, 3)
+    values, fake, made = data[2], cupy_module(), []
+    monkeypatch.setattr(passes, "_FEW_LOSSES", 4_096)
+    arguments = OnDevice(*data)._kernel._passes(4, np.float64), (values, values), data[3], (4, 2)
+    for name in ("empty", "zeros"):
+        make = getattr(fake, name)
+        monkeypatch.setattr(fake, name, lambda *a, make=make: made.append(make(*a)) or made[-1])
+    gpu_descent.Descent(*arguments)
+    taken = sum(array.nbytes for array in made)
+    monkeypatch.setattr(cuda, "free_memory", lambda like: taken)
+    gpu_descent.Descent(*arguments)
+    made.clear()
+    monkeypatch.setattr(cuda, "free_memory", lambda like: int(0.9 * taken))
+    with pytest.raises(dmf.ArgumentError, match="descent of 3 layers takes"):
+        gpu_descent.Descent(*arguments)
+    assert made == []
+
+
+def test_graphs_of_the_last_options_are_kept(emulator, rng):
+    """Those of another weight decay or scale take their place; the same options record nothing anew."""
+    data, network = descent_problem(rng, np.float64, 3)
+    observations = OnDevice(*data)
+    kept = []
+    for decay in (0.0, 0.5, 0.5):
+        solver = GradientDescent(0.02, weight_decay=decay)
+        state, _ = solver.advance(observations, solver._state(observations, network.weights), 33)
+        descent = observations.descent(tuple(w.shape[0] for w in network.weights[:-1]))
+        assert len(descent._graphs) == 2
+        kept.append((*descent._graphs.values(), state[2]))
+    assert not {*kept[0]} & {*kept[1]}
+    assert kept[1] == kept[2]

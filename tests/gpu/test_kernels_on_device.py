@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dmf
 from dmf.backend import cupy_module, library
-from dmf.kernels import TABLE, cpu, cuda, gpu
+from dmf.kernels import TABLE, cpu, cuda, gpu, gpu_descent
 
-from helpers import DTYPES, NO_CUDA
+from helpers import DTYPES, NO_CUDA, random_weights
 from kernel_cases import (
     CHECKS,
     check_infinite_rows,
@@ -114,12 +115,16 @@ def test_every_width_class_agrees_with_the_cpu(width, dtype, rng):
 @dtypes
 @pytest.mark.parametrize("width", [10, 16, 64, 200])
 def test_two_runs_give_the_same_bits(width, dtype, rng):
-    """Of passes and of ridge regressions, by two objects."""
+    """Of products, passes and ridge regressions, by two objects."""
     rows, cols, values, left, right, shape = popular(rng, dtype, width)
     results = []
     for _ in range(2):
         kernel = ByDevice(rows, cols, shape)
-        found = [*kernel.residual(values, left, right), *kernel.adjoint(values, left, right)]
+        found = [
+            *kernel.residual(values, left, right),
+            *kernel.adjoint(values, left, right),
+            kernel.product(left, right),
+        ]
         results.append([*found, *kernel.ridge(1, values, left, np.ones(width, dtype), left**2, None)])
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -144,6 +149,20 @@ def test_arrange_sorts_as_on_the_cpu(dtype, rng):
     found = by_device(gpu.SampledEntries.arrange)(rows, cols, values, (90, 70))
     for one, other in zip(found, cpu.SampledEntries.arrange(rows, cols, values, (90, 70)), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@dtypes
+def test_small_descent_follows_the_loop(dtype, rng, monkeypatch):
+    """Every kernel of a recorded step, also that of long sums."""
+    monkeypatch.setattr(gpu_descent, "_LONG_SUM", 5)
+    rows, cols = np.nonzero(rng.random((9, 8)) < 0.6)
+    here = dmf.SampledEntries(rows, cols, rng.standard_normal(rows.size).astype(dtype), (9, 8))
+    weights = random_weights(rng, (8, 4, 2, 3, 9), dtype, 0.3)
+    options = {"step_size": 0.02, "weight_decay": 0.01, "iterations": 40, "record_every": 20}
+    runs = [dmf.gradient_descent(here, dmf.DeepLinearNetwork(weights), **options)]
+    network = dmf.DeepLinearNetwork(moved(w) for w in weights)
+    runs.append(dmf.gradient_descent(here.to_device("cuda"), network, **options))
+    np.testing.assert_allclose(runs[1].history.loss, runs[0].history.loss, rtol=40 * 100 * np.finfo(dtype).eps)
 
 
 @dtypes

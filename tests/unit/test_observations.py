@@ -275,6 +275,14 @@ BAD = {
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2)).evaluate(np.ones((2, 1), np.float32), np.ones((1, 2))),
         dmf.DTypeError, "left, right", ("float32", "float64"), "float64", "Convert them first",
     ),
+    "a ridge regression on the factor of the same side": (
+        lambda: dmf.SampledEntries(*ENTRIES, (2, 3)).ridge(0, np.ones((2, 1)), np.ones(1)),
+        dmf.ShapeError, "factor", (2, 1), (3, "w"), r"Pass an array \(3, w\)",
+    ),
+    "a ridge regression of another dtype": (
+        lambda: dmf.SampledEntries(*ENTRIES, (2, 2)).ridge(0, np.ones((2, 1), "f4"), np.ones(1)),
+        dmf.DTypeError, "factor", "float32", "float64", "Convert it first",
+    ),
     "too few weights": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2)).adjoint(np.ones(1), np.ones((2, 1)), np.ones((1, 2))),
         dmf.ShapeError, "values", (1,), (2,), "Pass one value for each",
