@@ -104,9 +104,13 @@ def _empty(shape, dtype=np.float64):
     buffer = np.full(size + 2 * _GUARD + 16, 255, np.uint8)
     begin = _GUARD + (-(buffer.ctypes.data + _GUARD)) % 16
     ends = buffer[begin - _GUARD : begin + size + _GUARD]
-    array = np.frombuffer(memoryview(buffer)[begin : begin + size], dtype).reshape(shape)
+    array = np.frombuffer(memoryview(buffer)[begin : begin + size], dtype).reshape(shape).view(DeviceArray)
     _guarded.append((weakref.ref(array.base if array.base is not None else array), ends))
     return array
+
+
+class DeviceArray(np.ndarray):
+    """An array of `empty` or `zeros`, of a type of its own, so that what the host reads of it can be counted."""
 
 
 class _Graph:
@@ -154,11 +158,12 @@ def fake_cupy():
     module = types.ModuleType("cupy")
     for name in (
         "all", "arange", "argsort", "ascontiguousarray", "asarray", "concatenate", "float64", "int32", "int64",
-        "searchsorted", "stack", "sum", "zeros",
+        "searchsorted", "stack", "sum",
     ):  # fmt: skip
         setattr(module, name, getattr(np, name))
     module.ndarray = type("ndarray", (), {})
     module.empty, module.RawModule = _empty, RawModule
+    module.zeros = lambda shape, dtype=np.float64: np.zeros(shape, dtype).view(DeviceArray)
     runtime = types.SimpleNamespace(getDeviceCount=lambda: 1, getDevice=lambda: 0)
     module.cuda = types.SimpleNamespace(runtime=runtime, Stream=_Stream, get_current_stream=lambda: None)
     return module

@@ -364,3 +364,25 @@ def determined(rows, cols, left, right):
     derivative = derivative.reshape(rows.size, -1)
     squares = np.linalg.eigvalsh(derivative.T @ derivative)
     return squares[rank * rank] > 1e-6 * squares[-1]  # the least rank^2 belong to changes of the factors alone
+
+
+def count_host_reads(monkeypatch, array_type):
+    """List that gets the name of each conversion of an array of a device to numbers of the host, from now on."""
+    reads, inside = [], []
+
+    def counted(name, method):
+        def convert(self, *arguments, **options):
+            if not inside:  # conversions call each other
+                reads.append(name)
+            inside.append(name)
+            try:
+                return method(self, *arguments, **options)
+            finally:
+                inside.pop()
+
+        return convert
+
+    for name in ("get", "item", "tolist", "__bool__", "__float__", "__int__"):
+        if hasattr(array_type, name):
+            monkeypatch.setattr(array_type, name, counted(name, getattr(array_type, name)))
+    return reads

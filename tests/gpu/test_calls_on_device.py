@@ -11,9 +11,10 @@ import pytest
 import dmf
 from dmf.backend import cupy_module
 from dmf.experiments.problems import paper_target, sample_entries
+from dmf.solvers import driver
 
 from cli.conftest import dmf_program, ratings  # noqa: F401
-from helpers import DTYPES, NO_CUDA, assert_same_weights, low_rank_case, weights_of
+from helpers import DTYPES, NO_CUDA, assert_same_weights, count_host_reads, low_rank_case, weights_of
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(NO_CUDA), reason=NO_CUDA)]
 dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -59,19 +60,19 @@ def test_recorded_descent_follows_the_loop_on_the_device(dtype):
     np.testing.assert_allclose(runs[0].history.loss, runs[1].history.loss, rtol=200 * 100 * np.finfo(dtype).eps)
 
 
-def test_the_host_reads_once_in_a_chunk(monkeypatch):
-    """A chunk is at most the steps between two records, and less only where these take longer than a tenth of a second."""
-    reads, calls = [], []
-    kernels = "dmf.kernels.gpu_descent"
-    to_host = dmf.backend.to_host
-    monkeypatch.setattr(f"{kernels}.to_host", lambda array: reads.append(array.shape) or to_host(array))
-    whole_call = dmf.kernels.gpu_descent.Descent.__call__
-    monkeypatch.setattr(f"{kernels}.Descent.__call__", lambda self, *a: calls.append(a[-1]) or whole_call(self, *a))
+def test_the_host_reads_once_for_each_record(monkeypatch):
+    """And a constant number of times besides; the loop reads every loss, which shows that reads are counted."""
+    monkeypatch.setattr(driver, "_CHUNK_SECONDS", 1e9)
+    reads = count_host_reads(monkeypatch, cupy_module().ndarray)
     here, network = paper_problem()
-    dmf.gradient_descent(here.to_device("cuda"), on_device(network), **OPTIONS | {"iterations": 500})
-    assert len(reads) == len(calls)
-    assert sum(calls) == 500
-    assert len(calls) <= 30
+    there, counts = here.to_device("cuda"), []
+    for data in (there, OneStepAtATime(there.rows, there.cols, there.values, there.shape)):
+        reads.clear()
+        run = dmf.gradient_descent(data, on_device(network), **OPTIONS | {"iterations": 500})
+        counts.append(len(reads))
+    assert len(run.history.loss) == 11
+    assert counts[0] <= 11 + 20  # what a network and a first call check
+    assert counts[1] >= 500
 
 
 def test_completion_is_deterministic_and_as_on_the_cpu():
