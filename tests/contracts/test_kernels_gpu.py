@@ -128,10 +128,10 @@ def test_nearly_singular_rows_get_a_finite_solution(dtype, emulator, data):
 @dtypes
 def test_wide_ridge_equals_its_reference_twin(dtype, emulator, rng):
     """Normal matrices beyond shared memory, more tiles than threads."""
-    rows, cols = (p.astype(np.int32) for p in np.divmod(np.sort(rng.integers(0, 6, 90)), 2))
-    positions = rows, cols, (3, 2)
-    factor, means = rng.standard_normal((2, 100)), rng.standard_normal((3, 100))
-    arrays = rng.standard_normal(90), factor, np.full(100, 50.0), factor**2, means
+    rows, cols = (p.astype(np.int32) for p in np.divmod(np.sort(rng.integers(0, 4, 50)), 2))
+    positions = rows, cols, (2, 2)
+    factor, means = rng.standard_normal((2, 90)), rng.standard_normal((2, 90))
+    arrays = rng.standard_normal(50), factor, np.full(90, 50.0), factor**2, means
     arguments = (0, *(a.astype(dtype) for a in arrays), None)
     results = [form(*positions).ridge(*arguments) for form in (TWIN, gpu.SampledEntries)]
     check_ridge_results(results, positions, arguments, dtype)
