@@ -127,16 +127,16 @@ def check_rank(rank: Any, shape: tuple[int, int]) -> int:
     return int(rank)
 
 
-def check_finite(values: Array, argument: str, hint: str = "") -> None:
-    """Raise ObservationError if a number is NaN or infinite."""
+def check_finite(values: Array, argument: str, hint: str = "Remove them.") -> None:
+    """Raise ObservationError if a number is NaN or infinite; its message ends with `hint`, the way out."""
     xp = namespace(values)
     bad = ~xp.isfinite(values)
     if bool(xp.any(bad)):
         count = int(xp.sum(xp.astype(bad, xp.int64)))
         first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
         raise ObservationError(
-            f"{argument} holds {count} NaN or infinite numbers (the first at flat index {first}), but measurements must "
-            f"be finite. {hint or 'Remove them.'}",
+            f"{argument} holds {count} NaN or infinite numbers (the first at flat index {first}), but all must be finite. "
+            f"{hint}",
             argument=argument,
             value=count,
             limit=0,
