@@ -26,7 +26,6 @@ from threadpoolctl import threadpool_limits
 from dmf.experiments.fashion import COMPRESSED, ORIGINAL, PLAIN, Settings, starts
 from dmf.experiments.images import fashion_mnist
 from dmf.nonlinear import SGD, Evaluation, Network, Samples, spectral_start, train
-from dmf.results import History
 
 TRAINED, VALIDATED = 12_000, 10_000
 STEP_SIZES, OUTER_SCALES = (0.01, 0.02, 0.05, 0.1), (1.0, 2.0, 4.0, 8.0)
@@ -81,7 +80,7 @@ def main(seeds: int, iterations: int, steps: int, rounds: int, workers: int, cho
     summary = {key: spread([run[key] for run in runs]) for key in runs[0]}
     print(f"seconds of the compressed start: {setup[COMPRESSED]:.3g}; 'reached' is a number of the {seeds} seeds")
     print_table(["", *summary[f"best, {PLAIN}"]], [[key, *value.values()] for key, value in summary.items()])
-    reached = {label: sum(run[f"reached, {label}"] for run in runs) for label in setup}
+    reached = {label: int(sum(run[f"reached, {label}"] for run in runs)) for label in setup}
     print_table(["network", "reached"], [[label, f"{count} of {seeds}"] for label, count in reached.items()])
     result |= {"seconds_of_compressed_start": setup[COMPRESSED], "seeds_that_reached_it": reached}
     write_result("nonlinear_block", without_infinities(result | {"summary": summary, "runs": runs}))
@@ -99,12 +98,15 @@ def images() -> tuple[Samples, Samples, Samples]:
     return learned.take(order[:TRAINED]), learned.take(order[TRAINED : TRAINED + VALIDATED]), test
 
 
-def trained(settings: Settings, network: Network, data: Samples, evaluated: Samples, seed: int) -> History:
-    """Accuracies on `evaluated` along training."""
-    return train(
+def trained(
+    settings: Settings, network: Network, data: Samples, evaluated: Samples, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Iterations, and accuracies on `evaluated` at them; 0 where a diverging run has none."""
+    history = train(
         network, data, SGD(settings.step_size, settings.momentum), batch_size=settings.batch_size,
         iterations=settings.iterations, record_every=settings.record_every, callback=Evaluation(evaluated), seed=seed,
     ).history  # fmt: skip
+    return history.iteration, np.nan_to_num(history["accuracy"])
 
 
 def choose(settings: Settings, pool: Executor) -> tuple[Settings, list[dict[str, Any]]]:
@@ -129,13 +131,13 @@ def choose(settings: Settings, pool: Executor) -> tuple[Settings, list[dict[str,
 def validated(settings: Settings, label: str) -> dict[str, Any]:
     """Best and final accuracy of one network on the validation images."""
     data, validation, _ = images()
-    history = trained(settings, starts(settings, data, CHOICE_SEED)[label], data, validation, CHOICE_SEED)
+    _, accuracies = trained(settings, starts(settings, data, CHOICE_SEED)[label], data, validation, CHOICE_SEED)
     return {
         "network": label,
         "step_size": settings.step_size,
         "outer_scale": settings.outer_scale if label == COMPRESSED else None,
-        "best": float(history["accuracy"].max()),
-        "final": float(history["accuracy"][-1]),
+        "best": float(accuracies.max()),
+        "final": float(accuracies[-1]),
     }
 
 
@@ -143,16 +145,16 @@ def validated(settings: Settings, label: str) -> dict[str, Any]:
 def one_seed(settings: Settings, seed: int) -> dict[str, float]:
     """Accuracies of the three networks, and the iterations to the best one of the plain network."""
     data, _, test = images()
-    histories = {
+    found = {
         label: trained(settings, network, data, test, seed) for label, network in starts(settings, data, seed).items()
     }
-    goal = float(histories[PLAIN]["accuracy"].max())
+    goal = float(found[PLAIN][1].max())
     result = {f"best, {PLAIN}": goal}
-    for label, history in histories.items():
-        there = np.flatnonzero(history["accuracy"] >= goal)
-        result[f"final, {label}"] = float(history["accuracy"][-1])
-        result[f"best, {label}"] = float(history["accuracy"].max())
-        result[f"iterations to it, {label}"] = float(history.iteration[there[0]]) if there.size else np.inf
+    for label, (iterations, accuracies) in found.items():
+        there = np.flatnonzero(accuracies >= goal)
+        result[f"final, {label}"] = float(accuracies[-1])
+        result[f"best, {label}"] = float(accuracies.max())
+        result[f"iterations to it, {label}"] = float(iterations[there[0]]) if there.size else np.inf
         result[f"reached, {label}"] = float(there.size > 0)
     result["points, compressed less original"] = 100 * (result[f"final, {COMPRESSED}"] - result[f"final, {ORIGINAL}"])
     return result
