@@ -24,7 +24,7 @@ import dmf
 from dmf.backend import set_threads
 
 THREADS, REMOVED, RANK = 2, 0.7, 60
-PENALTIES = (1.0, 1.4, 2.0, 2.8)
+PENALTIES = (0.5, 0.7, 1.0, 1.4, 2.0)
 
 
 def photograph(name: str) -> np.ndarray:
