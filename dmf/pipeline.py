@@ -18,6 +18,7 @@ import numpy as np
 
 from dmf.backend import namespace, number, to_host
 from dmf.dense_core import DenseCore, dense_core
+from dmf.errors import ArgumentError
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
@@ -80,6 +81,7 @@ class _Phases:
     names: list[str] = field(default_factory=list)
     histories: list[History] = field(default_factory=list)
     spent: int = 0
+    measured: dict[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of what callbacks returned
     ended: Status | None = None  # by a callback, Ctrl-C or divergence
     contradicted: bool = False  # the last continuation met noise
 
@@ -118,9 +120,23 @@ class _Phases:
                     snapshot.iteration, snapshot.loss, snapshot.seconds, lambda: core.widened(snapshot.network)
                 )
             seen.phase = name
-            return None if self.plan.callback is None else self.plan.callback(seen)
+            return None if self.plan.callback is None else self._checked(self.plan.callback(seen))
 
         return callback
+
+    def _checked(self, answer: Any) -> Any:
+        """What a callback measured, if it fits into one history with the other phases."""
+        for name, value in (answer or {}).items():
+            shape = tuple(getattr(value, "shape", np.shape(value)))
+            if name == "phase" or self.measured.setdefault(name, shape) != shape:
+                raise ArgumentError(
+                    f"callback measured {name!r} of shape {shape}, but a column of the history has one shape "
+                    f'({self.measured.get(name)} before) and "phase" counts the solvers. Return arrays of one shape under '
+                    "another name.",
+                    argument="callback",
+                    value=name,
+                )
+        return answer
 
     def exhausted(self) -> bool:
         """Whether the user or the budget has ended the whole."""
