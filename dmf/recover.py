@@ -17,7 +17,8 @@ from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.weighted import as_entries
 from dmf.offsets import fit_offsets
 from dmf.options import check_bounds, check_option, positive_integer
-from dmf.pipeline import Plan, sees_noise, solve, solve_with_offsets
+from dmf.phases import Plan
+from dmf.pipeline import sees_noise, solve, solve_with_offsets
 from dmf.rank import visible_rank
 from dmf.results import History, Recovery, Status
 from dmf.solvers.driver import Callback
