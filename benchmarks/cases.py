@@ -90,7 +90,7 @@ def recovery_error(left: np.ndarray, right: np.ndarray, u: np.ndarray, v: np.nda
 def machine() -> dict[str, Any]:
     """What the numbers depend on: processor, cores, versions of what does the work, date."""
     versions = {}
-    for package in ("numpy", "scipy", "numba", "jax"):
+    for package in ("numpy", "scipy", "numba", "jax", "torch"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

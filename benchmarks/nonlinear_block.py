@@ -9,13 +9,16 @@ it (measured every 50) times that of a step, so that other work on the machine d
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import click
 import numpy as np
 from cases import print_table, write_result
+from threadpoolctl import threadpool_limits
 
 from dmf.experiments.fashion import COMPRESSED, ORIGINAL, PLAIN, Settings, starts
 from dmf.experiments.images import fashion_mnist
@@ -28,46 +31,54 @@ TORCH = "PyTorch, perceptron"
 @click.command()
 @click.option("--seeds", default=5)
 @click.option("--iterations", default=500)
-@click.option("--steps", default=10, help="Steps of each contender in a round.")
-@click.option("--rounds", default=3, help="Rounds before each seed.")
-@click.option("--steps-only", is_flag=True, help="Only the times of steps; nothing is written.")
-def main(seeds: int, iterations: int, steps: int, rounds: int, steps_only: bool) -> None:
-    """Time steps and train the three networks from several seeds, in turns."""
-    learned, test = fashion_mnist()
+@click.option("--steps", default=3, help="Steps of each contender in a round.")
+@click.option("--rounds", default=40)
+@click.option("--workers", default=2, help="Seeds trained at a time, each on one thread.")
+@click.option("--steps-only", is_flag=True, help="Only the times of steps.")
+def main(seeds: int, iterations: int, steps: int, rounds: int, workers: int, steps_only: bool) -> None:
+    """Time steps, then train the three networks from several seeds."""
     settings = Settings(iterations=iterations)
-    data = learned.take(np.random.default_rng(0).permutation(len(learned))[:TRAINED])
-    functions = contenders(settings, data, steps)
-    times = dict.fromkeys(functions, np.inf)
-    runs = []
-    for seed in range(seeds):
-        for _ in range(rounds):
-            for name, seconds in timed_round(functions, steps).items():
-                times[name] = min(times[name], seconds)
-        if not steps_only:
-            runs.append(one_seed(settings, data, test, seed))
-            print(f"seed {seed}: {runs[-1]}", flush=True)
-    print(f"step of {settings.batch_size} samples, least of {seeds * rounds} rounds of {steps}")
-    pytorch = times.get(TORCH, np.nan)
-    print_table(["", "ms", "x PyTorch"], [[name, f"{1e3 * t:.2f}", t / pytorch] for name, t in times.items()])
+    data, test = images()
+    rounds_of = step_times(settings, data, steps, rounds)
+    times = {name: float(seconds.min()) for name, seconds in rounds_of.items()}
+    over = {name: float(np.median(seconds / rounds_of.get(TORCH, np.nan))) for name, seconds in rounds_of.items()}
+    print(
+        f"step of {settings.batch_size} samples, {rounds} rounds of {steps}: the least, and the median of ratios in a round"
+    )
+    rows = [[name, f"{1e3 * t:.2f}", t / times.get(TORCH, np.nan), over[name]] for name, t in times.items()]
+    print_table(["", "ms", "x PyTorch", "median"], rows)
+    result = {
+        "settings": vars(settings) | {"training images": len(data), "test images": len(test), "seeds": seeds},
+        "seconds_per_step": times,
+    }
+    if TORCH in times:
+        result |= {
+            "perceptron_step_over_pytorch": times[PLAIN] / times[TORCH],
+            "perceptron_step_over_pytorch_median": over[PLAIN],
+        }
     if steps_only:
+        write_result("nonlinear_step", result)
         return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        runs = list(pool.map(one_seed, [settings] * seeds, range(seeds)))
     for run in runs:
         seconds = {label: run[f"iterations to it, {label}"] * times[label] for label in (ORIGINAL, COMPRESSED)}
         run["time to it, compressed over original"] = seconds[COMPRESSED] / seconds[ORIGINAL]
     summary = {key: spread([run[key] for run in runs]) for key in runs[0]}
     print_table(["", "mean", "least", "most"], [[key, *value.values()] for key, value in summary.items()])
-    result = {
-        "settings": vars(settings) | {"training images": len(data), "test images": len(test), "seeds": seeds},
-        "seconds_per_step": times,
-        "perceptron_step_over_pytorch": times[PLAIN] / pytorch if TORCH in times else None,
-        "summary": summary,
-        "runs": runs,
-    }
-    write_result("nonlinear_block", result)
+    write_result("nonlinear_block", result | {"summary": summary, "runs": runs})
 
 
-def one_seed(settings: Settings, data: Samples, test: Samples, seed: int) -> dict[str, float]:
+def images() -> tuple[Samples, Samples]:
+    """12,000 training images, the same for all seeds, and all test images."""
+    learned, test = fashion_mnist()
+    return learned.take(np.random.default_rng(0).permutation(len(learned))[:TRAINED]), test
+
+
+@threadpool_limits.wrap(limits=1)
+def one_seed(settings: Settings, seed: int) -> dict[str, float]:
     """Accuracies of the three networks, and the iterations to the best one of the plain network."""
+    data, test = images()
     histories = {}
     for label, network in starts(settings, data, seed).items():
         run = train(
@@ -93,27 +104,23 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "least": float(np.min(values)), "most": float(np.max(values))}
 
 
-def contenders(settings: Settings, data: Samples, steps: int) -> dict[str, Callable[[], Any]]:
-    """Functions that take so many steps, each called once already."""
+def step_times(settings: Settings, data: Samples, steps: int, rounds: int) -> dict[str, np.ndarray]:
+    """Seconds of a step of each contender, one number for each of the rounds in which they take turns."""
     networks = starts(settings, data, 0)
-    functions: dict[str, Callable[[], Any]] = {
+    contenders: dict[str, Callable[[], Any]] = {
         label: stepper(network, settings, data, steps) for label, network in networks.items()
     }
     theirs = torch_stepper(networks[PLAIN], settings, data, steps)
     if theirs is not None:
-        functions[TORCH] = theirs
-    for step in functions.values():
+        contenders[TORCH] = theirs
+    for step in contenders.values():
         step()
-    return functions
-
-
-def timed_round(functions: dict[str, Callable[[], Any]], steps: int) -> dict[str, float]:
-    """Seconds of a step of each contender, one after the other."""
-    found = {}
-    for name, step in functions.items():
-        begin = time.perf_counter()
-        step()
-        found[name] = (time.perf_counter() - begin) / steps
+    found = {name: np.empty(rounds) for name in contenders}
+    for k in range(rounds):
+        for name, step in contenders.items():
+            begin = time.perf_counter()
+            step()
+            found[name][k] = (time.perf_counter() - begin) / steps
     return found
 
 

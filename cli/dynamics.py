@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dmf.experiments.dynamics import PROBLEMS, draw_dynamics, dynamics
-from dmf.io.archive import check_writable, write_text
+from dmf.io.archive import check_writable, make_folder, write_text
 from dmf_cli.common import Progress, common_options, emit, table, to_json
 
 
@@ -21,7 +21,7 @@ from dmf_cli.common import Progress, common_options, emit, table, to_json
 @click.option("--scale", type=float, default=0.05, show_default=True, help="Scale of the start, relative.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True,
-    help="Folder for the pictures and dynamics-PROBLEM.json.",
+    help="Folder for the pictures and dynamics-PROBLEM.json, made if it is not there.",
 )  # fmt: skip
 @common_options
 def dynamics_command(problem, rank, size, depth, scale, output, seed, as_json):
@@ -31,6 +31,7 @@ def dynamics_command(problem, rank, size, depth, scale, output, seed, as_json):
     measured learning times.
     """
     numbers = output / f"dynamics-{problem}.json"
+    make_folder(output)
     check_writable(numbers)
     progress = Progress()
     result = dynamics(problem, rank, size, depth, scale, seed, progress)

@@ -12,10 +12,11 @@ import click
 import numpy as np
 
 import dmf
-from dmf.backend import check_device, on_device_of
+from dmf.backend import check_device
 from dmf.io.archive import check_writable, write_text
 from dmf.io.matrices import MatrixFile, read_entries, read_matrix, read_sensing
 from dmf.io.tables import Table, write_filled
+from dmf.recover import solve_on
 from dmf.report import check_report_path, write_report
 from dmf_cli.common import (
     Progress,
@@ -106,13 +107,10 @@ class _Bounds(click.ParamType):
 )
 @layout_option
 @click.option("--model", type=_OUTPUT, help="Model file to write beside a filled table, which -o names.")
-@click.option(
-    "--report",
-    type=_OUTPUT,
-    help="Report to write: pictures and numbers in one .html or .png file; compares ranks, too.",
-)
+@click.option("--report", type=_OUTPUT, help="Report to write: pictures and numbers in one .html or .png file.")
+@click.option("--ranks", is_flag=True, help="Compare ranks for the report, as `dmf rank` does: one more fit for each.")
 @common_options
-def complete(file, output, model, report, device, offsets, layout, seed, as_json, **options):
+def complete(file, output, model, report, ranks, device, offsets, layout, seed, as_json, **options):
     """Complete a matrix from some of its entries.
 
     FILE holds the known entries: delimited text, either with the columns row, column and value (ids may be any text; further
@@ -130,6 +128,8 @@ def complete(file, output, model, report, device, offsets, layout, seed, as_json
         raise click.UsageError(
             "--model goes with a filled table (-o FILE.csv). Where -o names no table, it names the model."
         )
+    if ranks and report is None:
+        raise click.UsageError("--ranks is for a report. Name one with --report, or use `dmf rank`.")
     check_device(device)
     source = read_entries(file, layout)
     known = source.observations
@@ -156,7 +156,10 @@ def complete(file, output, model, report, device, offsets, layout, seed, as_json
         lines.append(f"filled         {count:,} cells, in {filled}")
     if report is not None:
         facts = {"file": str(file), "entries": found, **facts, "seconds": seconds}
-        write_report(report, recovery, facts, _ranks(known, options, seed), title=f"Completion of {file.name}")
+        path = None
+        if ranks:
+            path = dmf.rank_path(known, holdout=options["holdout"] or _HOLDOUT, offsets=options["offsets"], seed=seed)
+        write_report(report, recovery, facts, path, title=f"Completion of {file.name}")
         more["report"] = str(report)
         lines.append(f"report         {report}")
     _finish(file, model, recovery, errors, lines, seconds, source.notes, as_json, more)
@@ -166,14 +169,6 @@ def _train_rmse(recovery: dmf.Recovery) -> float:
     fitted: Any = recovery.observations
     residuals = fitted.unweighted.values - recovery.predict(fitted.rows, fitted.cols)
     return math.sqrt(np.mean(residuals**2, dtype=np.float64))
-
-
-def _ranks(known: dmf.SampledEntries, options: Mapping[str, Any], seed: int) -> dmf.RankPath | None:
-    """The path for a report; None where the entries are too few for one."""
-    try:
-        return dmf.rank_path(known, holdout=options["holdout"] or _HOLDOUT, offsets=options["offsets"], seed=seed)
-    except dmf.ArgumentError:
-        return None
 
 
 def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
@@ -274,11 +269,9 @@ def _timed(
     progress = Progress()
     if callback:
         options["callback"] = progress.solver
-    moved = data.to_device(device)
-    with on_device_of(moved.values):
-        begin = time.perf_counter()
-        recovery = solve(moved, **options).to_device("cpu")
-        seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    recovery = solve_on(device, solve, data, **options)
+    seconds = time.perf_counter() - begin
     progress.done()
     return recovery, seconds
 

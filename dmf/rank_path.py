@@ -14,7 +14,7 @@ from dmf.backend import device, namespace, number, to_host
 from dmf.errors import ArgumentError
 from dmf.networks.initialize import balanced_network
 from dmf.observations import SampledEntries
-from dmf.observations.base import check_rank
+from dmf.observations.checks import check_rank
 from dmf.observations.weighted import as_entries
 from dmf.offsets import fit_offsets
 from dmf.recover import complete

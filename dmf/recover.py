@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dmf.backend import Array, namespace, number
+from dmf.backend import Array, namespace, number, on_device_of
 from dmf.errors import ArgumentError, ObservationError
 from dmf.intervals import calibrate, judged_as
 from dmf.linalg import dense_svd
 from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
-from dmf.observations.base import check_rank, mean_square
+from dmf.observations.base import mean_square
+from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.weighted import as_entries
 from dmf.offsets import fit_offsets
 from dmf.options import check_bounds, check_option, positive_integer
-from dmf.pipeline import Plan, sees_noise, solve, solve_with_offsets
+from dmf.phases import Plan
+from dmf.pipeline import sees_noise, solve, solve_with_offsets
 from dmf.rank import visible_rank
 from dmf.results import History, Recovery, Status
 from dmf.solvers.driver import Callback
@@ -49,7 +52,7 @@ def complete(
 
     Parameters
     ----------
-    data : SampledEntries, array of shape (d1, d2), or SciPy sparse matrix
+    data : SampledEntries, array of shape (d1, d2), or sparse matrix of SciPy or CuPy
         NaN in an array marks a missing entry; the stored entries of a sparse matrix are the observed ones, zeros included.
     rank : int, 1 <= rank <= min(d1, d2), optional
         Upper bound on the rank; found from the data unless given.
@@ -225,8 +228,32 @@ def sense(
     return _reported(solve(observations, plan), observations)
 
 
+def solve_on(device: str, solve: Callable[..., Recovery], observations: Observations, **options: Any) -> Recovery:
+    """Recovery in NumPy arrays from observations in NumPy arrays, computed on a device.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda" or "cuda:N".
+    solve : callable
+        `complete`, `factorize` or `sense`.
+    observations : Observations
+    **options
+        Of `solve`.
+
+    Raises
+    ------
+    ArgumentError, MissingPackageError, BackendError
+        If there is no such device, CuPy is missing, or an operator cannot be moved; and what `solve` raises.
+    """
+    moved = observations.to_device(device)
+    with on_device_of(moved.values):
+        return solve(moved, **options).to_device("cpu")
+
+
 def _plan(observations, rank, depth, iterations, seed, callback) -> Plan:
-    """The checked choices of the user."""
+    """The checked choices of the user, for data that can be computed with."""
+    check_scale(observations)
     return Plan(
         None if rank is None else check_rank(rank, observations.shape),
         positive_integer(depth, "depth"),

@@ -272,6 +272,7 @@ class Recovery:
             network=DeepLinearNetwork(move(w, device) for w in self.network.weights),
             offsets=offsets,
             observations=None if self.observations is None else self.observations.to_device(device),
+            residuals=None if self.residuals is None else move(self.residuals, device),
         )
 
     def save(self, path: str | os.PathLike) -> None:

@@ -288,6 +288,16 @@ def check_restricted_map(twin, fast, dtype, problem):
     assert_close(fast(*problem), twin(*problem), bound)
 
 
+def check_infinite_rows(form, dtype):
+    """A diverging run meets infinities: rows and columns without them keep their numbers."""
+    rows, cols = np.array([0, 0, 1], np.int32), np.array([0, 1, 1], np.int32)
+    left, right = np.ones((2, 5), dtype), np.ones((5, 3), dtype)
+    left[0] = np.inf
+    _, grad_left, grad_right = form(rows, cols, (2, 3)).residual(np.zeros(3, dtype), left, right)
+    np.testing.assert_array_equal(grad_left, [[np.inf] * 5, [5] * 5])
+    np.testing.assert_array_equal(grad_right[:, 2], 0)
+
+
 CHECKS = {
     "sampled_product": check_sampled_product,
     "SampledEntries": check_sampled_entries,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import scipy.sparse
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from dmf.backend import on_device_of
 from dmf.errors import ArgumentError
 from dmf.estimators.tables import ColumnUnits, in_dtype, observed, read_table, seed_of, stacked
 from dmf.fold_in import new_rows
@@ -46,6 +48,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         Share of the entries held out first, for honest errors and `intervals`, as in `dmf.complete`; then all are fitted.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
+    device : str
+        Where `fit` computes: "cpu", "cuda" or "cuda:N". All arrays that go in and come out are NumPy's.
 
     Attributes
     ----------
@@ -100,6 +104,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         max_value: Any = np.inf,
         holdout: float = 0.0,
         random_state: Any = 0,
+        device: str = "cpu",
     ) -> None:
         self.rank = rank
         self.depth = depth
@@ -109,6 +114,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         self.max_value = max_value
         self.holdout = holdout
         self.random_state = random_state
+        self.device = device
 
     def fit(self, X: Any, y: Any = None, weights: Any = None) -> DeepMatrixCompletion:
         """Fit a low-rank matrix to the entries that are there.
@@ -236,15 +242,17 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         telling = units.telling(entries)
         if telling is None:  # all columns are constant: there is nothing to fit but zeros
             telling = entries.with_values(0 * entries.values)
+        there = telling.to_device(self.device)
         auto = self.standardize and isinstance(self.offsets, str) and self.offsets == "auto"
         options: dict[str, Any] = {"offsets": False if auto else self.offsets, "seed": seed_of(self.random_state)}
         rank: Any = self.rank
-        if isinstance(rank, str) and rank == "path":
-            path = self.rank_path_ = rank_path(telling, **options)
-            rank, options["offsets"] = max(path.best, 1), path.offsets
-        elif hasattr(self, "rank_path_"):  # of an earlier fit
-            del self.rank_path_
-        recovery = complete(telling, rank, depth=self.depth, holdout=self.holdout, **options)
+        with on_device_of(there.values):
+            if isinstance(rank, str) and rank == "path":
+                path = self.rank_path_ = replace(rank_path(there, **options), observations=telling)
+                rank, options["offsets"] = max(path.best, 1), path.offsets
+            elif hasattr(self, "rank_path_"):  # of an earlier fit
+                del self.rank_path_
+            recovery = complete(there, rank, depth=self.depth, holdout=self.holdout, **options).to_device("cpu")
         self._entries = entries
         self._min, self._max = bounds
         self.center_, self.scale_ = units.center, units.scale

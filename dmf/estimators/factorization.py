@@ -14,7 +14,8 @@ from dmf.errors import ShapeError
 from dmf.estimators.tables import DTYPES, in_dtype, observed, read_table, seed_of
 from dmf.fold_in import new_rows
 from dmf.linalg import factored_svd
-from dmf.recover import complete, factorize
+from dmf.observations import FullMatrix
+from dmf.recover import complete, factorize, solve_on
 
 
 class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -31,6 +32,8 @@ class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Number of layers of the network in `recovery_`.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
+    device : str
+        Where `fit` computes: "cpu", "cuda" or "cuda:N". All arrays that go in and come out are NumPy's.
 
     Attributes
     ----------
@@ -66,10 +69,11 @@ class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     (50, 2)
     """
 
-    def __init__(self, rank: int | None = None, *, depth: int = 3, random_state: Any = 0) -> None:
+    def __init__(self, rank: int | None = None, *, depth: int = 3, random_state: Any = 0, device: str = "cpu") -> None:
         self.rank = rank
         self.depth = depth
         self.random_state = random_state
+        self.device = device
 
     def fit(self, X: Any, y: Any = None) -> DeepMatrixFactorization:
         """Find singular vectors and rank.
@@ -90,11 +94,11 @@ class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             If X holds text, infinities or no value at all, or a parameter is out of range (`dmf.ArgumentError` and kin).
         """
         X = read_table(self, X, first=True)
-        seed = seed_of(self.random_state)
+        options = {"rank": self.rank, "depth": self.depth, "seed": seed_of(self.random_state)}
         if np.isnan(X).any():
-            recovery = complete(observed(X), self.rank, depth=self.depth, offsets=False, seed=seed)
+            recovery = solve_on(self.device, complete, observed(X), offsets=False, **options)
         else:
-            recovery = factorize(X, self.rank, depth=self.depth, seed=seed)
+            recovery = solve_on(self.device, factorize, FullMatrix(X), **options)
         kept = max(recovery.options["rank"], 1)
         u, s, vt = factored_svd(*recovery.network.factors())
         u, self.components_ = svd_flip(u[:, :kept], vt[:kept], u_based_decision=False)

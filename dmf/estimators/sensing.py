@@ -10,8 +10,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dmf.errors import ShapeError
 from dmf.estimators.tables import DTYPES, seed_of
-from dmf.observations.base import check_shape
-from dmf.recover import sense
+from dmf.observations import LinearMeasurements
+from dmf.observations.checks import check_shape
+from dmf.recover import sense, solve_on
 
 
 class DeepMatrixSensing(RegressorMixin, BaseEstimator):
@@ -30,6 +31,8 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
         Number of layers of the network in `recovery_`.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
+    device : str
+        Where `fit` computes: "cpu", "cuda" or "cuda:N". All arrays that go in and come out are NumPy's.
 
     Attributes
     ----------
@@ -63,12 +66,19 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
     """
 
     def __init__(
-        self, rank: int | None = None, *, shape: tuple[int, int] | None = None, depth: int = 3, random_state: Any = 0
+        self,
+        rank: int | None = None,
+        *,
+        shape: tuple[int, int] | None = None,
+        depth: int = 3,
+        random_state: Any = 0,
+        device: str = "cpu",
     ) -> None:
         self.rank = rank
         self.shape = shape
         self.depth = depth
         self.random_state = random_state
+        self.device = device
 
     def fit(self, X: Any, y: Any) -> DeepMatrixSensing:
         """Find the matrix of coefficients.
@@ -99,14 +109,11 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
                 value=self.shape,
                 limit=X.shape[1],
             )
-        recovery = sense(
-            X.reshape(-1, *shape) if isinstance(X, np.ndarray) else X,
-            y.astype(X.dtype, copy=False),
-            self.rank,
-            shape=shape,
-            depth=self.depth,
-            seed=seed_of(self.random_state),
+        measured = LinearMeasurements(
+            X.reshape(-1, *shape) if isinstance(X, np.ndarray) else X, y.astype(X.dtype, copy=False), shape
         )
+        options = {"rank": self.rank, "depth": self.depth, "seed": seed_of(self.random_state)}
+        recovery = solve_on(self.device, sense, measured, **options)
         self.recovery_, self.rank_ = recovery, recovery.options["rank"]
         self.matrix_ = recovery.product()
         self.coef_ = self.matrix_.ravel()

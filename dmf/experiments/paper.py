@@ -28,10 +28,12 @@ _FEW = 128  # rows and columns
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: `recovery.history` holds the measured error in the column "error"."""
+    """One run: `recovery.history` holds what the experiment measures in the column `measure`."""
 
     label: str
     recovery: Recovery | Training
+    measure: str = "error"
+    best: Callable[[np.ndarray], Any] = np.min
 
     def row(self) -> dict[str, Any]:
         """What tables show of this run."""
@@ -42,8 +44,8 @@ class Curve:
             "seconds": float(history.seconds[-1]),
             "parameters": self.recovery.network.n_parameters,
             "training loss": float(history.loss[-1]),
-            "error": float(history["error"][-1]),
-            "best error": float(np.min(history["error"])),
+            self.measure: float(history[self.measure][-1]),
+            f"best {self.measure}": float(self.best(history[self.measure])),
             "status": self.recovery.status.reason,
         }
 

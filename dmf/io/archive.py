@@ -65,6 +65,16 @@ def check_writable(path: str | os.PathLike) -> None:
         raise FileError(f"cannot write {path}: {_reason(error)}. {_WAY_OUT}") from error
 
 
+def make_folder(path: str | os.PathLike) -> None:
+    """Make a folder for results, with those above it, unless it is there; FileError if it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"cannot make the folder {path}: {_reason(error)}. Name one in a place that can be written to."
+        ) from error
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()

@@ -76,7 +76,12 @@ def _compiled(name, dtype, constants, device_number):
 def launch(module: Any, name: str, blocks: int, *arguments: Any, threads: int = BLOCK) -> None:
     """Run a kernel on the current stream; arguments are arrays, None for a null pointer, and NumPy numbers of its types."""
     pointers = tuple(np.uintp(0) if argument is None else argument for argument in arguments)
-    module.get_function(name)((int(blocks),), (threads,), pointers)
+    _function(module, name)((int(blocks),), (threads,), pointers)
+
+
+@cache
+def _function(module, name):
+    return module.get_function(name)
 
 
 def blocks_for(count: int, each: int = BLOCK) -> int:

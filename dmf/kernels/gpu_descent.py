@@ -71,8 +71,9 @@ class Descent:
         self._rates[...] = cupy.asarray(np.asarray(rates, self._dtype))
         self._progress[...] = cupy.asarray(np.array([loss, 0.0, 0.0]))
         for count in (_TOGETHER, 1):
+            graph = self._graph(shrink, scale, count)  # also for no steps, with which solvers prepare
             for _ in range(iterations // count):
-                self._graph(shrink, scale, count).launch(cupy.cuda.get_current_stream())
+                graph.launch(cupy.cuda.get_current_stream())
             iterations %= count
         loss, steps, _ = to_host(self._progress).tolist()
         moved, gradient = self._weights.copy(), self._gradient.copy()  # the next call works on the buffers

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dmf.errors import ArgumentError
+
+MOST = 2**31 - 1  # kernels number segments, rows and columns by 32-bit integers; samples by 64-bit ones
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -48,8 +52,22 @@ class Segments:
 
 
 def cut(starts: np.ndarray, longest: int) -> Segments:
-    """Segments of at most `longest` samples of rows that begin at `starts`, int64, shape (n + 1,)."""
+    """Segments of at most `longest` samples of rows that begin at `starts`, int64, shape (n + 1,).
+
+    Raises
+    ------
+    ArgumentError
+        If there are more than 32-bit integers can number.
+    """
     pieces = np.maximum(-(-np.diff(starts) // longest), 1)
+    if pieces.sum() > MOST:
+        raise ArgumentError(
+            f"the entries of {pieces.size:,} rows or columns are cut into {pieces.sum():,} pieces of work for the GPU, but "
+            f"its kernels number at most {MOST:,}. Pass NumPy arrays, or a part of the matrix.",
+            argument="shape",
+            value=int(pieces.sum()),
+            limit=MOST,
+        )
     row = np.repeat(np.arange(pieces.size), pieces)
     within = np.arange(row.size) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     first = starts[row] + within * longest

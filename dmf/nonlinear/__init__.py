@@ -1,5 +1,6 @@
 """Nonlinear networks with a deep linear block, trained and compressed; forward and backward passes by hand."""
 
+from dmf.nonlinear.adapters import LowRankAdapter, deep_lora, deep_lora_factors, lora, lora_factors
 from dmf.nonlinear.compression import block_gradient, compress, spectral_start, with_block
 from dmf.nonlinear.evidence import UpdateDiagnostics
 from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
@@ -14,6 +15,7 @@ __all__ = [
     "DeepLinearBlock",
     "Dense",
     "Evaluation",
+    "LowRankAdapter",
     "Network",
     "SGD",
     "Samples",
@@ -22,6 +24,10 @@ __all__ = [
     "accuracy",
     "block_gradient",
     "compress",
+    "deep_lora",
+    "deep_lora_factors",
+    "lora",
+    "lora_factors",
     "perceptron",
     "softmax_cross_entropy",
     "spectral_start",

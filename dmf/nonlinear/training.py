@@ -142,7 +142,7 @@ class _Steps:
             loss = number(value)
             if not math.isfinite(loss) or (careful and not _finite(parameters)):
                 return self.advance(samples, state, done)  # the same steps again, without the one that went too far
-        if not _finite(parameters):  # an activation can hide that from the loss
+        if not careful and not _finite(parameters):  # an activation can hide that from the loss
             return self.advance(samples, state, iterations, careful=True)
         return _State(state.iteration + iterations, network, moments, loss, gradients), iterations
 

@@ -23,17 +23,10 @@ from dmf.backend import (
 )
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
+from dmf.kernels.tangent import tangent_normal
 from dmf.linalg import truncated_svd
-from dmf.observations.base import (
-    Observations,
-    Ridge,
-    check_factors,
-    check_finite,
-    check_rank,
-    check_shape,
-    check_values,
-    held_out_count,
-)
+from dmf.observations.base import Observations, Ridge
+from dmf.observations.checks import check_factors, check_finite, check_rank, check_shape, check_values, held_out_count
 from dmf.options import random_generator
 
 
@@ -117,13 +110,17 @@ class SampledEntries(Observations):
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> SampledEntries:
-        """The stored entries of a SciPy sparse matrix or array, explicit zeros included.
+        """The stored entries of a SciPy or CuPy sparse matrix or array, explicit zeros included.
 
         Repeated positions of a COO matrix are summed, as SciPy defines the matrix that it stands for.
         """
+        if is_cupy_sparse(matrix):
+            coo = matrix.tocoo(copy=True)
+            coo.sum_duplicates()
+            return cls(coo.row, coo.col, coo.data, coo.shape)
         if not scipy.sparse.issparse(matrix):
             raise DTypeError(
-                f"matrix is a {type(matrix).__name__}, but from_sparse takes a SciPy sparse matrix or array. "
+                f"matrix is a {type(matrix).__name__}, but from_sparse takes a SciPy or CuPy sparse matrix or array. "
                 "For dense arrays use from_dense.",
                 argument="matrix",
                 value=type(matrix).__name__,
@@ -181,6 +178,11 @@ class SampledEntries(Observations):
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
         """See `Observations.ridge`; the penalty draws the rows to `means`, an array (n, w), if it is given."""
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means))
+
+    def tangent_normal(self, u, vt):
+        check_factors(self, u, vt)
+        normal = tangent_normal(self.rows, self.cols, u, vt) if is_numpy(self.values) else None
+        return super().tangent_normal(u, vt) if normal is None else normal
 
     def descent(self, widths):
         return self._kernel.descent(self.values, widths)
@@ -280,3 +282,8 @@ def _checked_index(index: Array, argument: str, size: int) -> Array:
     if is_numpy(index):
         return np.ascontiguousarray(index, dtype=np.int32)
     return xp.astype(index, xp.int32)
+
+
+def is_cupy_sparse(data: Any) -> bool:
+    """Whether `data` is a sparse matrix of CuPy."""
+    return type(data).__module__.startswith("cupyx.scipy.sparse")

@@ -7,16 +7,8 @@ import numpy as np
 from dmf.backend import Array, as_array, device, floating, from_host, move, namespace, number, to_host
 from dmf.errors import ShapeError
 from dmf.linalg import dense_svd, identity
-from dmf.observations.base import (
-    Observations,
-    Ridge,
-    check_finite,
-    check_rank,
-    check_shape,
-    check_values,
-    half_square,
-    held_out_count,
-)
+from dmf.observations.base import Observations, Ridge, half_square
+from dmf.observations.checks import check_finite, check_rank, check_shape, check_values, held_out_count
 from dmf.observations.entries import SampledEntries
 from dmf.options import random_generator
 

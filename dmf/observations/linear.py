@@ -12,15 +12,13 @@ from scipy.sparse.linalg import LinearOperator
 from dmf.backend import Array, device, from_host, is_numpy, move, namespace, number, one_blas_thread
 from dmf.errors import BackendError, ShapeError
 from dmf.linalg import conjugate_gradient, dense_svd, gaussian
-from dmf.observations.base import (
-    Observations,
-    Ridge,
+from dmf.observations.base import Observations, Ridge, half_square
+from dmf.observations.checks import (
     check_factors,
     check_measurements,
     check_rank,
     check_shape,
     check_values,
-    half_square,
     held_out_count,
 )
 from dmf.observations.operators import DenseOperator, FlatOperator, check_adjoint

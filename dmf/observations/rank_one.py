@@ -7,15 +7,14 @@ import numpy as np
 from dmf.backend import Array, as_array, floating, from_host, move, namespace, number
 from dmf.errors import DTypeError, ShapeError
 from dmf.linalg import truncated_svd
-from dmf.observations.base import (
-    Observations,
+from dmf.observations.base import Observations, half_square
+from dmf.observations.checks import (
     check_factors,
     check_finite,
     check_measurements,
     check_rank,
     check_shape,
     check_values,
-    half_square,
     held_out_count,
 )
 from dmf.options import random_generator

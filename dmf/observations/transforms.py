@@ -9,7 +9,7 @@ import scipy.fft
 
 from dmf.backend import Array, as_array, is_numpy, real_dtype
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
-from dmf.observations.base import check_shape
+from dmf.observations.checks import check_shape
 from dmf.options import positive_integer, random_generator
 
 _TRANSFORMS = {"dct": (scipy.fft.dctn, scipy.fft.idctn), "dst": (scipy.fft.dstn, scipy.fft.idstn)}

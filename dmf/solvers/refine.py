@@ -11,7 +11,8 @@ from dmf.linalg import conjugate_gradient, factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
-from dmf.observations.base import check_rank, mean_square
+from dmf.observations.base import mean_square
+from dmf.observations.checks import check_rank
 from dmf.results import Recovery
 from dmf.solvers.driver import Callback, run
 

@@ -10,7 +10,7 @@ from dmf.backend import Array, as_array, floating, namespace, number, to_host
 from dmf.errors import ArgumentError, DTypeError, RankError, ShapeError
 from dmf.linalg import chain_product, gaussian
 from dmf.networks import DeepLinearNetwork
-from dmf.observations.base import check_finite, check_rank
+from dmf.observations.checks import check_finite, check_rank
 
 _PROBES = 8
 _SKETCH = 64  # ranks below this are found without a singular value decomposition of the whole matrix

@@ -36,4 +36,4 @@ def test_a_folder_without_images(dmf_program, tmp_path):
 
 def test_data_for_another_experiment(dmf_program, tmp_path):
     done = dmf_program("reproduce", "depth", "--data", tmp_path, code=2)
-    assert "only for the experiments movielens and fashion-mnist" in done.stderr
+    assert "only for the experiments movielens, fashion-mnist, adaptation" in done.stderr

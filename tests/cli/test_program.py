@@ -53,9 +53,12 @@ def test_reproduce_small(dmf_program, tmp_path, experiment):
         assert table["compressed"]["parameters"] < table["original"]["parameters"] / 2
 
 
-def test_reproduce_checks_the_folder_first(dmf_program):
-    done = dmf_program("reproduce", "depth", "--small", "-o", "missing", code=1)
-    assert "Error: FileError: cannot write" in done.stderr
+def test_reproduce_makes_its_folder_or_says_why_not_before_it_works(dmf_program, tmp_path):
+    dmf_program("reproduce", "depth", "--small", "-o", tmp_path / "new" / "folder")
+    assert (tmp_path / "new" / "folder" / "depth.json").is_file()
+    (tmp_path / "file").write_text("")
+    done = dmf_program("reproduce", "depth", "--small", "-o", tmp_path / "file" / "folder", code=1)
+    assert "Error: FileError: cannot make the folder" in done.stderr
 
 
 def test_data_is_for_movielens_only(dmf_program, ratings):

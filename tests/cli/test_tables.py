@@ -65,9 +65,11 @@ def test_what_cannot_be_filled(dmf_program, ratings, tmp_path):
 
 @pytest.mark.parametrize("name", ["report.html", "report.png"])
 def test_a_report(dmf_program, ratings, tmp_path, name):
-    done = dmf_program("complete", ratings, "--report", name)
+    done = dmf_program("complete", ratings, "--report", name, "--ranks")
     content = (tmp_path / name).read_bytes()
-    assert content.startswith(PNG) or (b"held-out RMSE" in content and b"ratings.csv" in content)
+    words = (b"held-out RMSE", b"ratings.csv", b"error against rank", b"90% intervals", b"coverage")
+    assert content.startswith(PNG) or all(word in content for word in words)
+    assert "--ranks is for a report" in dmf_program("complete", ratings, "--ranks", code=2).stderr
     assert f"report         {name}" in done.stdout
     assert "its suffix is '.doc'" in error_line(dmf_program("complete", ratings, "--report", "r.doc", code=1))
 

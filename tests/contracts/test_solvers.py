@@ -245,13 +245,14 @@ def test_a_resumed_run_goes_on_as_if_never_interrupted(name, kind):
 def test_other_libraries_follow_numpy(name, kind, library):
     """4 iterations of descent: 1e-12 leaves a factor of 5,000 over the rounding unit.
 
-    The others: conjugate gradients end at 1e-10 of the right-hand side, or earlier, and 100 for their conditioning.
+    The others: conjugate gradients end at 1e-10 of the right-hand side, or earlier, and 100 for their conditioning. 2
+    iterations, as the third lifts components that have vanished, and these point where rounding errors do.
     """
-    solver, tolerance = SOLVERS[name], 1e-12 if name in EXACT else 1e-8
+    solver, tolerance, iterations = SOLVERS[name], *((1e-12, 4) if name in EXACT else (1e-8, 2))
     results = []
     for move in (LIBRARIES["numpy"], LIBRARIES[library]):
         observations = observe(kind, move=move)
-        recovery = run(solver, observations, start(observations), iterations=4, record_every=2)
+        recovery = run(solver, observations, start(observations), iterations=iterations, record_every=2)
         assert all(w.device == observations.values.device for w in recovery.network.weights)
         results.append(recovery)
     losses = [recovery.history.loss for recovery in results]

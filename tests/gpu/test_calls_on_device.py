@@ -167,3 +167,22 @@ def test_the_program_computes_on_a_device(dmf_program, ratings):  # noqa: F811
         done = dmf_program("complete", ratings, "--device", device, "--json", "-o", f"{device}.npz")
         errors.append(json.loads(done.stdout)["heldout_rmse"])
     assert errors[1] == pytest.approx(errors[0], rel=1e-2)
+
+
+def test_estimators_fit_on_a_device(rng):
+    """Arrays go in and come out as NumPy's."""
+    estimators = pytest.importorskip("dmf.estimators", exc_type=ImportError)
+    table = rng.standard_normal((60, 2)) @ rng.standard_normal((2, 20))
+    table[rng.random(table.shape) < 0.3] = np.nan
+    filled = [estimators.DeepMatrixCompletion(device=device).fit_transform(table) for device in ("cpu", "cuda")]
+    assert isinstance(filled[1], np.ndarray)
+    np.testing.assert_allclose(*filled, atol=1e-6)
+
+
+def test_sparse_matrices_of_cupy(rng):
+    sparse = pytest.importorskip("cupyx.scipy.sparse")
+    case = low_rank_case(0, (40, 30), rank=2)
+    arrays = (cupy_module().asarray(a) for a in (case.values, case.rows, case.cols))
+    values, rows, cols = arrays
+    recovery = dmf.complete(sparse.coo_matrix((values, (rows, cols)), shape=case.matrix.shape).tocsr())
+    assert case.error(recovery.to_device("cpu")) < 1e-10

@@ -33,6 +33,13 @@ def test_checks_of_scikit_learn(estimator, check):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+def test_the_device_is_where_they_fit(estimator, rng):
+    """A name that is none is an error of `fit`, and of nothing before."""
+    with pytest.raises(dmf.ArgumentError, match="device='gpu', but it is"):
+        clone(estimator).set_params(device="gpu").fit(rng.standard_normal((6, 4)), np.ones(6))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
 def test_parameters_are_stored_untouched_and_cloned(estimator):
     given = estimator.get_params() | {"rank": object(), "depth": object(), "random_state": object()}
     other = type(estimator)(**given)

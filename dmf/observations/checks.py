@@ -1,0 +1,185 @@
+"""What observations are refused for: shapes, dtypes and numbers that do not fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dmf.backend import Array, as_array, floating, namespace
+from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
+
+if TYPE_CHECKING:
+    from dmf.observations.base import Observations
+
+
+def check_values(observations: Observations, values: Array) -> Array:
+    """`values` if they can take the place of those of `observations`.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError
+        If their shape, dtype, library or device differs.
+    """
+    namespace(observations.values, values)
+    if values.shape != observations.values.shape:
+        raise ShapeError(
+            f"values have shape {tuple(values.shape)}, but there are {observations.n_measurements} measurements. Pass one "
+            "value for each, in the order of `values`.",
+            argument="values",
+            value=tuple(values.shape),
+            limit=tuple(observations.values.shape),
+        )
+    if values.dtype != observations.dtype:
+        raise DTypeError(
+            f"values have dtype {values.dtype}, but the measurements {observations.dtype}. Convert them first.",
+            argument="values",
+            value=str(values.dtype),
+            limit=str(observations.dtype),
+        )
+    return values
+
+
+def check_factors(observations: Observations, left: Array, right: Array) -> None:
+    """Raise unless `left` (d1, w) and `right` (w, d2) are factors of a matrix that `observations` measure.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        If their shapes or dtypes do not fit.
+    """
+    d1, d2 = observations.shape
+    if left.shape[0] != d1 or right.shape[1] != d2 or left.shape[1] != right.shape[0]:
+        raise ShapeError(
+            f"left has shape {tuple(left.shape)} and right {tuple(right.shape)}, but the matrix is {d1} x {d2}. Pass "
+            f"factors ({d1}, w) and (w, {d2}).",
+            argument="left, right",
+            value=(tuple(left.shape), tuple(right.shape)),
+            limit=((d1, "w"), ("w", d2)),
+        )
+    if not left.dtype == right.dtype == observations.dtype:
+        raise DTypeError(
+            f"left has dtype {left.dtype} and right {right.dtype}, but the values {observations.dtype}. Convert them first.",
+            argument="left, right",
+            value=(str(left.dtype), str(right.dtype)),
+            limit=str(observations.dtype),
+        )
+
+
+def check_measurements(values: Any, hint: str) -> Array:
+    """`values` as a vector (m,) of at least one finite number; integers become float64.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ObservationError
+        Otherwise; for numbers that are not finite the message ends with `hint`.
+    """
+    values = floating(as_array(values, "values"), "values")
+    if values.ndim != 1 or values.shape[0] == 0:
+        raise ShapeError(
+            f"values has shape {tuple(values.shape)}, but the measurements are a vector of at least 1 number.",
+            argument="values",
+            value=tuple(values.shape),
+        )
+    check_finite(values, "values", hint)
+    return values
+
+
+def check_shape(shape: Any) -> tuple[int, int]:
+    """(d1, d2) as Python integers.
+
+    Raises
+    ------
+    ShapeError
+        If `shape` is not a pair of positive integers below 2**31.
+    """
+    try:
+        d1, d2 = (-1 if isinstance(n, bool) or int(n) != n else int(n) for n in shape)
+    except (TypeError, ValueError, OverflowError):
+        d1 = d2 = -1
+    if min(d1, d2) < 1 or max(d1, d2) >= 2**31:
+        raise ShapeError(
+            f"shape={shape!r}, but a matrix has two dimensions from 1 to 2**31 - 1. Pass (rows, columns).",
+            argument="shape",
+            value=shape,
+            limit=(1, 2**31 - 1),
+        )
+    return d1, d2
+
+
+def check_rank(rank: Any, shape: tuple[int, int]) -> int:
+    """`rank` as a Python integer.
+
+    Raises
+    ------
+    RankError
+        If it is not an integer from 1 to min(d1, d2).
+    """
+    most = min(shape)
+    if isinstance(rank, (bool, np.bool_)) or not isinstance(rank, (int, np.integer)) or not 1 <= rank <= most:
+        raise RankError(
+            f"rank={rank!r}, but the matrix is {shape[0]} x {shape[1]}, whose rank is an integer from 1 to {most}. "
+            f"Pass 1 <= rank <= {most}.",
+            argument="rank",
+            value=rank,
+            limit=(1, most),
+        )
+    return int(rank)
+
+
+def check_finite(values: Array, argument: str, hint: str = "") -> None:
+    """Raise ObservationError if a number is NaN or infinite."""
+    xp = namespace(values)
+    bad = ~xp.isfinite(values)
+    if bool(xp.any(bad)):
+        count = int(xp.sum(xp.astype(bad, xp.int64)))
+        first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
+        raise ObservationError(
+            f"{argument} holds {count} NaN or infinite numbers (the first at flat index {first}), but measurements must "
+            f"be finite. {hint or 'Remove them.'}",
+            argument=argument,
+            value=count,
+            limit=0,
+        )
+
+
+def check_scale(observations: Observations) -> None:
+    """Raise ObservationError if products of the measurements would leave the range of their dtype: solvers multiply four."""
+    xp = namespace(observations.values)
+    values = xp.astype(observations.values, xp.float64)
+    size = float(xp.max(xp.abs(values)))
+    most = float(xp.finfo(observations.dtype).max) ** 0.4
+    if size != 0 and not 1 / most <= size <= most:
+        raise ObservationError(
+            f"the measurements are up to {size:.3g} in size, but in {observations.dtype} products of numbers beyond {most:.0e} "
+            f"or below {1 / most:.0e} are lost. Take another unit: multiply the measurements by a constant.",
+            argument="values",
+            value=size,
+            limit=(1 / most, most),
+        )
+
+
+def held_out_count(fraction: float, total: int) -> int:
+    """Number of `total` measurements to hold out.
+
+    Raises
+    ------
+    ArgumentError
+        If the fraction is not between 0 and 1, or there is nothing to split.
+    """
+    if not 0 < fraction < 1:
+        raise ArgumentError(
+            f"fraction={fraction!r}, but the held-out share lies strictly between 0 and 1.",
+            argument="fraction",
+            value=fraction,
+            limit=(0, 1),
+        )
+    if total < 2:
+        raise ObservationError(
+            f"there is {total} measurement, but a split needs at least 2. Hold nothing out "
+            "(holdout=0, on the command line --holdout 0).",
+            argument="fraction",
+            value=total,
+            limit=2,
+        )
+    return min(max(round(fraction * total), 1), total - 1)
