@@ -119,7 +119,7 @@ def check_rank(rank: Any, shape: tuple[int, int]) -> int:
     if isinstance(rank, (bool, np.bool_)) or not isinstance(rank, (int, np.integer)) or not 1 <= rank <= most:
         raise RankError(
             f"rank={rank!r}, but the matrix is {shape[0]} x {shape[1]}, whose rank is an integer from 1 to {most}. "
-            f"Pass 1 <= rank <= {most}; for wider layers use orthogonal_network(width=...).",
+            f"Pass 1 <= rank <= {most}.",
             argument="rank",
             value=rank,
             limit=(1, most),
@@ -143,6 +143,22 @@ def check_finite(values: Array, argument: str, hint: str = "Remove them.") -> No
         )
 
 
+def check_scale(observations: Observations) -> None:
+    """Raise ObservationError if products of the measurements would leave the range of their dtype: solvers multiply four."""
+    xp = namespace(observations.values)
+    values = xp.astype(observations.values, xp.float64)
+    size = float(xp.max(xp.abs(values)))
+    most = float(xp.finfo(observations.dtype).max) ** 0.4
+    if size != 0 and not 1 / most <= size <= most:
+        raise ObservationError(
+            f"the measurements are up to {size:.3g} in size, but in {observations.dtype} products of numbers beyond {most:.0e} "
+            f"or below {1 / most:.0e} are lost. Take another unit: multiply the measurements by a constant.",
+            argument="values",
+            value=size,
+            limit=(1 / most, most),
+        )
+
+
 def held_out_count(fraction: float, total: int) -> int:
     """Number of `total` measurements to hold out.
 
@@ -160,7 +176,8 @@ def held_out_count(fraction: float, total: int) -> int:
         )
     if total < 2:
         raise ObservationError(
-            f"there is {total} measurement, but a split needs at least 2. Do not hold anything out.",
+            f"there is {total} measurement, but a split needs at least 2. Hold nothing out "
+            "(holdout=0, on the command line --holdout 0).",
             argument="fraction",
             value=total,
             limit=2,
