@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 import dmf
-from dmf.backend import set_threads
+from dmf.backend import on_device_of, set_threads
 from dmf.intervals import half_width
+from dmf.model_files import HELDOUT_ERROR, QUANTILES
 from dmf.solvers import Snapshot
 
 _SHOWN = 0.9  # coverage of the intervals that summaries mention
@@ -109,20 +112,24 @@ def _cell(value: Any) -> str:
 
 def found_errors(recovery: dmf.Recovery) -> dict[str, Any]:
     """The held-out errors of a recovery, for JSON; empty without a hold-out."""
-    names = ("heldout_rmse", "heldout_standard_error", "n_heldout")
-    found = {name: recovery.options[name] for name in names if name in recovery.options}
+    found = {name: recovery.options[name] for name in HELDOUT_ERROR if name in recovery.options}
     if (half := _interval(recovery)) is not None:
         found[f"interval_{_SHOWN:.0%}".removesuffix("%")] = half
     return found
 
 
+def other_options(recovery: dmf.Recovery) -> dict[str, Any]:
+    """The options of a recovery that `found_errors` does not tell in their place."""
+    apart = (*HELDOUT_ERROR, QUANTILES)
+    return {name: value for name, value in recovery.options.items() if name not in apart}
+
+
 def error_texts(recovery: dmf.Recovery) -> dict[str, str]:
     """The same as words, by name."""
     found, texts = found_errors(recovery), {}
-    if "heldout_rmse" in found:
-        size = f"{found['n_heldout']:,} entries, by a fit without them"
-        error = f"{found['heldout_rmse']:.4g} +- {found['heldout_standard_error']:.2g}"
-        texts["held-out RMSE"] = f"{error} on {size}"
+    rmse, error, count = (found.get(name) for name in HELDOUT_ERROR)
+    if rmse is not None and error is not None:  # else without a hold-out, or beyond any float
+        texts["held-out RMSE"] = f"{rmse:.4g} +- {error:.2g} on {count:,} entries, by a fit without them"
     if (half := _interval(recovery)) is not None:
         texts[f"{_SHOWN:.0%} intervals"] = f"prediction +- {half:.4g} (dmf predict --interval)"
     return texts
@@ -136,6 +143,26 @@ def _interval(recovery: dmf.Recovery) -> float | None:
         return None
 
 
+def compare_ranks(entries: dmf.SampledEntries, device: str = "cpu", **options: Any) -> dmf.RankPath:
+    """`dmf.rank_path` on a device, with its progress shown."""
+    progress, moved = Progress(), entries.to_device(device)
+    with on_device_of(moved.values):
+        path = dmf.rank_path(moved, callback=progress.rank, **options)
+    progress.done()
+    return path
+
+
+def check_distinct(**paths: Path | None) -> None:
+    """Raise UsageError if two of the files of a command are one; by what they are to the user."""
+    seen: dict[str, str] = {}
+    for what, path in paths.items():
+        if path is not None and (other := seen.setdefault(os.path.realpath(path), what)) != what:
+            words = " and ".join(name.replace("_", " ") for name in (other, what))
+            raise click.UsageError(
+                f"{path} is both {words}: one would overwrite the other. Give each a name of its own."
+            )
+
+
 class Progress:
     """One line on a terminal that is rewritten as a solver goes on; nothing where stderr is no terminal."""
 
@@ -147,12 +174,19 @@ class Progress:
         """Show a snapshot, at most ten times a second."""
         if self._shown and not 0 <= snapshot.seconds - self._last < 0.1:
             self._last = snapshot.seconds
-            text = f"{label}: iteration {snapshot.iteration:,}, loss {snapshot.loss:.4g}, {snapshot.seconds:.1f} s"
-            click.echo(f"\r{text:<78}", nl=False, err=True)
+            self._show(f"{label}: iteration {snapshot.iteration:,}, loss {snapshot.loss:.4g}, {snapshot.seconds:.1f} s")
 
     def solver(self, snapshot: Snapshot) -> None:
         """The same as a solver's callback."""
         self(snapshot.phase, snapshot)
+
+    def rank(self, step: dmf.RankStep) -> None:
+        """Show a step of a rank path."""
+        self._show(f"rank {step.rank}: held-out RMSE {step.heldout_rmse:.4g}, {step.seconds:.1f} s")
+
+    def _show(self, text: str) -> None:
+        if self._shown:
+            click.echo(f"\r{text:<78}", nl=False, err=True)
 
     def done(self) -> None:
         """Clear the line."""

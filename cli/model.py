@@ -12,7 +12,8 @@ import dmf
 from dmf.intervals import interval_around
 from dmf.io.matrices import format_predictions, read_entries, read_pairs, read_row_ids, write_predictions
 from dmf.ranking import align, row_positions, top_columns
-from dmf_cli.common import common_options, emit, error_texts, found_errors, note
+from dmf.results import position_of
+from dmf_cli.common import check_distinct, common_options, emit, error_texts, note, other_options
 
 _INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -24,7 +25,7 @@ class _Positions:
         self._size = size
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.isascii() and name.isdigit() and int(name) < self._size
+        return isinstance(name, str) and position_of(name, self._size) >= 0
 
 
 @click.command()
@@ -41,7 +42,8 @@ class _Positions:
 @click.option("--rows", help="With --top: the rows, separated by commas; all, or those in PAIRS, unless given.")
 @click.option(
     "--interval", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="COVERAGE",
-    help="Add columns low and high: intervals that hold this share of new entries, such as 0.9.",
+    help="Add columns low and high: intervals that hold this share of new entries, such as 0.9. Not with --top: columns chosen "
+    "for their high predictions are overestimated more often than this allows for.",
 )  # fmt: skip
 @click.option("--seen", type=_INPUT, help="With --top: file of entries, as for complete, that are left out.")
 @common_options
@@ -56,8 +58,16 @@ def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
         raise click.UsageError("give a file of PAIRS to predict, or --top N; --rows and --seen are only for --top.")
     if pairs is not None and rows is not None:
         raise click.UsageError("rows are given twice: by PAIRS and by --rows. Give one of them.")
+    if top is not None and interval is not None:
+        raise click.UsageError(
+            "--interval does not go with --top: intervals hold their share of all entries, but fewer of those chosen for "
+            "their high predictions. Predict PAIRS that do not depend on the predictions."
+        )
+    to_stdout = str(output) == "-"
+    check_distinct(MODEL=model, PAIRS=pairs, the_output=None if to_stdout else output)
+    check_distinct(the_seen_entries=seen, the_output=None if to_stdout else output)
     recovery = dmf.load(model)
-    quiet = as_json or str(output) == "-"
+    quiet = as_json or to_stdout
     if top is None:
         row_ids, col_ids, values, known = _predicted(recovery, pairs, quiet)
     else:
@@ -67,7 +77,7 @@ def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
     if interval is not None:
         ends = interval_around(recovery, values, interval)
         columns |= {name: np.where(known, end, np.nan) for name, end in zip(("low", "high"), ends, strict=True)}
-    if str(output) == "-":
+    if to_stdout:
         for line in format_predictions(row_ids, col_ids, columns):
             click.echo(line, nl=False)
         return
@@ -126,7 +136,8 @@ def info(model, seed, as_json):
         "dtype": str(network.dtype),
         "weights": network.n_parameters,
         "offsets": recovery.offsets is not None,
-        "named_rows_and_columns": recovery.row_ids is not None,
+        "named_rows": recovery.row_ids is not None,
+        "named_columns": recovery.col_ids is not None,
         "bounds": recovery.bounds,
         "status": {"reason": recovery.status.reason, "advice": recovery.status.advice},
         "options": recovery.options,
@@ -134,9 +145,8 @@ def info(model, seed, as_json):
         "training_loss": float(recovery.history.loss[-1]),
         "seconds": float(recovery.history.seconds[-1]),
     }
-    apart = ("status", "residual_quantiles", *found_errors(recovery))
-    options = {name: value for name, value in recovery.options.items() if name not in apart}
-    shown = {key.replace("_", " "): _text(value) for key, value in (report | {"options": options}).items()}
+    plain = report | {"options": other_options(recovery)}
+    shown = {key.replace("_", " "): _text(value) for key, value in plain.items()}
     shown |= error_texts(recovery) | {"status": str(recovery.status)}
     width = max(map(len, shown))
     emit(as_json, report, [f"{name:<{width}}  {text}" for name, text in shown.items()])

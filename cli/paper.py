@@ -68,10 +68,11 @@ _WITH_DATA = ("movielens", "fashion-mnist", "adaptation")
 def reproduce(experiment, small, output, data, seed, as_json):
     """Run an experiment of the paper at the paper's sizes; write a picture and all numbers.
 
-    The sizes of the paper take from seconds (completion, depth, factorization) over minutes (movielens, fashion-mnist,
-    adaptation) to a quarter of an hour (sensing). Where settings are not the paper's, the output says which. FashionMNIST is
-    read from --data, from the Debian package dataset-fashion-mnist, or fetched once; with --small, scikit-learn's digits stand
-    in for it. Adaptation takes the digits unless --data names a folder with FashionMNIST.
+    The sizes of the paper take from seconds (completion, depth, factorization) over minutes (movielens, fashion-mnist)
+    to some ten minutes (adaptation) and a quarter of an hour (sensing). Where settings are not the paper's, the output says
+    which. FashionMNIST is read from --data, from the Debian package dataset-fashion-mnist, or fetched once; with --small,
+    scikit-learn's digits stand in for it. fashion-mnist writes fashion-mnist-updates.png as well. Adaptation takes the digits
+    unless --data names a folder with FashionMNIST.
     """
     if data is not None and experiment not in _WITH_DATA:
         raise click.UsageError(f"--data is only for the experiments {', '.join(_WITH_DATA)}.")

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import click
 
-import dmf
-from dmf.io.archive import check_writable
+from dmf.io.archive import check_suffix, check_writable
 from dmf.io.matrices import read_entries
 from dmf.plotting_recovery import plot_rank_path
-from dmf_cli.common import common_options, emit, layout_option, note, table
+from dmf_cli.common import check_distinct, common_options, compare_ranks, emit, layout_option, note, table
 
 
 @click.command()
@@ -33,11 +32,13 @@ def rank(file, most, holdout, plot, layout, seed, as_json):
     chooses the smallest rank whose error is within one standard error of the lowest.
     """
     if plot is not None:
+        check_suffix(plot, "picture", (".png",))
+        check_distinct(FILE=file, the_picture=plot)
         check_writable(plot)
     source = read_entries(file, layout)
     for sentence in source.notes:
         note(sentence, as_json)
-    path = dmf.rank_path(source.observations, most, holdout, seed=seed)
+    path = compare_ranks(source.observations, most=most, holdout=holdout, seed=seed)
     if plot is not None:
         plot_rank_path(plot, f"Error against rank: {file.name}", path)
     report = {"file": str(file), "notes": list(source.notes), "best": path.best, "lowest": path.lowest,

@@ -16,22 +16,27 @@ from dmf.backend import check_device
 from dmf.io.archive import check_writable, write_text
 from dmf.io.matrices import MatrixFile, read_entries, read_matrix, read_sensing
 from dmf.io.tables import Table, write_filled
+from dmf.options import check_bounds
 from dmf.recover import solve_on
 from dmf.report import check_report_path, write_report
 from dmf_cli.common import (
     Progress,
+    check_distinct,
     common_options,
+    compare_ranks,
     emit,
     error_texts,
     found_errors,
     layout_option,
     note,
+    other_options,
     to_json,
 )
 
 _INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path(path_type=Path)
 _HOLDOUT = 0.1  # share of the entries
+_ENDED = ("converged", "budget spent")  # reasons of a run that nobody and nothing broke off
 _TABLES = (".csv", ".tsv")  # suffixes of filled tables
 
 
@@ -54,7 +59,7 @@ def _model_options(rank: str) -> Callable[..., Any]:
 
 
 _iterations_option = click.option(
-    "--iterations", type=click.IntRange(min=0), default=10_000, show_default=True, help="Most iterations in all."
+    "--iterations", type=click.IntRange(min=0), default=10_000, show_default=True, help="Most iterations, for each fit."
 )
 
 
@@ -69,8 +74,16 @@ _device_option = click.option(
 
 def _holdout_option(help_text: str) -> Callable[..., Any]:
     return click.option(
-        "--holdout", type=click.FloatRange(0, 1, max_open=True), default=_HOLDOUT, show_default=True, help=help_text
+        "--holdout", type=click.FloatRange(0, 1, max_open=True), show_default=str(_HOLDOUT), help=help_text
     )
+
+
+def _holdout(share: float | None, single: bool, as_json: bool) -> float:
+    """The share to hold out; nothing of a single measurement, unless the user asked for it."""
+    if share is None and single:
+        note("a single measurement: nothing is held out, so there is no honest error and no intervals", as_json)
+        return 0.0
+    return _HOLDOUT if share is None else share
 
 
 class _Bounds(click.ParamType):
@@ -82,13 +95,16 @@ class _Bounds(click.ParamType):
         """(low, high); infinite where left out."""
         low, comma, high = str(value).partition(",")
         try:
-            if comma:
-                return float(low or "-inf"), float(high or "inf")
+            bounds = (float(low or "-inf"), float(high or "inf")) if comma else None
         except ValueError:
-            pass
-        return self.fail(
-            f"{value!r} is no pair of numbers such as 1,5 (or 0, with nothing after the comma).", param, ctx
-        )
+            bounds = None
+        if bounds is None:
+            self.fail(f"{value!r} is no pair of numbers such as 1,5 (or 0, with nothing after the comma).", param, ctx)
+        try:
+            check_bounds(bounds)
+        except dmf.ArgumentError as error:
+            self.fail(str(error), param, ctx)
+        return bounds
 
 
 @click.command()
@@ -130,39 +146,47 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
         )
     if ranks and report is None:
         raise click.UsageError("--ranks is for a report. Name one with --report, or use `dmf rank`.")
+    if filled is None:
+        model = _model_path(file, output)
+    _check_names(file, model, the_filled_table=filled, the_report=report)
+    if report is not None:
+        check_report_path(report)
     check_device(device)
     source = read_entries(file, layout)
     known = source.observations
     d1, d2 = known.shape
-    if filled is None:
-        model = _model_path(file, output)
-    else:
-        text = _to_fill(file, filled, source)
-    if report is not None:
-        check_report_path(report)
+    text = None if filled is None else _to_fill(file, filled, source)
     found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({known.n_measurements / (d1 * d2):.2%})"
     _begin(model, [filled, report], (*source.notes, found), as_json)
     options["offsets"] = "auto" if offsets is None else offsets
+    single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0
+    options["holdout"] = _holdout(options["holdout"], single, as_json)
     recovery, seconds = _timed(dmf.complete, known, device, callback=True, seed=seed, **options)
     train = _train_rmse(recovery)
-    errors = {"train_rmse": train, **found_errors(recovery)}
     facts = {"train RMSE": f"{train:.4g}", **error_texts(recovery)}
     lines = [f"{name:<14} {text}" for name, text in facts.items()]
     recovery = recovery.with_ids(source.row_ids, source.col_ids)
-    more: dict[str, Any] = {}
-    if filled is not None:
-        count = write_filled(filled, text, recovery.product())
-        more = {"filled": str(filled), "cells_filled": count}
-        lines.append(f"filled         {count:,} cells, in {filled}")
-    if report is not None:
-        facts = {"file": str(file), "entries": found, **facts, "seconds": seconds}
-        path = None
-        if ranks:
-            path = dmf.rank_path(known, holdout=options["holdout"] or _HOLDOUT, offsets=options["offsets"], seed=seed)
-        write_report(report, recovery, facts, path, title=f"Completion of {file.name}")
-        more["report"] = str(report)
-        lines.append(f"report         {report}")
-    _finish(file, model, recovery, errors, lines, seconds, source.notes, as_json, more)
+    told = _keep(file, model, recovery, {"train_rmse": train}, seconds, source.notes)
+    try:
+        more: dict[str, Any] = {}
+        if filled is not None and text is not None:
+            count = write_filled(filled, text, recovery.product())
+            more = {"filled": str(filled), "cells_filled": count}
+            lines.append(f"filled         {count:,} cells, in {filled}")
+        if report is not None:
+            facts = {"file": str(file), "entries": found, **facts, "seconds": seconds}
+            path = None
+            if ranks and recovery.status.reason in _ENDED:
+                share = options["holdout"] or _HOLDOUT
+                path = compare_ranks(known, device, holdout=share, offsets=options["offsets"], seed=seed)
+            write_report(report, recovery, facts, path, title=f"Completion of {file.name}")
+            more["report"] = str(report)
+            lines.append(f"report         {report}")
+    except BaseException:
+        if model is not None:
+            click.echo(f"the fit had ended: its model is in {model}", err=True)
+        raise
+    _tell(model, filled, recovery, told | more, lines, as_json)
 
 
 def _train_rmse(recovery: dmf.Recovery) -> float:
@@ -174,9 +198,13 @@ def _train_rmse(recovery: dmf.Recovery) -> float:
 def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
     """The table to fill; raises unless there is one with missing cells."""
     if source.table is None:
+        problem = (
+            "lists entries" if source.delimited else f"is a {file.suffix} file, but only tables in text are filled"
+        )
+        way_out = "; if the file is a table, pass --format table" if source.delimited else ""
         raise dmf.FileError(
-            f"cannot write {filled} as a filled table: {file} is no table in text but lists entries. Write a model (-o "
-            "model.npz) and ask it with `dmf predict`; if the file is a table, pass --format table."
+            f"cannot write {filled} as a filled table: {file} {problem}. Write a model (-o model.npz) and ask it with "
+            f"`dmf predict`{way_out}."
         )
     if source.observations.n_measurements == math.prod(source.observations.shape):
         raise dmf.FileError(
@@ -198,17 +226,19 @@ def factorize(file, output, device, layout, seed, as_json, **options):
     FILE is an .npy or .npz file, a Matrix Market file, or delimited text: a table, or lines with row,
     column and value of every entry.
     """
+    output = _model_path(file, output)
+    _check_names(file, output)
     check_device(device)
     source = read_matrix(file, layout)
     d1, d2 = source.matrix.shape
-    output = _model_path(file, output)
     _begin(output, [], (*source.notes, f"{d1:,} x {d2:,} matrix"), as_json)
     recovery, seconds = _timed(dmf.factorize, dmf.FullMatrix(source.matrix), device, seed=seed, **options)
     size = np.linalg.norm(source.matrix)
     error = float(np.linalg.norm(recovery.product() - source.matrix) / size) if size else 0.0
     lines = [f"relative error {error:.4g} (Frobenius norm)"]
     recovery = recovery.with_ids(source.row_ids, source.col_ids)
-    _finish(file, output, recovery, {"relative_error": error}, lines, seconds, source.notes, as_json)
+    told = _keep(file, output, recovery, {"relative_error": error}, seconds, source.notes)
+    _tell(output, None, recovery, told, lines, as_json)
 
 
 @click.command()
@@ -223,12 +253,14 @@ def sense(file, output, device, holdout, seed, as_json, **options):
 
     FILE is an .npz file with the arrays A (m, d1, d2) and y (m,).
     """
+    output = _model_path(file, output)
+    _check_names(file, output)
     check_device(device)
     operator, values, notes = read_sensing(file)
     measured = dmf.LinearMeasurements(operator, values)
     d1, d2 = measured.shape
-    output = _model_path(file, output)
     _begin(output, [], (*notes, f"{values.shape[0]:,} measurements of a {d1:,} x {d2:,} matrix"), as_json)
+    holdout = _holdout(holdout, measured.n_measurements == 1, as_json)
     kept, held = measured.split(holdout, seed) if holdout else (measured, None)
     recovery, seconds = _timed(dmf.sense, kept, device, callback=True, seed=seed, **options)
     errors = {"train_relative_error": _relative_error(recovery, kept)}
@@ -241,7 +273,8 @@ def sense(file, output, device, holdout, seed, as_json, **options):
             f"relative error of the prediction {errors['heldout_relative_error']:.4g} on {held.n_measurements:,} measurements "
             "that the model never saw"
         )
-    _finish(file, output, recovery, errors, lines, seconds, notes, as_json)
+    told = _keep(file, output, recovery, errors, seconds, notes)
+    _tell(output, None, recovery, told, lines, as_json)
 
 
 def _relative_error(recovery: dmf.Recovery, observations: dmf.LinearMeasurements) -> float:
@@ -251,6 +284,11 @@ def _relative_error(recovery: dmf.Recovery, observations: dmf.LinearMeasurements
 
 def _model_path(file: Path, output: Path | None) -> Path:
     return Path(f"{file.stem}.dmf.npz") if output is None else output
+
+
+def _check_names(file: Path, model: Path | None, **others: Path | None) -> None:
+    """Input, model, its report and the other files written are all different files."""
+    check_distinct(FILE=file, the_model=model, the_JSON_beside_the_model=model and _report_path(model), **others)
 
 
 def _begin(model: Path | None, others: Sequence[Path | None], found: Sequence[str], as_json: bool) -> None:
@@ -280,36 +318,44 @@ def _report_path(output: Path) -> Path:
     return output.with_name(output.name.removesuffix(".npz") + ".json")
 
 
-def _finish(
+def _keep(
     file: Path,
     model: Path | None,
     recovery: dmf.Recovery,
-    errors: Mapping[str, Any],
-    lines: Sequence[str],
+    errors: Mapping[str, float],
     seconds: float,
     notes: Sequence[str],
-    as_json: bool,
-    written: Mapping[str, Any] | None = None,
-) -> None:
-    """Write model and report, print the summary; exit code 1 if the solve was interrupted or diverged."""
+) -> dict[str, Any]:
+    """Write the model, before anything else can fail, and beside it in JSON what is returned: what the command tells."""
     recovery.options.update(errors)
-    options = {name: value for name, value in recovery.options.items() if name != "residual_quantiles"}
     report = {
         "file": str(file),
         "shape": list(recovery.shape),
         "notes": list(notes),
         "bounds": recovery.bounds,
-        "options": options,
+        "options": other_options(recovery),
         "status": {"reason": recovery.status.reason, "advice": recovery.status.advice},
         "seconds": seconds,
         **errors,
-        **(written or {}),
+        **found_errors(recovery),
     }
     if model is not None:
         report["model"] = str(model)
         history = {name: np.asarray(column).tolist() for name, column in recovery.history.items()}
         recovery.save(model)
         write_text(_report_path(model), to_json(report | {"history": history}) + "\n")
+    return report
+
+
+def _tell(
+    model: Path | None,
+    filled: Path | None,
+    recovery: dmf.Recovery,
+    report: Mapping[str, Any],
+    lines: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Print the summary; exit code 1 if the solve was interrupted or diverged, which wrote its last good state."""
     parts = [f"rank {recovery.options['rank']}", f"depth {recovery.options['depth']}"]
     parts += [f"noise {recovery.options['noise']:.3g}"] * (not recovery.options["exact"])
     parts += ["row and column offsets"] * bool(recovery.options["offsets"])
@@ -319,13 +365,12 @@ def _finish(
         f"model          {', '.join(parts)}; {recovery.network.n_parameters:,} weights",
         *lines,
         f"status         {recovery.status}",
-        f"time           {seconds:.1f} s",
+        f"time           {report['seconds']:.1f} s",
         f"written        {model} and {_report_path(model).name}"
         if model
         else "model          not kept (--model FILE keeps it)",
     ]
     emit(as_json, report, summary)
-    if recovery.status.reason in ("interrupted", "diverged"):
-        where = model or (written or {}).get("filled")
-        click.echo(f"Error: {recovery.status.reason}; the last good state was written to {where}.", err=True)
+    if recovery.status.reason not in _ENDED:
+        click.echo(f"Error: {recovery.status.reason}; the last good state was written to {model or filled}.", err=True)
         raise click.exceptions.Exit(1)

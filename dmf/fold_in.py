@@ -103,6 +103,7 @@ def _folded_in(recovery: Recovery, observations: SampledEntries, side: int) -> R
         observations=observations,
         row_ids=None if side == 0 else recovery.row_ids,
         col_ids=None if side == 1 else recovery.col_ids,
+        residuals=None,  # those of the entries of the other matrix
     )
 
 

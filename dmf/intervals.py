@@ -9,11 +9,11 @@ import numpy as np
 
 from dmf.backend import Array, to_host
 from dmf.errors import ArgumentError, ShapeError
+from dmf.model_files import HELDOUT_ERROR, QUANTILES
 from dmf.observations import SampledEntries
 from dmf.options import random_generator
 from dmf.results import Recovery
 
-_FOUND = ("heldout_rmse", "heldout_standard_error", "n_heldout", "residual_quantiles")
 _MOST = 999  # order statistics kept: coverages up to 99.9 %
 
 
@@ -63,7 +63,7 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
 
 def judged_as(judged: Recovery, other: Recovery) -> Recovery:
     """`other` with the held-out errors of `judged`, such as those of a fit to a part of its entries."""
-    found = {name: judged.options[name] for name in _FOUND}
+    found = {name: judged.options[name] for name in (*HELDOUT_ERROR, QUANTILES)}
     return replace(other, options=other.options | found, residuals=judged.residuals)
 
 

@@ -21,6 +21,9 @@ from dmf.options import check_bounds
 
 FORMAT = "dmf-model"
 FORMAT_VERSION = 1
+HELDOUT_ERROR = ("heldout_rmse", "heldout_standard_error", "n_heldout")  # options that come together
+QUANTILES = "residual_quantiles"  # option: what intervals follow from
+_LARGEST = sys.float_info.max
 
 
 def write_model(
@@ -131,7 +134,7 @@ def read_model(path: str | os.PathLike, reasons: Collection[str]) -> dict[str, A
     if header.get("mean") is not None:
         row, col = take("offsets_row", (network.shape[0],)), take("offsets_col", (network.shape[1],))
         mean = entry("mean", int, float)
-        if not abs(mean) <= sys.float_info.max:  # NaN, infinite, or an integer beyond any float
+        if not abs(mean) <= _LARGEST:  # NaN, infinite, or an integer beyond any float
             raise fail("the header entry 'mean' is not a finite number")
         offsets = Offsets(float(mean), row, col)
         if not (np.isfinite(row).all() and np.isfinite(col).all() and row.dtype == col.dtype == network.dtype):
@@ -156,11 +159,42 @@ def read_model(path: str | os.PathLike, reasons: Collection[str]) -> dict[str, A
         "history": columns,
         "status": (status["reason"], status["advice"]),
         "offsets": offsets,
-        "options": entry("options", dict),
+        "options": _read_options(entry("options", dict), fail),
         "row_ids": _read_ids(arrays, "row_ids", network.shape[0], fail),
         "col_ids": _read_ids(arrays, "col_ids", network.shape[1], fail),
         "bounds": _read_bounds(header.get("bounds"), fail),
     }
+
+
+def _read_options(options, fail):
+    """Checks what `dmf` itself reads of the options; a null is a number that was not finite when it was written."""
+    rmse, error, count = HELDOUT_ERROR
+    checks = {
+        "rank": _is_count, count: _is_count, rmse: _is_size, error: _is_size, "noise": _is_size,
+        QUANTILES: lambda value: isinstance(value, list) and all(map(_is_size, value)),
+    }  # fmt: skip
+    for name, good in checks.items():
+        if name in options and not good(options[name]):
+            raise fail(f"the option {name!r} is {_short(options[name])}")
+    given = [name for name in HELDOUT_ERROR if name in options]
+    if given and len(given) < len(HELDOUT_ERROR):
+        missing = next(name for name in HELDOUT_ERROR if name not in options)
+        raise fail(f"the option {missing!r} is missing beside {given[0]!r}")
+    return options
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_size(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value is None or (number and 0 <= value <= _LARGEST)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def _read_bounds(bounds, fail):

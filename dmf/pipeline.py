@@ -11,8 +11,7 @@ that to rounding: noise, or too low a rank, would show; and if it fails without 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,20 +22,16 @@ from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations, SampledEntries
 from dmf.observations.base import mean_square
-from dmf.results import History, Recovery, Status
+from dmf.phases import Phases, Plan
+from dmf.results import Recovery, Status
 from dmf.solvers.continuation import Continuation, VariationalBayes
-from dmf.solvers.driver import Callback, Snapshot, run
 from dmf.solvers.hierarchical import HierarchicalBayes, hierarchical_start, separated
 from dmf.solvers.refine import GaussNewton
 
 _SCARCE = 2.0  # measurements for each degree of freedom below which noise is not believed at once
 _SURE = 2.5  # the same, from which a matrix whose components are all seen is found exactly
 _FEWEST = 1.05  # the same, below which a fit proves nothing
-_NOISELESS = (
-    3e-2,
-    1e-4,
-    1e-7,
-)  # of noise, relative, down to which variational Bayes must see none for the rank to be tried
+_NOISELESS = 3e-2, 1e-4, 1e-7  # of noise, relative, down to which none must be seen for the rank to be tried
 _LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # of noise, relative, at which a continuation tries the rank that it sees
 _QUICK = Continuation()
 _PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information limit, ten times slower
@@ -47,99 +42,6 @@ _GENEROUS = 4.0  # measurements for each degree of freedom up to which a model w
 _STILL = 1e-2  # change by a sweep that ends a fit started by that of its core: held-out errors hardly fall any more
 _CLEAR = 1e-2  # share of the variance that is noise without doubt
 _FIRST_BOUND = 10  # on the rank, where none is given; doubled as long as all of it is used
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the user decided.
-
-    Parameters
-    ----------
-    rank : int or None
-        Upper bound; None: none.
-    depth : int, >= 1
-    iterations : int, >= 0
-        Most iterations of all solvers together.
-    seed : int
-    callback : callable or None
-    """
-
-    rank: int | None
-    depth: int
-    iterations: int
-    seed: int
-    callback: Callback | None
-
-
-@dataclass
-class _Phases:
-    """Runs solvers one after another on one budget, and joins their histories."""
-
-    observations: Observations
-    plan: Plan
-    names: list[str] = field(default_factory=list)
-    histories: list[History] = field(default_factory=list)
-    spent: int = 0
-    ended: Status | None = None  # by a callback, Ctrl-C or divergence
-    contradicted: bool = False  # the last continuation met noise
-
-    def run(
-        self,
-        name: str,
-        solver: Any,
-        start: DeepLinearNetwork,
-        most: int | None = None,
-        core: DenseCore | None = None,
-    ) -> Recovery:
-        """Recovery of one solver, within what is left of the budget; its history joins the others.
-
-        With a core, of the core; callbacks see networks of the whole matrix.
-        """
-        left = self.plan.iterations - self.spent
-        recovery = run(
-            solver,
-            self.observations if core is None else core.observations,
-            start,
-            iterations=left if most is None else min(left, most),
-            callback=self._named(name, core),
-        )
-        self.names.append(name)
-        self.histories.append(recovery.history)
-        self.spent += int(recovery.history.iteration[-1])
-        if recovery.status.reason in ("interrupted", "stopped", "diverged"):
-            self.ended = recovery.status
-        return recovery
-
-    def _named(self, name: str, core: DenseCore | None) -> Callback:
-        def callback(snapshot: Snapshot):
-            seen = snapshot
-            if core is not None:
-                seen = Snapshot(
-                    snapshot.iteration, snapshot.loss, snapshot.seconds, lambda: core.widened(snapshot.network)
-                )
-            seen.phase = name
-            return None if self.plan.callback is None else self.plan.callback(seen)
-
-        return callback
-
-    def exhausted(self) -> bool:
-        """Whether the user or the budget has ended the whole."""
-        return self.ended is not None or self.spent >= self.plan.iterations
-
-    def history(self) -> History:
-        """One history; its column `phase` counts the solvers."""
-        names = list(dict.fromkeys(name for history in self.histories for name in history))
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "phase")}
-        iterations, seconds = 0, 0.0
-        for phase, history in enumerate(self.histories):
-            length = history.iteration.shape[0]
-            shifted = {**history, "iteration": history.iteration + iterations, "seconds": history.seconds + seconds}
-            for name in names:
-                shape = next(h[name].shape[1:] for h in self.histories if name in h)
-                columns[name].append(shifted.get(name, np.full((length, *shape), np.nan)))
-            columns["phase"].append(np.full(length, phase))
-            iterations, seconds = shifted["iteration"][-1], shifted["seconds"][-1]
-        return History({name: np.concatenate(parts) for name, parts in columns.items()})
 
 
 def solve(observations: Observations, plan: Plan) -> Recovery:
@@ -156,10 +58,10 @@ def solve(observations: Observations, plan: Plan) -> Recovery:
         Its options hold "rank", "noise" (standard deviation; 0 where the recovery is exact) and "exact".
     """
     with observations.threads():
-        return _solve(_Phases(observations, plan))
+        return _solve(Phases(observations, plan))
 
 
-def _solve(phases: _Phases) -> Recovery:
+def _solve(phases: Phases) -> Recovery:
     observations, plan = phases.observations, phases.plan
     most = min(observations.shape)
     bound = min(_FIRST_BOUND, most) if plan.rank is None else plan.rank
@@ -188,7 +90,7 @@ def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
     Its width is the bound on the rank, or grows as far as the noise level falls. Where a few rows and columns hold much of a
     large table, they are fitted first, and start the fit to all.
     """
-    phases = _Phases(observations, plan)
+    phases = Phases(observations, plan)
     with observations.threads():
         core = dense_core(observations)
         recovery = _grown(phases, core)
@@ -204,7 +106,7 @@ def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
     return replace(_finished(phases, recovery, status), network=network, offsets=offsets)
 
 
-def _grown(phases: _Phases, core: DenseCore | None) -> Recovery:
+def _grown(phases: Phases, core: DenseCore | None) -> Recovery:
     """Factors and offsets of the core, or of all entries without one, of the width that they need."""
     plan, observations = phases.plan, phases.observations if core is None else core.observations
     assert isinstance(observations, SampledEntries)
@@ -248,7 +150,7 @@ def sees_noise(recovery: Recovery) -> bool:
     return settled and recovery.options["noise"] ** 2 > _CLEAR * total
 
 
-def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:
+def _exact(phases: Phases, estimate: Recovery, bound: int) -> Recovery | None:
     """The exact recovery, if there is one; asked for only as far as the first estimate leaves it possible."""
     observations, plan = phases.observations, phases.plan
     determined = _determined(observations, bound, _SCARCE)
@@ -266,7 +168,7 @@ def _exact(phases: _Phases, estimate: Recovery, bound: int) -> Recovery | None:
     return found
 
 
-def _lowered(phases: _Phases, estimate: Recovery, until: float) -> Recovery:
+def _lowered(phases: Phases, estimate: Recovery, until: float) -> Recovery:
     """The estimate of variational Bayes at a lower level of noise."""
     level = VariationalBayes(until=until, start=estimate.options["noise"] ** 2)
     return phases.run("noise", level, estimate.network)
@@ -276,7 +178,7 @@ def _saw_noise(estimate: Recovery) -> bool:
     return estimate.status.advice.startswith("the noise")
 
 
-def _settled(phases: _Phases, estimate: Recovery) -> Recovery:
+def _settled(phases: Phases, estimate: Recovery) -> Recovery:
     """The estimate of variational Bayes at the noise level, however low that is."""
     if _saw_noise(estimate) or phases.exhausted():
         return estimate
@@ -298,7 +200,7 @@ def _determined(observations: Observations, rank: int, least: float) -> bool:
     return observations.n_measurements >= least * rank * (sum(observations.shape) - rank)
 
 
-def _continued(phases: _Phases, solver: Continuation, network: DeepLinearNetwork) -> Recovery | None:
+def _continued(phases: Phases, solver: Continuation, network: DeepLinearNetwork) -> Recovery | None:
     """Follow the homotopy; at each of its levels try the rank that it shows. The exact recovery, if one is found."""
     first = mean_square(phases.observations)
     for until in _LEVELS:
@@ -315,7 +217,7 @@ def _continued(phases: _Phases, solver: Continuation, network: DeepLinearNetwork
     return None
 
 
-def _refined(phases: _Phases, recovery: Recovery, first: int = _FIRST_STEPS) -> Recovery | None:
+def _refined(phases: Phases, recovery: Recovery, first: int = _FIRST_STEPS) -> Recovery | None:
     """Gauss-Newton at the rank that `recovery` shows; the recovery if it is exact."""
     observations = phases.observations
     rank = int(recovery.options["rank"])
@@ -358,7 +260,7 @@ def _is_exact(observations: Observations, recovery: Recovery) -> bool:
     return _relative_residual(observations, recovery) <= epsilon ** (2 / 3)
 
 
-def _noisy(phases: _Phases, estimate: Recovery) -> Recovery:
+def _noisy(phases: Phases, estimate: Recovery) -> Recovery:
     rank, noise = int(estimate.options["rank"]), estimate.options["noise"]
     sentence = f"rank {rank}; noise of standard deviation {noise:.3g}."
     if not _determined(phases.observations, max(rank, 1), _SCARCE):
@@ -368,7 +270,7 @@ def _noisy(phases: _Phases, estimate: Recovery) -> Recovery:
     return _finished(phases, estimate, Status("budget spent" if phases.exhausted() else "converged", sentence))
 
 
-def _finished(phases: _Phases, recovery: Recovery, status: Status, exact: bool = False) -> Recovery:
+def _finished(phases: Phases, recovery: Recovery, status: Status, exact: bool = False) -> Recovery:
     rank = int(recovery.options["rank"])
     options = {
         "rank": rank,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def plot_adaptation(
     for axis, (heading, curves) in zip(axes, panels, strict=True):
         ranked = {label: values for label, values in curves.items() if len(values) > 1}
         flat = {label: values for label, values in curves.items() if len(values) == 1}
-        for k, (color, (label, values)) in enumerate(zip(_COLORS, ranked.items(), strict=True)):
+        for k, (color, (label, values)) in enumerate(zip(cycle(_COLORS), ranked.items(), strict=False)):
             shift = 0.08 * (k - (len(ranked) - 1) / 2)  # so that bars do not hide each other
             axis.errorbar(
                 places + shift, values.mean(axis=1), yerr=values.std(axis=1, ddof=1), fmt="o-", color=color, label=label,

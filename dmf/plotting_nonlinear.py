@@ -32,7 +32,7 @@ def plot_updates(path: str | os.PathLike, title: str, names: Sequence[str], hist
     from matplotlib.figure import Figure
 
     iterations, spectra = history.iteration[1:], history["update_singular_values"][1:]
-    colors, shade = colormaps["viridis_r"], Normalize(0, iterations[-1])
+    colors, shade = colormaps["viridis_r"], Normalize(0, max(1, history.iteration[-1]))
     count = spectra.shape[2]
     figure = Figure(figsize=(2.6 * (len(names) + 1), 3.8), layout="constrained")
     axes = figure.subplots(1, len(names) + 1)
@@ -48,8 +48,10 @@ def plot_updates(path: str | os.PathLike, title: str, names: Sequence[str], hist
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("index")
         axis.tick_params(labelleft=k == 0)
-    axes[0].set_yscale("log")
-    axes[0].set_ylim(bottom=_SHOWN * spectra.max())
+    largest = spectra.max(initial=0)
+    if largest > 0:  # nothing moves before the first step
+        axes[0].set_yscale("log")
+        axes[0].set_ylim(bottom=_SHOWN * largest)
     axes[0].set_ylabel("singular values of the update")
     figure.colorbar(ScalarMappable(shade, colors), ax=axes[len(names) - 1], label="iteration")
     last = axes[-1]

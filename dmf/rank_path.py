@@ -203,6 +203,8 @@ def _fit(rank: int, solve: Callable[[], Recovery], kept: SampledEntries, held: S
     begin = time.perf_counter()
     recovery = solve()
     seconds = time.perf_counter() - begin
+    if recovery.status.reason == "interrupted":  # Ctrl-C is meant for the whole comparison, not for one of its fits
+        raise KeyboardInterrupt
     squares = _squares(recovery, held)
     rmse = math.sqrt(np.mean(squares))
     error = float(np.std(squares)) / (2 * max(rmse, 1e-300) * math.sqrt(squares.size))  # delta method

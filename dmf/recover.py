@@ -13,11 +13,12 @@ from dmf.linalg import dense_svd
 from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
 from dmf.observations.base import mean_square
-from dmf.observations.checks import check_rank
+from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.weighted import as_entries
 from dmf.offsets import fit_offsets
 from dmf.options import check_bounds, check_option, positive_integer
-from dmf.pipeline import Plan, sees_noise, solve, solve_with_offsets
+from dmf.phases import Plan
+from dmf.pipeline import sees_noise, solve, solve_with_offsets
 from dmf.rank import visible_rank
 from dmf.results import History, Recovery, Status
 from dmf.solvers.driver import Callback
@@ -251,7 +252,8 @@ def solve_on(device: str, solve: Callable[..., Recovery], observations: Observat
 
 
 def _plan(observations, rank, depth, iterations, seed, callback) -> Plan:
-    """The checked choices of the user."""
+    """The checked choices of the user, for data that can be computed with."""
+    check_scale(observations)
     return Plan(
         None if rank is None else check_rank(rank, observations.shape),
         positive_integer(depth, "depth"),

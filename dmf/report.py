@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from dmf.backend import Array, to_host
-from dmf.errors import FileError
 from dmf.intervals import check_coverage
-from dmf.io.archive import write_text
+from dmf.io.archive import check_suffix, write_text
 from dmf.plotting import save_figure
 from dmf.plotting_recovery import draw_coverage, draw_learning, draw_ranks, draw_residuals, draw_spectrum
 from dmf.rank_path import RankPath
@@ -34,14 +33,11 @@ table { border-collapse: collapse; } td { padding: .25rem 1.2rem .25rem 0; borde
 td:first-child { color: #666; white-space: nowrap; } td:last-child { overflow-wrap: anywhere; }
 img { max-width: 100%; height: auto; }
 """
-SUFFIXES = (".html", ".htm", ".png")
 
 
 def check_report_path(path: str | os.PathLike) -> None:
     """Raise FileError unless a report can have this name: its suffix says what is written."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise FileError(f"cannot write the report {path}: its suffix is {suffix!r}, but a report is .html or .png.")
+    check_suffix(path, "report", (".html", ".htm", ".png"))
 
 
 def write_report(
@@ -108,7 +104,7 @@ def _rows(recovery: Recovery) -> list[tuple[str, str]]:
     rows = [
         ("shape", f"{d1:,} x {d2:,}"),
         ("rank", str(options.get("rank", "unknown"))),
-        ("noise", "none: the fit is exact" if options.get("exact") else f"{options.get('noise', float('nan')):.4g}"),
+        ("noise", "none: the fit is exact" if options.get("exact") else _text(options.get("noise", "unknown"))),
         ("offsets", "of rows and columns" if recovery.offsets is not None else "none"),
         ("bounds", "none" if recovery.bounds is None else "{:g} to {:g}".format(*recovery.bounds)),
         ("weights", f"{recovery.network.n_parameters:,} in {recovery.network.depth} layers"),

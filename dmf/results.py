@@ -320,9 +320,13 @@ def _positions(names: Sequence[str], known: tuple[str, ...] | None, size: int) -
     if known is not None:
         table = {name: position for position, name in enumerate(known)}
         return np.asarray([table.get(name, -1) for name in names], dtype=np.int64)
-    numbers = [int(name) if name.isascii() and name.isdigit() and len(name) < 19 else -1 for name in names]
-    positions = np.asarray(numbers, dtype=np.int64)
-    return np.where(positions < size, positions, -1)
+    return np.asarray([position_of(name, size) for name in names], dtype=np.int64)
+
+
+def position_of(name: str, size: int) -> int:
+    """Position that a name stands for among `size` rows or columns without names, which are numbered from 0; -1: none."""
+    number = int(name) if name.isascii() and name.isdigit() and len(name) < 19 else -1  # which fit an int64
+    return number if number < size else -1
 
 
 def load(path: str | os.PathLike, device: str = "cpu") -> Recovery:

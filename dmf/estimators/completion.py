@@ -36,7 +36,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     depth : int, >= 1
         Number of layers of the network in `recovery_`.
     offsets : bool or "auto"
-        Whether the model has row and column offsets, as in `dmf.complete`.
+        Whether the model has row and column offsets, as in `dmf.complete`. "auto" means False with `standardize`: the columns
+        are centred, and one offset of a row for columns of different meaning hides more than it shows.
     standardize : bool
         Whether each column is fitted in units of its standard deviation, from its mean: right for tables whose columns have
         different units. Take False if all have the same, as ratings do, and for matrices that are exactly of low rank
@@ -242,7 +243,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         if telling is None:  # all columns are constant: there is nothing to fit but zeros
             telling = entries.with_values(0 * entries.values)
         there = telling.to_device(self.device)
-        options: dict[str, Any] = {"offsets": self.offsets, "seed": seed_of(self.random_state)}
+        auto = self.standardize and isinstance(self.offsets, str) and self.offsets == "auto"
+        options: dict[str, Any] = {"offsets": False if auto else self.offsets, "seed": seed_of(self.random_state)}
         rank: Any = self.rank
         with on_device_of(there.values):
             if isinstance(rank, str) and rank == "path":

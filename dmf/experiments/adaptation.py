@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from dmf.backend import one_blas_thread
-from dmf.experiments.images import digits, fashion_mnist
+from dmf.errors import ObservationError
+from dmf.experiments.images import class_count, digits, fashion_mnist
 from dmf.nonlinear import SGD, Adam, Network, Samples, accuracy, deep_lora, lora, perceptron, train
 from dmf.plotting_adaptation import plot_adaptation
 from dmf.solvers import Snapshot
@@ -49,7 +50,7 @@ class _Sizes:
 
 _FULL = _Sizes(
     128, (16, 64, 256), (8, 16, 32, 64), 20, 60,
-    (*(SGD(step, 0.9) for step in (0.01, 0.03, 0.1)), *(Adam(step) for step in (1e-3, 3e-3, 1e-2))), (0.1, 0.3, 1.0), 2,
+    (*(SGD(step, 0.9) for step in (0.01, 0.03, 0.1)), *(Adam(step) for step in (1e-3, 3e-3, 1e-2))), (0.3, 1.0, 3.0), 5,
 )  # fmt: skip
 _SMALL = _Sizes(64, (16, 64), (8, 32), 3, 60, (SGD(0.03, 0.9), Adam(3e-3), Adam(1e-2)), (0.3,), 2)
 
@@ -137,10 +138,21 @@ def _rotated(samples: Samples) -> Samples:
     return Samples(images.reshape(count, pixels), samples.targets)
 
 
-def _task(train_set: Samples, test_set: Samples) -> _Task:
-    """Half of the training images are the source's; of the others two thirds are the pool; each at most `_MOST`."""
+def _task(train_set: Samples, test_set: Samples, most: int) -> _Task:
+    """Half of the training images are the source's; of the others two thirds are the pool; each at most `_MOST`.
+
+    ObservationError if the pool has fewer than `most` images.
+    """
     half = len(train_set) // 2
     pool = half + 2 * half // 3
+    if pool - half < most:
+        raise ObservationError(
+            f"there are {len(train_set)} training images, a third of which ({pool - half}) are there to adapt to, but {most} of "
+            f"these are drawn. Pass at least {3 * most} training images.",
+            argument="data",
+            value=len(train_set),
+            limit=3 * most,
+        )
     parts = [(train_set, 0, half), (train_set, half, pool), (train_set, pool, 2 * half), (test_set, 0, len(test_set))]
     source, *targets = (part.take(np.arange(begin, min(end, begin + _MOST))) for part, begin, end in parts)
     return _Task(source, *map(_rotated, targets))
@@ -154,8 +166,8 @@ class _Runner:
     def network(self, seed: int) -> Network:
         """Trained on the source, once for each seed."""
         if seed not in self._networks:
-            source, hidden = self._task.source, self._sizes.hidden
-            classes = int(source.targets.max()) + 1
+            task, hidden = self._task, self._sizes.hidden
+            source, classes = task.source, class_count(task.source, task.pool, task.validation, task.test)
             start = perceptron((source.inputs.shape[1], hidden, classes), seed=seed, like=source.inputs)
             self._networks[seed] = self._train(
                 "source network", start, source, Adam(1e-3), _SOURCE_STEPS, _SOURCE_BATCH, seed
@@ -264,12 +276,19 @@ def adaptation(
     -------
     Adaptation
 
+    Raises
+    ------
+    FileError
+        If the folder does not hold square images.
+    ObservationError
+        If it holds too few.
+
     References
     ----------
     .. [1] Yaras et al., ICML 2024 (arXiv 2406.04112), section 4.
     """
     sizes = _SMALL if small else _FULL
-    task = _task(*(digits() if data is None else fashion_mnist(data)))
+    task = _task(*(digits() if data is None else fashion_mnist(data, square=True)), most=max(sizes.counts))
     images = "digits" if data is None else "FashionMNIST"
     settings = {
         "images": images, "angle": ANGLE, "hidden units": sizes.hidden, "samples": list(sizes.counts),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.experiments.images import digits, fashion_mnist
+from dmf.experiments.images import class_count, digits, fashion_mnist
 from dmf.experiments.paper import Curve, Experiment, Progress
 from dmf.nonlinear import (
     SGD,
@@ -27,7 +27,6 @@ from dmf.plotting_nonlinear import plot_updates
 from dmf.solvers import Snapshot
 from dmf.theory import combined
 
-CLASSES = 10
 PLAIN, ORIGINAL, COMPRESSED = "perceptron", "deep linear block", "compressed block"
 
 
@@ -69,7 +68,7 @@ def starts(settings: Settings, data: Samples, seed: int) -> dict[str, Network]:
 
     The plain perceptron has one matrix in the block's place, before the last layer.
     """
-    sizes = (data.inputs.shape[1], settings.width, settings.width, CLASSES)
+    sizes = (data.inputs.shape[1], settings.width, settings.width, class_count(data))
     plain = perceptron(sizes, seed=seed, like=data.inputs)
     block = with_block(plain, settings.depth, seed=seed + 1)
     compressed = spectral_start(block, settings.rank, data, outer_scale=settings.outer_scale)
@@ -104,7 +103,7 @@ def fashion(
     for label, network in starts(settings, learned, seed).items():
         callbacks = [_watched(label, progress), Evaluation(test)]
         if label == ORIGINAL:
-            diagnostics = UpdateDiagnostics(network, learned, rank=CLASSES, count=min(40, settings.width))
+            diagnostics = UpdateDiagnostics(network, learned, rank=class_count(learned), count=min(40, settings.width))
             callbacks.append(diagnostics)
             shown["weights of the updates"] = diagnostics.names
         run = train(

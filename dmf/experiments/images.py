@@ -22,7 +22,7 @@ _CHECKSUMS = {  # as the authors publish them
 _DIGITS_TRAINED = 1_400
 
 
-def fashion_mnist(folder: Path | None = None) -> tuple[Samples, Samples]:
+def fashion_mnist(folder: Path | None = None, *, square: bool = False) -> tuple[Samples, Samples]:
     """FashionMNIST: 60,000 images of clothes to train on, 10,000 to test, in ten classes.
 
     Parameters
@@ -30,6 +30,8 @@ def fashion_mnist(folder: Path | None = None) -> tuple[Samples, Samples]:
     folder : path, optional
         With the four IDX files, plain or gzipped; any images in files of these names will do. Unless given, that of the Debian
         package dataset-fashion-mnist, or else the user's cache folder, into which they are fetched once.
+    square : bool
+        Refuse images that are not as high as they are wide, as rows do not tell.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def fashion_mnist(folder: Path | None = None) -> tuple[Samples, Samples]:
     Raises
     ------
     FileError
-        If the files cannot be found, fetched or read.
+        If the files cannot be found, fetched or read, or do not hold square images where these are asked for.
     MissingPackageError
         If they must be fetched and the package pooch is not installed.
 
@@ -49,7 +51,7 @@ def fashion_mnist(folder: Path | None = None) -> tuple[Samples, Samples]:
     """
     if folder is None:
         folder = DEBIAN_FOLDER if DEBIAN_FOLDER.is_dir() else _fetched()
-    return _read(folder, "train"), _read(folder, "t10k")
+    return _read(folder, "train", square), _read(folder, "t10k", square)
 
 
 def digits() -> tuple[Samples, Samples]:
@@ -77,7 +79,12 @@ def digits() -> tuple[Samples, Samples]:
     return samples.take(np.arange(_DIGITS_TRAINED)), samples.take(np.arange(_DIGITS_TRAINED, len(labels)))
 
 
-def _read(folder: Path, part: str) -> Samples:
+def class_count(*sets: Samples) -> int:
+    """Number of classes: one more than the largest label in any of the sets."""
+    return 1 + max(int(samples.targets.max()) for samples in sets)
+
+
+def _read(folder: Path, part: str, square: bool) -> Samples:
     images, labels = (
         read_idx(_file(folder, f"{part}-{kind}-idx{dimensions}-ubyte"), dimensions)
         for kind, dimensions in (("images", 3), ("labels", 1))
@@ -86,6 +93,12 @@ def _read(folder: Path, part: str) -> Samples:
         raise FileError(
             f"cannot use {folder}: {len(images)} images but {len(labels)} labels in the files of {part!r}. Pass the files of one "
             "data set."
+        )
+    height, width = images.shape[1:]
+    if square and height != width:
+        raise FileError(
+            f"cannot use {folder}: the images of {part!r} have {height} x {width} pixels, but square ones are needed, as they "
+            "are rotated. Pad or crop them first."
         )
     rows = images.reshape(len(images), -1).astype(np.float32)
     rows /= 255

@@ -10,7 +10,7 @@ import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,6 +63,15 @@ def check_writable(path: str | os.PathLike) -> None:
             pass
     except OSError as error:
         raise FileError(f"cannot write {path}: {_reason(error)}. {_WAY_OUT}") from error
+
+
+def check_suffix(path: str | os.PathLike, what: str, suffixes: Sequence[str]) -> None:
+    """Raise FileError unless the suffix of `path` is one of those in which `what` can be written."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in suffixes:
+        raise FileError(
+            f"cannot write the {what} {path}: its suffix is {suffix!r}, but a {what} is {' or '.join(suffixes)}."
+        )
 
 
 def make_folder(path: str | os.PathLike) -> None:

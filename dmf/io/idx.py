@@ -71,6 +71,7 @@ def _shape(head: bytes, dimensions: int, path: Path) -> tuple[int, ...]:
     shape = struct.unpack(f">{dimensions}I", head[4:])
     if not 0 < math.prod(shape) <= _MOST_BYTES:
         raise FileError(
-            f"cannot read {path}: it declares {' x '.join(map(str, shape))} bytes, but 1 to {_MOST_BYTES:,} can be read."
+            f"cannot read {path}: it declares {' x '.join(map(str, shape))} bytes, but 1 to {_MOST_BYTES:,} can be read. "
+            "Fetch it anew, or split it into smaller files."
         )
     return shape

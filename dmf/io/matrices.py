@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,16 @@ class MatrixFile:
         What was decided while reading, one sentence each.
     table : Table or None
         The layout, if the file was a table in delimited text, for `dmf.io.tables.write_filled`.
+    delimited : bool
+        Whether the file was delimited text, a table or not.
     """
 
     observations: SampledEntries
     row_ids: tuple[str, ...] | None
     col_ids: tuple[str, ...] | None
     notes: tuple[str, ...]
-    table: Table | None = None
+    table: Table | None
+    delimited: bool
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def read_entries(path: str | os.PathLike, layout: str = "auto") -> MatrixFile:
         missing = found.data.size - entries.n_measurements
         if missing and found.table is None:  # which has said so
             notes += (f"{missing} of {found.data.size} entries are NaN, which marks them as missing",)
-    return MatrixFile(entries, found.row_ids, found.col_ids, notes, found.table)
+    return MatrixFile(entries, found.row_ids, found.col_ids, notes, found.table, _reader(Path(path)) is None)
 
 
 def read_matrix(path: str | os.PathLike, layout: str = "auto") -> CompleteMatrix:
@@ -325,10 +329,14 @@ def _as_text(values: np.ndarray) -> Iterator[str]:
     return ("" if value != value else number(value) for value in values.tolist())
 
 
+def _reader(path: Path) -> Callable[[Path], Found] | None:
+    """What reads files of this suffix; None: delimited text."""
+    return {".npy": load_npy, ".npz": load_npz, ".mtx": load_mtx, ".parquet": load_parquet}.get(path.suffix.lower())
+
+
 def _load(path: str | os.PathLike, layout: str) -> Found:
-    readers = {".npy": load_npy, ".npz": load_npz, ".mtx": load_mtx, ".parquet": load_parquet}
     with readable(path) as file:
-        reader = readers.get(file.suffix.lower())
+        reader = _reader(file)
         if reader is None:
             return load_text(file, layout)
         if layout != "auto":

@@ -10,7 +10,7 @@ from dmf.errors import ArgumentError, RankError, ShapeError
 from dmf.linalg import chain_product, dense_svd, gaussian, identity
 from dmf.networks import DeepLinearNetwork
 from dmf.nonlinear.layers import DeepLinearBlock, Dense, Layer, rebuilt
-from dmf.nonlinear.network import Network, Samples, check_finite
+from dmf.nonlinear.network import Network, Samples, finite_gradients
 from dmf.options import check_option, positive_integer
 
 
@@ -117,10 +117,16 @@ class LowRankAdapter:
         self, cache: list[Array], gradient: Array, to_inputs: bool = True
     ) -> tuple[Array | None, tuple[Array, ...]]:
         """Gradients with respect to the inputs, and to each of the trained factors."""
-        below, gradients = self._block.backward(cache, gradient, to_inputs)
-        if below is not None:
-            below += gradient @ self.weight
-        return below, gradients[:-1][self._trained]
+        xp = namespace(gradient)
+        trained = range(len(self.factors))[self._trained]
+        gradients: list[Array] = []
+        reached = gradient
+        for k in range(len(self.factors) - 1, -1, -1):
+            if k in trained:
+                gradients.insert(0, xp.matrix_transpose(reached) @ cache[k])
+            if to_inputs or k > trained[0]:
+                reached = reached @ self.factors[k]
+        return reached + gradient @ self.weight if to_inputs else None, tuple(gradients)
 
     def merged(self) -> Dense:
         """One plain weight ``weight + W_k ... W_1``, shape (d_out, d_in), and the bias."""
@@ -219,7 +225,7 @@ def lora(network: Network, rank: int, *, scale: float = 1.0, seed: int = 0) -> N
     Raises
     ------
     RankError, ArgumentError
-        If an argument is out of range.
+        If an argument is out of range, or the network has no `Dense` layer.
 
     References
     ----------
@@ -271,7 +277,7 @@ def deep_lora(
     Raises
     ------
     RankError, ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
-        If an argument is out of range, or the samples do not fit the network.
+        If an argument is out of range, the network has no `Dense` layer, the samples do not fit it, or the gradient overflows.
 
     References
     ----------
@@ -279,14 +285,12 @@ def deep_lora(
     """
     network = network.merged()
     ranks = _ranks(network, rank)
-    network.check_samples(samples, loss)
-    _, gradients = network.loss_and_gradients(samples, loss)
+    gradients = finite_gradients(network, samples, loss)
     layers: list[Layer] = []
     start = 0
     for place, layer in enumerate(network.layers):
         own, start = gradients[start : start + len(layer.parameters)], start + len(layer.parameters)
         if isinstance(layer, Dense):
-            check_finite(own[0], "gradients")
             factors = deep_lora_factors(own[0], ranks[place], depth=depth, scale=scale)
             layer = LowRankAdapter(layer.weight, layer.bias, factors, outer_rate)
         layers.append(layer)
@@ -296,6 +300,13 @@ def deep_lora(
 def _ranks(network: Network, rank: int) -> dict[int, int]:
     """Rank of the adapter of each `Dense` layer, by the layer's place."""
     sizes = {place: layer.sizes for place, layer in enumerate(network.layers) if isinstance(layer, Dense)}
+    if not sizes:
+        raise ArgumentError(
+            "network has no Dense layer, but adapters are put on these. Wrap weights in Dense.",
+            argument="network",
+            value=0,
+            limit=1,
+        )
     _check_rank(rank, max(sizes.values(), key=min))
     return {place: min(rank, *size) for place, size in sizes.items()}
 

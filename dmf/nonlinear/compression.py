@@ -8,7 +8,7 @@ from dmf.linalg import dense_svd
 from dmf.networks import DeepLinearNetwork, balanced_network, orthogonal_network
 from dmf.networks.initialize import check_depth_and_scale
 from dmf.nonlinear.layers import DeepLinearBlock, Dense, Layer
-from dmf.nonlinear.network import Network, Samples
+from dmf.nonlinear.network import Network, Samples, finite_gradients
 from dmf.options import positive_integer
 
 
@@ -126,7 +126,7 @@ def spectral_start(
     Raises
     ------
     RankError, ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
-        If an argument is out of range, the network has not one block, or the samples do not fit it.
+        If an argument is out of range, the network has not one block, the samples do not fit it, or the gradient overflows.
 
     References
     ----------
@@ -159,13 +159,11 @@ def block_gradient(network: Network, samples: Samples, loss: str = "cross-entrop
     Raises
     ------
     ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
-        If the network has not one block, or the samples do not fit it.
+        If the network has not one block, the samples do not fit it, or the gradient overflows.
     """
     place, block = _block(network)
-    network.check_samples(samples, loss)
     plain = _replaced(network, place, block.merged())
-    _, gradients = plain.loss_and_gradients(samples, loss)
-    return gradients[sum(len(layer.parameters) for layer in plain.layers[:place])]
+    return finite_gradients(plain, samples, loss)[sum(len(layer.parameters) for layer in plain.layers[:place])]
 
 
 def _block(network: Network) -> tuple[int, DeepLinearBlock]:

@@ -9,8 +9,7 @@ import numpy as np
 
 from dmf.backend import Array, namespace, to_host
 from dmf.linalg import dense_svd
-from dmf.nonlinear.layers import DeepLinearBlock
-from dmf.nonlinear.network import Network, Samples
+from dmf.nonlinear.network import Network, Samples, finite_gradients
 from dmf.options import positive_integer
 from dmf.solvers import Snapshot
 from dmf.theory import effective_rank, energy_outside
@@ -44,12 +43,12 @@ class UpdateDiagnostics:
     Attributes
     ----------
     names : tuple of m str
-        Of the weights: "W" and the number of the layer, with that of the factor in a block.
+        Of the weights: "W" and the number of the layer, with that of the factor where it has several.
 
     Raises
     ------
     ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
-        If a number is out of range, or the samples do not fit the network.
+        If a number is out of range, the samples do not fit the network, or the gradient overflows.
 
     References
     ----------
@@ -60,8 +59,7 @@ class UpdateDiagnostics:
         self, start: Network, samples: Samples, *, rank: int, loss: str = "cross-entropy", count: int = 40
     ) -> None:
         rank, self._count = positive_integer(rank, "rank"), positive_integer(count, "count")
-        start.check_samples(samples, loss)
-        _, gradients = start.loss_and_gradients(samples, loss)
+        gradients = finite_gradients(start, samples, loss)
         self._start = _matrices(start.parameters)
         self._spaces = [
             _predicted(weight, gradient, rank)
@@ -104,6 +102,6 @@ def _names(network: Network) -> tuple[str, ...]:
     with_weights = [layer for layer in network.layers if layer.parameters]
     for number, layer in enumerate(with_weights, start=1):
         count = len(_matrices(layer.parameters))
-        factors = [f", factor {k}" for k in range(1, count + 1)] if isinstance(layer, DeepLinearBlock) else [""] * count
+        factors = [f", factor {k}" for k in range(1, count + 1)] if count > 1 else [""] * count
         names += [f"W{number}{factor}" for factor in factors]
     return tuple(names)

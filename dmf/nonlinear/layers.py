@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from dmf.backend import Array, as_array, device, floating, namespace
-from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
+from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.linalg import chain_product
 from dmf.networks import DeepLinearNetwork
+from dmf.observations.checks import check_finite
 from dmf.options import check_option, layer_factors
 
 _GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
@@ -242,7 +243,7 @@ class Activation:
     name: str
 
     def __post_init__(self) -> None:
-        if self.name not in ACTIVATIONS:
+        if not isinstance(self.name, str) or self.name not in ACTIVATIONS:
             raise ArgumentError(
                 f"activation={self.name!r}, but the known ones are {', '.join(ACTIVATIONS)}.",
                 argument="activation",
@@ -314,7 +315,7 @@ ACTIVATIONS: dict[str, tuple[Callable, Callable]] = {
 def checked_bias(bias: Array, weight: Array) -> Array:
     """`bias` if it fits the weight (d_out, d_in)."""
     bias = floating(as_array(bias, "bias"), "bias")
-    xp = namespace(weight, bias)
+    namespace(weight, bias)
     if tuple(bias.shape) != (weight.shape[0],):
         raise ShapeError(
             f"bias has shape {tuple(bias.shape)}, but a weight {tuple(weight.shape)} gives {weight.shape[0]} numbers. Pass a "
@@ -330,6 +331,5 @@ def checked_bias(bias: Array, weight: Array) -> Array:
             value=str(bias.dtype),
             limit=str(weight.dtype),
         )
-    if not bool(xp.all(xp.isfinite(bias))):
-        raise ObservationError("bias holds NaN or infinite numbers, but a bias must be finite.", argument="bias")
+    check_finite(bias, "bias", "Pass zeros for a layer without a bias.")
     return bias

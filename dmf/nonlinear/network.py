@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, as_array, floating, from_host, namespace, number
+from dmf.backend import Array, as_array, floating, from_host, namespace
 from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
 from dmf.nonlinear.layers import Activation, Dense, Layer
 from dmf.nonlinear.losses import LOSSES
+from dmf.observations.checks import check_finite
 from dmf.options import positive_integer, random_generator
 
 _GAINS = {"relu": 2.0, "gelu": 2.0, "tanh": 1.0}  # keep the variance from layer to layer (He et al. 2015, section 2.2)
@@ -49,15 +50,16 @@ class Samples:
                 value=tuple(targets.shape),
                 limit=inputs.shape[0],
             )
-        if labels and int(xp.min(targets)) < 0:
-            raise ObservationError(
-                f"targets hold the label {int(xp.min(targets))}, but labels run from 0.",
-                argument="targets",
-                value=int(xp.min(targets)),
-                limit=0,
-            )
         if labels:
-            targets = xp.astype(targets, xp.int64)
+            given, targets = targets, xp.astype(targets, xp.int64)
+            least = int(xp.argmin(targets))
+            if int(targets[least]) < 0:  # unsigned labels from 2**63 on are negative only now
+                raise ObservationError(
+                    f"targets hold the label {int(given[least])}, but labels run from 0 to 2**63 - 1. Number the classes from 0.",
+                    argument="targets",
+                    value=int(given[least]),
+                    limit=(0, 2**63 - 1),
+                )
         else:
             targets = floating(targets, "targets")
             if targets.dtype != inputs.dtype:
@@ -68,7 +70,7 @@ class Samples:
                     value=str(targets.dtype),
                     limit=str(inputs.dtype),
                 )
-            check_finite(targets, "targets")
+            check_finite(targets, "targets", "Drop these samples.")
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "targets", targets)
 
@@ -133,8 +135,14 @@ class Network:
                     limit=below[1],
                 )
         arrays = [array for layer in chain for array in layer.parameters]
-        if arrays:
-            namespace(*arrays)
+        if not arrays:
+            raise ArgumentError(
+                "no layer has parameters, so there is nothing to train. Pass at least one that has, such as a Dense.",
+                argument="layers",
+                value=0,
+                limit=1,
+            )
+        namespace(*arrays)
         dtypes = sorted({str(array.dtype) for array in arrays})
         if len(dtypes) > 1:
             raise DTypeError(
@@ -242,7 +250,7 @@ class Network:
                 value=tuple(inputs.shape),
                 limit=self.sizes[0],
             )
-        if arrays and inputs.dtype != arrays[0].dtype:
+        if inputs.dtype != arrays[0].dtype:
             raise DTypeError(
                 f"inputs have dtype {inputs.dtype} and the network {arrays[0].dtype}, but one call computes in one dtype. "
                 "Convert one of them; a network takes its dtype from perceptron(like=...).",
@@ -253,7 +261,7 @@ class Network:
 
     def check_samples(self, samples: Samples, loss: str) -> None:
         """Raise unless the samples fit the network and the loss."""
-        if loss not in LOSSES:
+        if not isinstance(loss, str) or loss not in LOSSES:
             raise ArgumentError(
                 f"loss={loss!r}, but the known ones are {', '.join(LOSSES)}.",
                 argument="loss",
@@ -295,7 +303,7 @@ def perceptron(sizes: Sequence[int], activation: str = "relu", *, seed: int = 0,
     activation : {"relu", "tanh", "gelu"}
     seed : int
     like : array, optional
-        The weights get its library, dtype and device; NumPy float64 unless given.
+        The weights get its library, dtype and device (of integers, float64); NumPy float64 unless given.
 
     Returns
     -------
@@ -304,8 +312,8 @@ def perceptron(sizes: Sequence[int], activation: str = "relu", *, seed: int = 0,
 
     Raises
     ------
-    ArgumentError, ShapeError
-        If an argument is out of range.
+    ArgumentError, ShapeError, DTypeError
+        If an argument is out of range, or `like` is of no dtype that dmf computes in.
 
     References
     ----------
@@ -330,8 +338,13 @@ def perceptron(sizes: Sequence[int], activation: str = "relu", *, seed: int = 0,
 
 
 def moved(host: np.ndarray, like: Array | None) -> Array:
-    """A host array in the library, dtype and device of `like`; itself without."""
-    return host if like is None else namespace(like).astype(from_host(host, like), like.dtype)
+    """A host array in the library, dtype (float64 for integers) and device of `like`; itself without."""
+    if like is None:
+        return host
+    dtype = floating(
+        namespace(like).reshape(like, (-1,))[:1], "like"
+    ).dtype  # of one number, as `like` may be a data set
+    return namespace(like).astype(from_host(host, like), dtype)
 
 
 def checked_inputs(inputs: Any) -> Array:
@@ -345,22 +358,24 @@ def checked_inputs(inputs: Any) -> Array:
             value=tuple(inputs.shape),
             limit=("samples", "numbers"),
         )
-    check_finite(inputs, "inputs")
+    check_finite(inputs, "inputs", "Drop these samples, or fill the holes.")
     return inputs
 
 
-def check_finite(array: Array, argument: str) -> None:
-    """Raise ObservationError if a number is NaN or infinite."""
-    xp = namespace(array)
-    if not bool(xp.all(xp.isfinite(array))):
-        bad = int(number(xp.sum(xp.astype(~xp.isfinite(array), xp.int64))))
-        raise ObservationError(
-            f"{argument} hold {bad} numbers that are NaN or infinite, but they must be finite. Drop these samples or fill "
-            "the holes.",
-            argument=argument,
-            value=bad,
-            limit=0,
-        )
+def finite_gradients(network: Network, samples: Samples, loss: str) -> tuple[Array, ...]:
+    """Gradient of the loss with respect to each of the parameters, for what starts from its singular vectors.
+
+    Raises
+    ------
+    ObservationError
+        If numbers overflow on the way, beside what `Network.check_samples` raises.
+    """
+    network.check_samples(samples, loss)
+    with np.errstate(over="ignore", invalid="ignore"):
+        _, gradients = network.loss_and_gradients(samples, loss)
+    for gradient in gradients:
+        check_finite(gradient, "the gradient", "Start from smaller weights, or scale the data down.")
+    return gradients
 
 
 def _check_labels(targets: Array, outputs: int) -> None:

@@ -113,7 +113,17 @@ class Adam:
             object.__setattr__(self, argument, _decay(argument, getattr(self, argument)))
 
     def init(self, parameters: Sequence[Array]) -> Arrays:
-        """Mean gradients, then mean squares, all 0."""
+        """Mean gradients, then mean squares, all 0; ArgumentError if the parameters' dtype cannot hold `epsilon`."""
+        for w in parameters:
+            least = float(namespace(w).finfo(w.dtype).smallest_normal)
+            if self.epsilon < least:
+                raise ArgumentError(
+                    f"epsilon={self.epsilon!r}, but the least number above 0 that {w.dtype} holds everywhere is {least:.3g}: a "
+                    "gradient of 0 would be divided by 0. Pass a larger epsilon, or take float64.",
+                    argument="epsilon",
+                    value=self.epsilon,
+                    limit=least,
+                )
         return tuple(0 * w for w in (*parameters, *parameters))
 
     def step(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 import numpy as np
 
 from dmf.backend import Array, from_host, namespace, number
+from dmf.errors import ArgumentError
 from dmf.nonlinear.losses import softmax_cross_entropy
 from dmf.nonlinear.network import Network, Samples
 from dmf.nonlinear.optimizers import Arrays, Optimizer
@@ -88,6 +89,7 @@ def train(
     ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
         If an option is out of range, or the samples do not fit the network or the loss.
     """
+    _check_optimizer(optimizer)
     network.check_samples(samples, loss)
     size = len(samples) if batch_size is None else min(positive_integer(batch_size, "batch_size"), len(samples))
     seed = int(check_option("seed", seed, whole=True))
@@ -103,6 +105,18 @@ def train(
     )
     options = {"optimizer": type(optimizer).__name__, **asdict(optimizer), "loss": loss, "batch_size": size}
     return Training(state.network, history, status, options | {"iterations": iterations, "seed": seed})
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    good = is_dataclass(optimizer) and not isinstance(optimizer, type)
+    if not good or not all(hasattr(optimizer, name) for name in ("init", "step")):
+        raise ArgumentError(
+            f"optimizer={optimizer!r}, but it is a dataclass of options with the functions init and step. Pass SGD(step_size) or "
+            "Adam().",
+            argument="optimizer",
+            value=optimizer,
+            limit=("SGD", "Adam"),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -246,6 +246,5 @@ def half_square(residual: Array) -> Array:
 
 
 def mean_square(observations: Observations) -> float:
-    """Mean square of the measurements."""
-    xp = namespace(observations.values)
-    return number(xp.sum(observations.values**2)) / observations.n_measurements
+    """Mean square of the measurements, summed in float64."""
+    return 2 * number(half_square(observations.values)) / observations.n_measurements

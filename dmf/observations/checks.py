@@ -145,7 +145,7 @@ def check_rank(rank: Any, shape: tuple[int, int]) -> int:
     if isinstance(rank, (bool, np.bool_)) or not isinstance(rank, (int, np.integer)) or not 1 <= rank <= most:
         raise RankError(
             f"rank={rank!r}, but the matrix is {shape[0]} x {shape[1]}, whose rank is an integer from 1 to {most}. "
-            f"Pass 1 <= rank <= {most}; for wider layers use orthogonal_network(width=...).",
+            f"Pass 1 <= rank <= {most}.",
             argument="rank",
             value=rank,
             limit=(1, most),
@@ -153,19 +153,35 @@ def check_rank(rank: Any, shape: tuple[int, int]) -> int:
     return int(rank)
 
 
-def check_finite(values: Array, argument: str, hint: str = "") -> None:
-    """Raise ObservationError if a number is NaN or infinite."""
+def check_finite(values: Array, argument: str, hint: str = "Remove them.") -> None:
+    """Raise ObservationError if a number is NaN or infinite; its message ends with `hint`, the way out."""
     xp = namespace(values)
     bad = ~xp.isfinite(values)
     if bool(xp.any(bad)):
         count = int(xp.sum(xp.astype(bad, xp.int64)))
         first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
         raise ObservationError(
-            f"{argument} holds {count} NaN or infinite numbers (the first at flat index {first}), but measurements must "
-            f"be finite. {hint or 'Remove them.'}",
+            f"{argument} holds {count} NaN or infinite numbers (the first at flat index {first}), but all must be finite. "
+            f"{hint}",
             argument=argument,
             value=count,
             limit=0,
+        )
+
+
+def check_scale(observations: Observations) -> None:
+    """Raise ObservationError if products of the measurements would leave the range of their dtype: solvers multiply four."""
+    xp = namespace(observations.values)
+    values = xp.astype(observations.values, xp.float64)
+    size = float(xp.max(xp.abs(values)))
+    most = float(xp.finfo(observations.dtype).max) ** 0.4
+    if size != 0 and not 1 / most <= size <= most:
+        raise ObservationError(
+            f"the measurements are up to {size:.3g} in size, but in {observations.dtype} products of numbers beyond {most:.0e} "
+            f"or below {1 / most:.0e} are lost. Take another unit: multiply the measurements by a constant.",
+            argument="values",
+            value=size,
+            limit=(1 / most, most),
         )
 
 
@@ -186,7 +202,8 @@ def held_out_count(fraction: float, total: int) -> int:
         )
     if total < 2:
         raise ObservationError(
-            f"there is {total} measurement, but a split needs at least 2. Do not hold anything out.",
+            f"there is {total} measurement, but a split needs at least 2. Hold nothing out "
+            "(holdout=0, on the command line --holdout 0).",
             argument="fraction",
             value=total,
             limit=2,

@@ -34,18 +34,22 @@ class DenseOperator:
         check_same_dtype(matrices, values)
         self.shape = check_shape(matrices.shape[1:])
         size = self.shape[0] * self.shape[1]
-        self._flat = xp.reshape(matrices, (-1, size))
-        self._residual, self._restricted = kernel("dense_residual", matrices), kernel("restricted_map", matrices)
+        self._take(xp.reshape(matrices, (-1, size)))
         step = max(1, _CHECKED_NUMBERS // size)
         for first in range(0, matrices.shape[0], step):
             end = min(first + step, matrices.shape[0])
             check_finite(self._flat[first:end, :], f"operator (from measurement {first} on)")
 
+    def _take(self, flat: Array) -> None:
+        """The matrices, one in each row, and the kernels of their library."""
+        self._flat = flat
+        self._residual, self._restricted = kernel("dense_residual", flat), kernel("restricted_map", flat)
+
     def to_device(self, device: str) -> DenseOperator:
         """The same matrices on another device, unchecked."""
         other = DenseOperator.__new__(DenseOperator)
-        other.shape, other._flat = self.shape, move(self._flat, device)
-        other._residual = kernel("dense_residual", other._flat)
+        other.shape = self.shape
+        other._take(move(self._flat, device))
         return other
 
     def forward(self, matrix):

@@ -55,10 +55,10 @@ class WeightedEntries(SampledEntries):
         if weights is None:
             self._weigh(entries, namespace(entries.values).ones_like(entries.values))
             return
-        xp = namespace(entries.values, as_array(weights, "weights"))
-        weights = _checked_weights(weights, entries.n_measurements)
+        namespace(entries.values, as_array(weights, "weights"))
+        weights = _checked_weights(weights, entries)
         # The same positions are sorted alike, repeated ones in the order given.
-        weights = SampledEntries(rows, cols, xp.astype(weights, entries.dtype), shape).values
+        weights = SampledEntries(rows, cols, weights, shape).values
         counting = to_host(weights) > 0
         if not counting.any():
             raise ObservationError(
@@ -69,7 +69,7 @@ class WeightedEntries(SampledEntries):
             )
         if not counting.all():
             entries = entries._subset(counting)
-            weights = xp.take(weights, from_host(np.flatnonzero(counting), weights))
+            weights = namespace(weights).take(weights, from_host(np.flatnonzero(counting), weights))
         self._weigh(entries, weights)
 
     def _weigh(self, entries: SampledEntries, weights: Array) -> WeightedEntries:
@@ -139,7 +139,9 @@ class WeightedEntries(SampledEntries):
         return WeightedEntries.__new__(WeightedEntries)._weigh(self.unweighted._subset(mask), weights)
 
 
-def _checked_weights(weights: Any, count: int) -> Array:
+def _checked_weights(weights: Any, entries: SampledEntries) -> Array:
+    """Weights in the dtype of the entries."""
+    count = entries.n_measurements
     weights = floating(as_array(weights, "weights"), "weights")
     if tuple(weights.shape) != (count,):
         raise ShapeError(
@@ -148,7 +150,11 @@ def _checked_weights(weights: Any, count: int) -> Array:
             value=tuple(weights.shape),
             limit=(count,),
         )
-    check_finite(weights, "weights", "Pass 0 for entries that are not to count.")
+    with np.errstate(over="ignore"):  # of NumPy's casts: what is infinite then is refused below
+        weights = namespace(weights).astype(weights, entries.dtype)
+    check_finite(
+        weights, "weights", "Pass 0 for entries that are not to count, and scale weights to a mean of about 1."
+    )
     least = number(namespace(weights).min(weights))
     if least < 0:
         raise ObservationError(

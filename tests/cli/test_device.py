@@ -1,9 +1,13 @@
 """--device: where the commands that solve compute."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
+
+import dmf
+from dmf_cli.common import compare_ranks
 
 from cli.program import as_json, error_line
 
@@ -28,6 +32,23 @@ def test_without_cupy_a_device_is_an_error_of_one_line(command, line, message, d
     assert "pip install 'dmf[cuda13]'" in error_line(done)
     assert len(done.stderr.splitlines()) == 1
     assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"cupy.py", "data.npy"}
+
+
+def test_ranks_are_compared_on_the_device(monkeypatch, capsys):
+    """And each is shown, where stderr is a terminal."""
+    entries = dmf.SampledEntries.from_dense(np.ones((3, 3)))
+    moved, seen = entries.with_values(2 * entries.values), []
+
+    def rank_path(data, callback, **options):
+        seen.append((data, options))
+        callback(dmf.RankStep(3, 0.25, 0.1, 0.1, 3, 0.1, 1.5))
+
+    monkeypatch.setattr(dmf.SampledEntries, "to_device", lambda self, device: {"cuda:1": moved}[device])
+    monkeypatch.setattr(dmf, "rank_path", rank_path)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    compare_ranks(entries, "cuda:1", seed=7)
+    assert seen == [(moved, {"seed": 7})]
+    assert "rank 3: held-out RMSE 0.25, 1.5 s" in capsys.readouterr().err
 
 
 def test_a_device_of_another_name(dmf_program, ratings):

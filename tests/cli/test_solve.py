@@ -41,7 +41,8 @@ def test_complete_predict_and_info(dmf_program, ratings, tmp_path):
     assert piped.stdout == (tmp_path / "out.csv").read_text()
 
     shown = as_json(dmf_program("info", "model.npz", "--json"))
-    assert shown["shape"] == [60, 50] and shown["offsets"] is True and shown["named_rows_and_columns"] is True
+    assert shown["shape"] == [60, 50] and shown["offsets"] is True
+    assert shown["named_rows"] is shown["named_columns"] is True
     assert "60 x 50" in dmf_program("info", "model.npz").stdout
 
 
@@ -171,8 +172,9 @@ def test_intervals_and_bounds(dmf_program, ratings, tmp_path):
     shown = dmf_program("info", "m.npz").stdout
     assert "1 to 4.5" in shown and f"prediction +- {half:.4g}" in shown and "on 400 entries" in shown
     assert max(map(len, shown.splitlines())) < 250
-    best = dmf_program("predict", "m.npz", "--top", 1, "--rows", "u3", "--interval", 0.5, "-o", "-").stdout
-    assert best.splitlines()[0] == "row,column,prediction,low,high" and len(best.splitlines()) == 2
+    assert "interval_90" not in model.options
+    done = dmf_program("predict", "m.npz", "--top", 1, "--rows", "u3", "--interval", 0.5, "-o", "-", code=2)
+    assert "--interval does not go with --top" in done.stderr
 
 
 @pytest.mark.parametrize("bounds", ["1", "a,b", "1,2,3", ""])
@@ -180,8 +182,78 @@ def test_bounds_that_are_none(dmf_program, ratings, bounds):
     assert "no pair of numbers" in dmf_program("complete", ratings, "--bounds", bounds, code=2).stderr
 
 
+@pytest.mark.parametrize("bounds", ["5,1", "nan,nan", "1,1"])
+def test_bounds_out_of_order_are_refused_before_the_file_is_read(dmf_program, tmp_path, bounds):
+    (tmp_path / "bad.csv").write_text("")
+    assert (
+        "Invalid value for '--bounds': bounds=("
+        in dmf_program("complete", "bad.csv", "--bounds", bounds, code=2).stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        ("complete", ["both.npz"], "FILE and the model"),
+        ("complete", ["./sub/../both.npz"], "FILE and the model"),
+        ("complete", ["t.csv"], "FILE and the filled table"),
+        ("complete", ["both.csv", "--model", "both.csv"], "the model and the filled table"),
+        ("complete", ["same.png", "--report", "same.png"], "the model and the report"),
+        ("complete", ["f.csv", "--report", "t.csv"], "FILE and the report"),
+        ("complete", ["m.npz", "--report", "m.json"], "the JSON beside the model and the report"),
+        ("factorize", ["both.npz"], "FILE and the model"),
+        ("sense", ["both.npz"], "FILE and the model"),
+    ],
+)
+def test_files_that_would_overwrite_each_other(dmf_program, tmp_path, command, arguments, words):
+    """Nothing is read or written."""
+    (tmp_path / "sub").mkdir()
+    name = "t.csv" if "t.csv" in arguments else "both.npz"
+    (tmp_path / name).write_text("")
+    assert f"is both {words}" in " ".join(dmf_program(command, name, "-o", *arguments, code=2).stderr.split())
+    assert {path.name for path in tmp_path.iterdir()} == {name, "sub"}
+
+
+def test_predictions_over_their_model_or_a_picture_over_its_data(dmf_program, tmp_path):
+    (tmp_path / "m.npz").write_text("")
+    (tmp_path / "p.png").write_text("")
+    assert "both MODEL and the output" in dmf_program("predict", "m.npz", "p.png", "-o", "m.npz", code=2).stderr
+    assert "both FILE and the picture" in dmf_program("rank", "p.png", "--plot", "p.png", code=2).stderr
+
+
+def test_a_single_entry_is_fitted_without_a_hold_out(dmf_program, tmp_path):
+    """Unless the user gave a share, which is then impossible."""
+    (tmp_path / "one.csv").write_text("a,b,2.5\n")
+    done = dmf_program("complete", "one.csv")
+    assert done.stdout.count("nothing is held out") == 1
+    assert dmf.load(tmp_path / "one.dmf.npz").shape == (1, 1)
+    assert "a split needs at least 2" in error_line(dmf_program("complete", "one.csv", "--holdout", 0.1, code=1))
+    np.savez(tmp_path / "s.npz", A=np.ones((1, 1, 1)), y=np.ones(1))
+    assert "heldout_relative_error" not in as_json(dmf_program("sense", "s.npz", "--json"))
+
+
+def test_a_number_of_many_digits_names_no_row(dmf_program, tmp_path):
+    dmf.factorize(np.outer(np.arange(1.0, 4.0), np.ones(3))).save(tmp_path / "m.npz")
+    (tmp_path / "p.csv").write_text(f"{'9' * 5000},9\n1,2\n")
+    dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv")  # the first line is a header
+    assert (tmp_path / "o.csv").read_text().splitlines()[1].startswith("1,2,")
+
+
+def test_info_tells_names_of_rows_and_columns_apart(dmf_program, tmp_path):
+    dmf.factorize(np.eye(3)).with_ids(None, ("a", "b", "c")).save(tmp_path / "m.npz")
+    shown = as_json(dmf_program("info", "m.npz", "--json"))
+    assert (shown["named_rows"], shown["named_columns"]) == (False, True)
+
+
+def test_info_of_an_error_beyond_any_float(dmf_program, tmp_path):
+    recovery = dmf.factorize(np.eye(3))
+    found = {"heldout_rmse": np.inf, "heldout_standard_error": np.nan, "n_heldout": 1, "residual_quantiles": [np.inf]}
+    recovery.options.update(found)
+    recovery.save(tmp_path / "m.npz")
+    assert "held-out" not in dmf_program("info", "m.npz").stdout
+
+
 def test_what_intervals_need(dmf_program, ratings, tmp_path):
-    assert "bounds=(5.0, 1.0)" in error_line(dmf_program("complete", ratings, "--bounds", "5,1", code=1))
     done = dmf_program("complete", ratings, "-o", "m.npz", "--holdout", 0, "--bounds", "0,")
     assert "held-out" not in done.stdout and "between 0 and inf" in done.stdout
     (tmp_path / "p.csv").write_text("u1,film 1\n")

@@ -2,11 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import dmf
+from dmf_cli import solve
 
 from cli.program import as_json, error_line
 
@@ -53,7 +56,12 @@ def test_a_model_beside_the_filled_table_and_predictions_by_name(dmf_program, me
 
 
 def test_what_cannot_be_filled(dmf_program, ratings, tmp_path):
-    assert "no table in text but lists entries" in error_line(dmf_program("complete", ratings, "-o", "f.csv", code=1))
+    assert "ratings.csv lists entries. Write a model" in error_line(
+        dmf_program("complete", ratings, "-o", "f.csv", code=1)
+    )
+    np.save(tmp_path / "holes.npy", np.array([[1.0, np.nan], [2.0, 3.0]]))
+    line = error_line(dmf_program("complete", "holes.npy", "-o", "f.csv", code=1))
+    assert "is a .npy file, but only tables in text are filled" in line and "--format" not in line
     (tmp_path / "full.csv").write_text("a,b,c,d,e\n" + "1.5,2,3,4,5\n" * 4)
     assert "no cell of full.csv is missing" in error_line(dmf_program("complete", "full.csv", "-o", "f.csv", code=1))
     assert "1 x 1 matrix" not in dmf_program("factorize", "full.csv").stdout
@@ -72,6 +80,49 @@ def test_a_report(dmf_program, ratings, tmp_path, name):
     assert "--ranks is for a report" in dmf_program("complete", ratings, "--ranks", code=2).stderr
     assert f"report         {name}" in done.stdout
     assert "its suffix is '.doc'" in error_line(dmf_program("complete", ratings, "--report", "r.doc", code=1))
+
+
+def test_the_pictures_suffix_is_checked_before_the_file_is_read(dmf_program, tmp_path):
+    (tmp_path / "bad.csv").write_text("")
+    line = error_line(dmf_program("complete", "bad.csv", "--report", "r.doc", code=1))
+    assert "a report is .html or .htm or .png" in line
+    line = error_line(dmf_program("rank", "bad.csv", "--plot", "foo.jpg", code=1))
+    assert "foo.jpg: its suffix is '.jpg', but a picture is .png" in line
+
+
+def test_a_failure_after_the_fit_leaves_the_model(dmf_program, tmp_path, rng):
+    """A hold-out of 9 of 90 entries is too small to compare ranks on, which is found out after the fit."""
+    matrix = np.outer(rng.standard_normal(10), rng.standard_normal(10))
+    matrix[0] = np.nan
+    matrix[0, 0] = 1.0
+    np.save(tmp_path / "m.npy", matrix)
+    done = dmf_program("complete", "m.npy", "-o", "m.npz", "--report", "r.html", "--ranks", code=1)
+    assert "ranks are compared on at least 20" in error_line(done)
+    assert "its model is in m.npz" in done.stderr
+    assert dmf.load(tmp_path / "m.npz").shape == (10, 10)
+    assert json.loads((tmp_path / "m.json").read_text())["n_heldout"] == 9
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_an_interrupted_fit_is_kept_and_no_further_one_begun(monkeypatch, measured, tmp_path):
+    """Ctrl-C in the fit: the model is there when the report is drawn, without ranks."""
+    path, _ = measured
+    monkeypatch.chdir(tmp_path)
+    status = dmf.Status("interrupted", "Ctrl-C.")
+    fitted = dmf.complete
+
+    def interrupted(*arguments, **options):
+        return replace(fitted(*arguments, **options), status=status)
+
+    def report(target, recovery, facts, ranks, **options):
+        assert ranks is None and dmf.load("m.npz").status == status
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dmf, "complete", interrupted)
+    monkeypatch.setattr(solve, "write_report", report)
+    arguments = [str(path), "-o", "m.npz", "--report", "r.html", "--ranks"]
+    done = CliRunner().invoke(solve.complete, arguments)
+    assert done.exit_code == 1 and "Error: interrupted." in done.output and "its model is in m.npz" in done.output
 
 
 def test_the_best_columns_of_rows(dmf_program, ratings, tmp_path):

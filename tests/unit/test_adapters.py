@@ -142,6 +142,23 @@ def test_gamma_zero_is_not_counted_as_trained():
     assert whole.rates == (0.01, 1.0, 1.0, 1.0, 0.01) * 2
 
 
+@pytest.mark.parametrize("below", [False, True])
+def test_gamma_zero_computes_no_gradient_of_the_outer_factors(below):
+    """Nothing asks for their inputs."""
+    layer = adapter(0, 4, 5, 2, 2, outer_rate=0.0)
+    rng = np.random.default_rng(1)
+    _, cache = layer.forward(rng.standard_normal((7, 5)))
+    slope = rng.standard_normal((7, 4))
+    inputs, gradients = layer.backward([None, *cache[1:-1], None], slope, below)
+    whole = adapter(0, 4, 5, 2, 2).backward(cache, slope, below)
+    assert (inputs is None) == (not below)
+    if below:
+        np.testing.assert_array_equal(inputs, whole[0])
+    assert len(gradients) == 2
+    for found, wanted in zip(gradients, whole[1][1:-1], strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 @given(seed=seeds, step_size=st.floats(1e-3, 0.1))
 @settings(max_examples=25)
 def test_lora_is_a_block_of_depth_two_beside_the_frozen_weight(seed, step_size):
@@ -254,6 +271,18 @@ def test_bad_layers(change, error, words):
     assert words in str(caught.value)
 
 
+class Scaled:
+    """A layer of another kind."""
+
+    sizes, parameters, rates = (6, 6), (np.ones(6),), (1.0,)
+
+    def with_parameters(self, parameters):
+        return self
+
+    def merged(self):
+        return self
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -267,6 +296,15 @@ def test_bad_layers(change, error, words):
         (lambda n, s: deep_lora(n, 2, s, scale=np.inf), dmf.ArgumentError, "scale=inf"),
         (lambda n, s: deep_lora(n, 2, s, outer_rate=-0.1), dmf.ArgumentError, "outer_rate=-0.1"),
         (lambda n, s: deep_lora(n, 2, s, loss="hinge"), dmf.ArgumentError, "hinge"),
+        (lambda n, s: lora(Network([Scaled()]), 2), dmf.ArgumentError, "no Dense layer"),
+        (lambda n, s: deep_lora(Network([Scaled()]), 2, s), dmf.ArgumentError, "no Dense layer"),
+        (
+            lambda n, s: deep_lora(
+                Network([*n.layers[:-1], Dense(np.full((4, 5), 1e200), np.zeros(4))]), 2,
+                Samples(s.inputs, np.ones((12, 4))), loss="squared",
+            ),
+            dmf.ObservationError, "Start from smaller weights, or scale the data down",
+        ),
         (lambda n, s: deep_lora(n, 2, Samples(np.ones((3, 2)), [0, 1, 1])), dmf.ShapeError, "(3, 2)"),
         (lambda n, s: deep_lora_factors(np.ones((3, 2)), 3), dmf.RankError, "rank=3"),
         (lambda n, s: deep_lora_factors(np.full((3, 2), np.nan), 1), dmf.ObservationError, "NaN"),

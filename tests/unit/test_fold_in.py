@@ -215,3 +215,11 @@ def test_bad_recoveries():
         dmf.new_rows(dataclasses.replace(recovery, options={}), dmf.SampledEntries.from_dense(table))
     with pytest.raises(dmf.ShapeError, match=r"Pass the shape \(9, 'n'\)"):
         dmf.new_columns(recovery, dmf.SampledEntries.from_dense(table))
+
+
+def test_held_out_residuals_stay_with_the_matrix_they_are_of():
+    rng = np.random.default_rng(0)
+    table = np.where(rng.random((30, 12)) < 0.3, np.nan, rng.standard_normal((30, 2)) @ rng.standard_normal((2, 12)))
+    recovery = dmf.complete(table + 0.1 * rng.standard_normal(table.shape), holdout=0.2)
+    assert recovery.residuals is not None
+    assert dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table[:3])).residuals is None

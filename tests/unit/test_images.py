@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 import dmf
 from dmf.experiments import images
+from dmf.experiments.adaptation import adaptation
+from dmf.experiments.fashion import SMALL, starts
 from dmf.io.idx import read_idx
+from dmf.nonlinear import Samples
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -25,12 +28,12 @@ def idx(array):
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def write_set(folder, packed, counts=(6, 6, 4, 4), seed=0):
+def write_set(folder, packed, counts=(6, 6, 4, 4), seed=0, size=(3, 2)):
     """Four files in `folder`: what they hold."""
     rng = np.random.default_rng(seed)
     content = {}
     for name, count in zip(NAMES, counts, strict=True):
-        shape = (count, 3, 2) if "images" in name else (count,)
+        shape = (count, *size) if "images" in name else (count,)
         content[name] = rng.integers(0, 256 if "images" in name else 10, shape, np.uint8)
         data = idx(content[name])
         (folder / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(data, mtime=0) if packed else data)
@@ -75,7 +78,7 @@ def test_random_bytes_are_refused_or_read(folder, data, packed):
         (struct.pack(">HBBI", 0, 8, 1, 7), "starts with the bytes 00 00 08 01"),
         (struct.pack(">HBB3I", 0, 13, 3, 1, 1, 1), "starts with the bytes 00 00 0d 03"),
         (struct.pack(">HBB2I", 0, 8, 3, 1, 1), "ends within its header"),
-        (struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "can be read"),
+        (struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "can be read. Fetch it anew"),
         (struct.pack(">HBB3I", 0, 8, 3, 0, 28, 28), "can be read"),
         (struct.pack(">HBB3I", 0, 8, 3, 2**20, 28, 28) + b"abc", "822,083,584 bytes, but holds 3"),
         (gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 2**20, 28, 28), mtime=0), "822,083,584 bytes, but holds 0"),
@@ -114,6 +117,28 @@ def test_folders_that_do_not_fit(tmp_path):
     (tmp_path / NAMES[0]).mkdir()
     with pytest.raises(dmf.FileError, match="cannot find"):
         images.fashion_mnist(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "size, error, words",
+    [
+        ((4, 9), dmf.FileError, "images of 'train' have 4 x 9 pixels, but square ones"),  # as many pixels as 6 x 6
+        ((3, 2), dmf.FileError, "3 x 2 pixels"),
+        ((3, 3), dmf.ObservationError, "there are 6 training images"),
+    ],
+)
+def test_images_that_cannot_be_adapted_to(tmp_path, size, error, words):
+    write_set(tmp_path, False, size=size)
+    with pytest.raises(error) as caught:
+        adaptation(small=True, data=tmp_path)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("classes", [3, 12])
+def test_as_many_outputs_as_classes(classes):
+    few, all_of_them = (Samples(np.eye(n), np.arange(n)) for n in (2, classes))
+    assert images.class_count(few, all_of_them) == images.class_count(all_of_them, few) == classes
+    assert {network.sizes for network in starts(SMALL, all_of_them, 0).values()} == {(classes, classes)}
 
 
 @pytest.fixture

@@ -150,6 +150,15 @@ def test_the_tools_of_this_suite_make_files_that_load(folder, saved):
     assert_same_model(dmf.load(load_bytes(folder, good)), example_model())
 
 
+HELD_OUT = {"heldout_rmse": 1.0, "heldout_standard_error": 0.1, "n_heldout": 3, "residual_quantiles": [0.5, 1, 2]}
+
+
+def test_errors_on_held_out_entries_are_read(folder, saved):
+    """Null where they were not finite."""
+    for options in (HELD_OUT, HELD_OUT | dict.fromkeys(["heldout_rmse", "heldout_standard_error"])):
+        assert dmf.load(load_bytes(folder, with_header(saved, options=options))).options == options
+
+
 REQUIRED = [
     "header", "weights_1", "weights_2", "weights_3", "offsets_row", "offsets_col", "history_iteration", "history_loss",
     "history_seconds", "history_held out",
@@ -310,6 +319,28 @@ def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved
         ({"status": {"reason": [], "advice": ""}}, "'status' is"),
         ({"status": {"reason": "converged", "advice": 1}}, "'status' is"),
         ({"options": []}, r"'options' is \[\]"),
+        *(
+            ({"options": {**HELD_OUT, name: bad}}, f"option '{name}' is ")
+            for name, bad in [
+                ("rank", "2"),
+                ("rank", True),
+                ("noise", "0"),
+                ("noise", -1),
+                ("heldout_rmse", "x"),
+                ("heldout_rmse", True),
+                ("heldout_rmse", 10**400),
+                ("heldout_standard_error", []),
+                ("n_heldout", None),
+                ("n_heldout", 1.5),
+                ("residual_quantiles", "ab"),
+                ("residual_quantiles", [1, "2"]),
+                ("residual_quantiles", [10**400]),
+            ]
+        ),
+        (
+            {"options": {"heldout_rmse": 1.0, "n_heldout": 3}},
+            "'heldout_standard_error' is missing beside 'heldout_rmse'",
+        ),
         *(
             ({"bounds": bad}, "'bounds' is")
             for bad in ([1, 1], [2, 1], [0], 3, "ab", [True, 2], [[], 2], {"a": 1, "b": 2}, [0, "1"])

@@ -214,6 +214,16 @@ STRICT = Dense(*map(LIBRARIES["strict"], (np.ones((2, 3)), np.zeros(2))))
 X, Y = np.ones((4, 6)), np.array([0, 1, 2, 0])
 PLAIN = perceptron((6, 5, 3))
 BLOCK = with_block(PLAIN)
+STEEP = Network([*BLOCK.layers[:-1], Dense(np.full((3, 5), 1e200), B)])  # its gradient overflows
+
+
+class Frozen:
+    """A layer of another kind, with sizes and nothing to train."""
+
+    sizes, parameters, rates = (6, 3), (), ()
+
+    def with_parameters(self, parameters):
+        return self
 
 
 @pytest.mark.parametrize(
@@ -221,13 +231,18 @@ BLOCK = with_block(PLAIN)
     [
         (lambda: Dense(W, np.zeros(4)), dmf.ShapeError, "bias has shape (4,)"),
         (lambda: Dense(W, np.zeros(3, np.float32)), dmf.DTypeError, "float32"),
-        (lambda: Dense(W, B * np.nan), dmf.ObservationError, "bias holds NaN"),
+        (lambda: Dense(W, B * np.nan), dmf.ObservationError, "must be finite. Pass zeros"),
         (lambda: Dense(W * np.inf, B), dmf.ObservationError, "NaN or infinite"),
         (lambda: Dense(np.ones(3), B), dmf.ShapeError, "matrix"),
         (lambda: DeepLinearBlock([W, W], B), dmf.ShapeError, "W_2"),
         (lambda: DeepLinearBlock([], B), dmf.ShapeError, "at least one layer"),
         (lambda: DeepLinearBlock([W], B, outer_scale=-1), dmf.ArgumentError, "outer_scale=-1"),
         (lambda: Activation("swish"), dmf.ArgumentError, "relu, tanh, gelu"),
+        (lambda: Activation(["relu"]), dmf.ArgumentError, "relu, tanh, gelu"),
+        (lambda: Network([Frozen()]), dmf.ArgumentError, "no layer has parameters"),
+        (lambda: perceptron((6, 3), like=np.ones(2, np.complex128)), dmf.DTypeError, "complex128"),
+        (lambda: block_gradient(STEEP, Samples(X, np.ones((4, 3))), "squared"), dmf.ObservationError, "Start from smaller"),
+        (lambda: spectral_start(STEEP, 2, Samples(X, W.T[:4]), loss="squared"), dmf.ObservationError, "scale the data down"),
         (lambda: Network([]), dmf.ShapeError, "without weights"),
         (lambda: Network([W]), dmf.ArgumentError, "holds ndarray"),
         (lambda: perceptron(6), dmf.ShapeError, "sizes=6"),
@@ -240,15 +255,17 @@ BLOCK = with_block(PLAIN)
         (lambda: perceptron((6, 3), "softplus"), dmf.ArgumentError, "softplus"),
         (lambda: PLAIN(np.ones((4, 5))), dmf.ShapeError, "takes 6 numbers"),
         (lambda: PLAIN(np.ones((4, 6), np.float32)), dmf.DTypeError, "float32"),
-        (lambda: PLAIN(X * np.nan), dmf.ObservationError, "24 numbers that are NaN"),
+        (lambda: PLAIN(X * np.nan), dmf.ObservationError, "24 NaN or infinite numbers"),
+        (lambda: PLAIN(X * np.nan), dmf.ObservationError, "must be finite. Drop these samples"),
         (lambda: PLAIN(np.ones(6)), dmf.ShapeError, "one sample in each row"),
         (lambda: PLAIN(np.ones((0, 6))), dmf.ShapeError, "at least one row"),
         (lambda: PLAIN([["a"] * 6]), dmf.DTypeError, "numbers are needed"),
         (lambda: PLAIN(LIBRARIES["strict"](X)), dmf.BackendError, "types"),
         (lambda: Samples(X, Y[:3]), dmf.ShapeError, "4 inputs"),
-        (lambda: Samples(X, Y - 1), dmf.ObservationError, "label -1"),
+        (lambda: Samples(X, Y - 1), dmf.ObservationError, "label -1, but labels run from 0 to 2**63 - 1. Number"),
+        (lambda: Samples(X, np.array([0, 1, 2**64 - 1, 2], np.uint64)), dmf.ObservationError, "label 18446744073709551615"),
         (lambda: Samples(X, Y * 1.0), dmf.ShapeError, "integer labels (4,)"),
-        (lambda: Samples(X, np.full((4, 3), np.inf)), dmf.ObservationError, "12 numbers"),
+        (lambda: Samples(X, np.full((4, 3), np.inf)), dmf.ObservationError, "12 NaN or infinite numbers"),
         (lambda: Samples(X, np.ones((4, 3), np.float32)), dmf.DTypeError, "float32"),
         (lambda: accuracy(PLAIN, Samples(X, Y + 1)), dmf.ObservationError, "label 3, but the network has 3 outputs"),
         (lambda: accuracy(PLAIN, Samples(X, np.ones((4, 3)))), dmf.DTypeError, "integers"),
@@ -277,3 +294,14 @@ def test_labels_of_few_bits():
     assert data.targets.dtype == np.int64
     _, gradient = softmax_cross_entropy(outputs, data.targets)
     assert np.count_nonzero(gradient < 0) == 1
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_weights_like_integers_are_float64(library):
+    """As everywhere in dmf; in the dtype of the integers, nearly all of them would be 0."""
+    move = LIBRARIES[library]
+    for integers in (np.arange(3), np.array([[True]])):
+        network = perceptron((6, 5, 3), seed=1, like=move(integers))
+        for found, wanted in zip(network.parameters, perceptron((6, 5, 3), seed=1).parameters, strict=True):
+            np.testing.assert_array_equal(to_host(found), wanted)
+            assert type(found) is type(move(wanted))

@@ -18,6 +18,7 @@ from dmf.nonlinear import (
     Samples,
     UpdateDiagnostics,
     accuracy,
+    lora,
     perceptron,
     train,
     with_block,
@@ -270,6 +271,9 @@ def test_evaluation_equals_the_definition():
 
 DATA, NETWORK = samples(0), perceptron((6, 4, 3))
 STEP = {"iterations": 1}
+SINGLE = perceptron((6, 3), like=np.zeros(1, np.float32))
+STEEP = Network([*NETWORK.layers[:-1], Dense(np.full((3, 4), 1e200), np.zeros(3))])  # its gradient overflows
+FAR = samples(0, loss="squared")
 
 
 @pytest.mark.parametrize(
@@ -287,6 +291,11 @@ STEP = {"iterations": 1}
         (lambda: train(NETWORK, DATA, SGD(0.1), record_every=0, **STEP), dmf.ArgumentError, "record_every=0"),
         (lambda: train(NETWORK, DATA, SGD(0.1), seed=-1, **STEP), dmf.ArgumentError, "seed=-1"),
         (lambda: train(NETWORK, DATA, SGD(0.1), loss="hinge", **STEP), dmf.ArgumentError, "cross-entropy, squared"),
+        (lambda: train(NETWORK, DATA, SGD(0.1), loss=["squared"], **STEP), dmf.ArgumentError, "loss=['squared']"),
+        (lambda: train(NETWORK, DATA, "adam", **STEP), dmf.ArgumentError, "optimizer='adam'"),
+        (lambda: train(NETWORK, DATA, SGD, **STEP), dmf.ArgumentError, "Pass SGD(step_size) or Adam()"),
+        (lambda: Adam(epsilon=1e-50).init(SINGLE.parameters), dmf.ArgumentError, "epsilon=1e-50, but"),
+        (lambda: UpdateDiagnostics(STEEP, FAR, rank=2, loss="squared"), dmf.ObservationError, "scale the data down"),
         (lambda: train(NETWORK, DATA, SGD(0.1), loss="squared", **STEP), dmf.ShapeError, "one-hot"),
         (lambda: train(NETWORK, samples(0, inputs=5), SGD(0.1), **STEP), dmf.ShapeError, "takes 6 numbers"),
         (lambda: train(NETWORK, samples(0, dtype=np.float32), SGD(0.1), **STEP), dmf.DTypeError, "float32"),
@@ -345,6 +354,8 @@ def test_names_of_weights_and_bases_of_thin_layers():
     diagnostics = UpdateDiagnostics(network, data, rank=3)
     run = train(network, data, Adam(0.1), iterations=5, record_every=5, callback=diagnostics)
     assert diagnostics.names == ("W1", "W2, factor 1", "W2, factor 2", "W3")
+    adapted = UpdateDiagnostics(lora(perceptron((6, 5, 3)), 2), data, rank=1)
+    assert adapted.names == ("W1, factor 1", "W1, factor 2", "W2, factor 1", "W2, factor 2")
     assert run.history["energy_outside"][-1, 3] < 1e-20
     narrower = train(
         network, data, Adam(0.1), iterations=5, record_every=5, callback=UpdateDiagnostics(network, data, rank=1)

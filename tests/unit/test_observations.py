@@ -257,11 +257,11 @@ BAD = {
     ),
     "one entry to split": (
         lambda: dmf.FullMatrix([[1.0]]).split(0.5),
-        dmf.ObservationError, "fraction", 1, 2, "Do not hold anything out",
+        dmf.ObservationError, "fraction", 1, 2, "Hold nothing out",
     ),
     "one position to split": (
         lambda: dmf.SampledEntries([0, 0], [1, 1], [1.0, 2.0], (2, 2)).split(0.5),
-        dmf.ObservationError, "fraction", 1, 2, "Do not hold anything out",
+        dmf.ObservationError, "fraction", 1, 2, "Hold nothing out",
     ),
     "factors of other sizes": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2)).predict(np.ones((1, 1)), np.ones((1, 2))),

@@ -104,6 +104,28 @@ def test_noise_and_rank_of_noisy_data(shape, seed):
     assert case.error(recovery) < 1.4 * case.oracle()
 
 
+@pytest.mark.parametrize("answer", [lambda at: {"phase": 1.0}, lambda at: {"s": np.zeros(1 + (at.phase == "refine"))}])
+def test_measurements_that_do_not_fit_into_one_history_are_refused(answer):
+    with pytest.raises(dmf.ArgumentError, match="callback measured"):
+        dmf.complete(hard_case().observations, offsets=False, callback=answer)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_unit_of_the_data_does_not_matter_or_is_refused(dtype):
+    """Rank and relative noise are the same in any unit that can be computed with; beyond it is an error, not a zero matrix."""
+    case = low_rank_case(0, (40, 30), 2, oversampling=5, noise=0.1)
+    entries, most = case.observations, float(np.finfo(dtype).max) ** 0.4
+    for unit in (1e-3 * most, 1.0, 1e3 / most):
+        there = dmf.SampledEntries(entries.rows, entries.cols, (unit * entries.values).astype(dtype), entries.shape)
+        options = dmf.complete(there, 4, offsets=False).options
+        assert options["rank"] == 2
+        assert options["noise"] / unit == pytest.approx(0.1, rel=0.15)
+    for unit in (10 * most, 1e-3 / most):
+        there = dmf.SampledEntries(entries.rows, entries.cols, (unit * entries.values).astype(dtype), entries.shape)
+        with pytest.raises(dmf.ObservationError, match="Take another unit"):
+            dmf.complete(there)
+
+
 def test_one_history_for_all_phases():
     """Iterations and seconds go on from phase to phase; what a callback measured in some of them is NaN in the others."""
     case = hard_case()

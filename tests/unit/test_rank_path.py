@@ -5,6 +5,7 @@ import pytest
 
 import dmf
 from dmf.errors import ArgumentError, RankError
+from dmf.solvers.hierarchical import HierarchicalBayes
 
 
 def samples(seed, shape, rank, oversampling, noise):
@@ -68,3 +69,22 @@ def test_bad_arguments_are_refused():
         dmf.rank_path(entries, 21, 0.3)
     with pytest.raises(ArgumentError, match="fraction"):
         dmf.rank_path(entries, holdout=1.5)
+
+
+def test_ctrl_c_in_a_fit_ends_the_comparison(monkeypatch):
+    """`complete` ends a fit at its last good state; here that is no fit to compare."""
+    sweep = HierarchicalBayes.advance
+    calls = []
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return sweep(self, *arguments)
+
+    monkeypatch.setattr(HierarchicalBayes, "advance", interrupted)
+    rng = np.random.default_rng(0)
+    table = np.where(rng.random((40, 30)) < 0.5, np.nan, rng.standard_normal((40, 30)))
+    with pytest.raises(KeyboardInterrupt):
+        dmf.rank_path(table, 3, 0.2, offsets=True)
+    assert len(calls) == 3

@@ -64,8 +64,16 @@ def test_held_out_entries_add_coverage_and_a_rank_path_its_own_panel(tmp_path):
     assert path.read_text().count("data:image/png;base64,") == 3  # too few for coverage
 
 
+def test_a_noise_level_that_is_unknown(tmp_path):
+    """None: not finite when the model file was written."""
+    recovery = dmf.factorize(np.eye(3))
+    recovery.options.update(exact=False, noise=None)
+    write_report(tmp_path / "r.html", recovery, {})
+    assert "<td>noise</td><td>None</td>" in (tmp_path / "r.html").read_text()
+
+
 def test_other_suffixes_are_refused(tmp_path):
-    with pytest.raises(FileError, match=r"its suffix is '.pdf', but a report is .html or .png"):
+    with pytest.raises(FileError, match=r"its suffix is '.pdf', but a report is .html or .htm or .png"):
         write_report(tmp_path / "r.pdf", dmf.factorize(np.eye(3)), {})
 
 

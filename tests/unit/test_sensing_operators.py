@@ -251,7 +251,7 @@ BAD = {
     ),
     "one rank-one measurement to split": (
         lambda: dmf.RankOneMeasurements(A[:1], B[:1], Y[:1]).split(0.5),
-        dmf.ObservationError, "fraction", 1, 2, "Do not hold anything out",
+        dmf.ObservationError, "fraction", 1, 2, "Hold nothing out",
     ),
     "no coefficient": (
         lambda: dmf.SubsampledTransform(np.array([], int), (3, 4)),
@@ -369,3 +369,11 @@ def test_a_linear_operator_whose_rmatvec_is_none(rng):
     with pytest.raises(dmf.ArgumentError, match=r"Correct operator\.adjoint") as caught:
         dmf.LinearMeasurements(wrong, Y, (2, 3))
     assert caught.value.argument == "operator"
+
+
+def test_moved_measurements_know_all_kernels(rng):
+    """Of another device, here the same one: what solvers ask for gives the same as before."""
+    operator, factor = rng.standard_normal((30, 5, 4)), rng.standard_normal((4, 2))
+    measured = dmf.LinearMeasurements(operator, rng.standard_normal(30))
+    results = [m.ridge(0, factor, np.ones(2)).rows for m in (measured, measured._moved("cpu"))]
+    np.testing.assert_array_equal(*results)

@@ -171,3 +171,8 @@ def test_weights_that_do_not_go_with_the_data(rng):
         dmf.complete(table, weights=np.ones(50))
     with pytest.raises(dmf.ArgumentError, match="Pass WeightedEntries"):
         dmf.complete(dmf.SampledEntries.from_dense(table), weights=np.ones((60, 50)))
+
+
+def test_weights_beyond_the_precision_of_the_values_are_refused():
+    with pytest.raises(dmf.ObservationError, match="weights holds 1"):
+        dmf.WeightedEntries([0, 1], [0, 1], np.ones(2, np.float32), (2, 2), np.array([1.0, 1e300]))
