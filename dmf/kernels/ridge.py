@@ -27,10 +27,9 @@ WIDEST_BYTES = 768  # of a row; at 100 samples a row, BLAS takes as long there, 
 
 
 @njit(cache=True)
-def accumulate(length, vector, first, end, width, index, values, factor, gram, target):
-    """Sums of ``v v^T`` into the rows of `gram`, up to the machine vector that holds the diagonal, and of ``value v`` into
-    `target`, over the samples of one row. `vector`: numbers in a machine vector.
-    """
+def accumulate(length, first, end, width, index, values, factor, gram, target):
+    """Sums of ``v v^T`` into the rows of `gram` and of ``value v`` into `target`, over the samples of one row."""
+    two = length * factor.itemsize > 4 * 32  # of long rows, two samples at a time fill the registers; else four
     zeros = simd.zeros_like(simd.load(factor, 0, length))
     for a in range(width):
         simd.store(gram, a * length, zeros)
@@ -42,27 +41,31 @@ def accumulate(length, vector, first, end, width, index, values, factor, gram, t
                 simd.prefetch(factor, np.intp(index[later]) * length, length)
         at0, at1 = np.intp(index[k]) * length, np.intp(index[k + 1]) * length
         at2, at3 = np.intp(index[k + 2]) * length, np.intp(index[k + 3]) * length
-        for b in range(0, width, vector):
-            v0, v1 = simd.load(factor, at0 + b, vector), simd.load(factor, at1 + b, vector)
-            v2, v3 = simd.load(factor, at2 + b, vector), simd.load(factor, at3 + b, vector)
-            for a in range(b, width):
-                row = simd.add_scaled(simd.load(gram, a * length + b, vector), factor[at0 + a], v0)
+        v0, v1 = simd.load(factor, at0, length), simd.load(factor, at1, length)
+        if two:
+            for a in range(width):
+                row = simd.add_scaled(simd.load(gram, a * length, length), factor[at0 + a], v0)
+                simd.store(gram, a * length, simd.add_scaled(row, factor[at1 + a], v1))
+        v2, v3 = simd.load(factor, at2, length), simd.load(factor, at3, length)
+        if two:
+            for a in range(width):
+                row = simd.add_scaled(simd.load(gram, a * length, length), factor[at2 + a], v2)
+                simd.store(gram, a * length, simd.add_scaled(row, factor[at3 + a], v3))
+        else:
+            for a in range(width):
+                row = simd.add_scaled(simd.load(gram, a * length, length), factor[at0 + a], v0)
                 row = simd.add_scaled(row, factor[at1 + a], v1)
                 row = simd.add_scaled(row, factor[at2 + a], v2)
-                simd.store(gram, a * length + b, simd.add_scaled(row, factor[at3 + a], v3))
-        sums = simd.add_scaled(sums, values[k], simd.load(factor, at0, length))
-        sums = simd.add_scaled(sums, values[k + 1], simd.load(factor, at1, length))
-        sums = simd.add_scaled(sums, values[k + 2], simd.load(factor, at2, length))
-        sums = simd.add_scaled(sums, values[k + 3], simd.load(factor, at3, length))
+                simd.store(gram, a * length, simd.add_scaled(row, factor[at3 + a], v3))
+        sums = simd.add_scaled(simd.add_scaled(sums, values[k], v0), values[k + 1], v1)
+        sums = simd.add_scaled(simd.add_scaled(sums, values[k + 2], v2), values[k + 3], v3)
         k += 4
     for rest in range(k, end):
         at = np.intp(index[rest]) * length
-        for b in range(0, width, vector):
-            v = simd.load(factor, at + b, vector)
-            for a in range(b, width):
-                row = simd.load(gram, a * length + b, vector)
-                simd.store(gram, a * length + b, simd.add_scaled(row, factor[at + a], v))
-        sums = simd.add_scaled(sums, values[rest], simd.load(factor, at, length))
+        v = simd.load(factor, at, length)
+        for a in range(width):
+            simd.store(gram, a * length, simd.add_scaled(simd.load(gram, a * length, length), factor[at + a], v))
+        sums = simd.add_scaled(sums, values[rest], v)
     simd.store(target, 0, sums)
 
 
@@ -133,7 +136,6 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool, weighte
     (up to the noise) are computed. With `weighted`, the samples of a row are scaled by the roots of their weights, and summed
     from there.
     """
-    vector = lanes // 2  # numbers in a machine vector
 
     def compiled(function):
         # A name of its own for every variant: see dmf.kernels.cpu.
@@ -164,11 +166,9 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool, weighte
                             row = simd.load(factor, np.intp(index[k]) * length, length)
                             row = simd.add_scaled(simd.zeros_like(row), roots[k], row)
                             simd.store(scaled, (k - first) * length, row)
-                        accumulate(
-                            length, vector, 0, end - first, width, places, values[first:end], scaled, gram, target
-                        )
+                        accumulate(length, 0, end - first, width, places, values[first:end], scaled, gram, target)
                     else:
-                        accumulate(length, vector, first, end, width, index, values, factor, gram, target)
+                        accumulate(length, first, end, width, index, values, factor, gram, target)
                     if spread:
                         extra = simd.zeros_like(simd.load(factor, 0, length))
                         one = simd.broadcast(factor.dtype.type(1), extra)
