@@ -32,7 +32,9 @@ PLAIN, ORIGINAL, COMPRESSED = "perceptron", "deep linear block", "compressed blo
 
 @dataclass(frozen=True)
 class Settings:
-    """Of the three networks and their training; those of the benchmark, too.
+    """Of the three networks and their training.
+
+    Step size and outer scale are those that benchmarks/nonlinear_block.py chose for the two blocks on validation images.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class Settings:
     depth: int = 3
     rank: int = 20
     outer_scale: float = 4.0
-    step_size: float = 0.015
+    step_size: float = 0.02
     momentum: float = 0.9
     batch_size: int = 256
     iterations: int = 1_250
