@@ -54,7 +54,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step_size", check_option("step_size", self.step_size, strictly=True))
-        object.__setattr__(self, "momentum", _decay("momentum", self.momentum))
+        object.__setattr__(self, "momentum", check_decay("momentum", self.momentum))
 
     def init(self, parameters: Sequence[Array]) -> Arrays:
         """Velocities, all 0; none without momentum."""
@@ -110,7 +110,7 @@ class Adam:
         for argument in ("step_size", "epsilon"):
             object.__setattr__(self, argument, check_option(argument, getattr(self, argument), strictly=True))
         for argument in ("beta1", "beta2"):
-            object.__setattr__(self, argument, _decay(argument, getattr(self, argument)))
+            object.__setattr__(self, argument, check_decay(argument, getattr(self, argument)))
 
     def init(self, parameters: Sequence[Array]) -> Arrays:
         """Mean gradients, then mean squares, all 0; ArgumentError if the parameters' dtype cannot hold `epsilon`."""
@@ -152,13 +152,14 @@ class Adam:
         return tuple(moved), (*means, *squares)
 
 
-def _decay(argument: str, value: Any) -> float:
-    decay = check_option(argument, value)
-    if decay >= 1:
+def check_decay(argument: str, value: Any) -> float:
+    """`value` if it is a number from 0 to below 1; ArgumentError otherwise."""
+    checked = check_option(argument, value)
+    if checked >= 1:
         raise ArgumentError(
             f"{argument}={value!r}, but it is below 1, or nothing is ever forgotten.",
             argument=argument,
             value=value,
             limit=1,
         )
-    return decay
+    return checked

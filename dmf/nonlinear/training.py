@@ -13,7 +13,7 @@ from dmf.backend import Array, from_host, namespace, number
 from dmf.errors import ArgumentError
 from dmf.nonlinear.losses import softmax_cross_entropy
 from dmf.nonlinear.network import Network, Samples
-from dmf.nonlinear.optimizers import Arrays, Optimizer
+from dmf.nonlinear.optimizers import Arrays, Optimizer, check_decay
 from dmf.options import check_option, positive_integer
 from dmf.results import History, Status
 from dmf.solvers.driver import Callback, Snapshot, follow
@@ -26,7 +26,7 @@ class Training:
     Attributes
     ----------
     network : Network
-        The last finite one.
+        The last finite one; with `ema_decay`, the average up to there.
     history : History
         Columns "iteration", "loss" (of the batch that comes next, before it is learned from; of all samples in full-batch
         training), "seconds", and those of the callback.
@@ -51,6 +51,7 @@ def train(
     iterations: int,
     tolerance: float = 0.0,
     record_every: int = 1,
+    ema_decay: float = 0.0,
     callback: Callback | None = None,
     seed: int = 0,
 ) -> Training:
@@ -73,6 +74,10 @@ def train(
         Converged once the loss at a recorded iteration is at or below it.
     record_every : int, >= 1
         The history holds iteration 0, every multiple of this, and the last one.
+    ema_decay : float, 0 <= ema_decay < 1
+        Callbacks and the result get the exponential moving average of the weights so far, those of k steps ago with weight
+        ``ema_decay**k``: about the last ``1 / (1 - ema_decay)`` steps. At a constant step size it is steadier than the weights
+        themselves, and mostly better. 0: the weights themselves. Steps and losses are the same with any value.
     callback : callable, optional
         Called with a snapshot (``iteration``, ``loss``, ``seconds``, ``network``) at each recorded iteration. It may return
         a mapping of names to numbers or arrays, which become columns of the history, and may raise StopIteration("reason").
@@ -88,12 +93,17 @@ def train(
     ------
     ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
         If an option is out of range, or the samples do not fit the network or the loss.
+
+    References
+    ----------
+    .. [1] Polyak, Juditsky, SIAM Journal on Control and Optimization 30 (1992): averages of the iterates.
     """
     _check_optimizer(optimizer)
     network.check_samples(samples, loss)
     size = len(samples) if batch_size is None else min(positive_integer(batch_size, "batch_size"), len(samples))
     seed = int(check_option("seed", seed, whole=True))
-    solver = _Steps(optimizer, loss, size, seed)
+    ema_decay = check_decay("ema_decay", ema_decay)
+    solver = _Steps(optimizer, loss, size, ema_decay, seed)
     state, history, status = follow(
         solver,
         samples,
@@ -104,7 +114,8 @@ def train(
         callback=callback,
     )
     options = {"optimizer": type(optimizer).__name__, **asdict(optimizer), "loss": loss, "batch_size": size}
-    return Training(state.network, history, status, options | {"iterations": iterations, "seed": seed})
+    options |= {"iterations": iterations, "ema_decay": ema_decay, "seed": seed}
+    return Training(solver.network(state), history, status, options)
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -125,6 +136,7 @@ class _State:
 
     iteration: int
     network: Network
+    averages: Arrays  # of the parameters; none without a decay
     moments: Arrays
     loss: float
     gradients: Arrays
@@ -137,20 +149,25 @@ class _Steps:
     optimizer: Optimizer
     loss_name: str
     batch_size: int
+    ema_decay: float
     seed: int
 
     def init(self, samples: Samples, network: Network) -> _State:
         loss, gradients = network.loss_and_gradients(_Batches(samples, self.batch_size, self.seed)[0], self.loss_name)
-        return _State(0, network, self.optimizer.init(network.parameters), number(loss), gradients)
+        averages = network.parameters if self.ema_decay else ()
+        return _State(0, network, averages, self.optimizer.init(network.parameters), number(loss), gradients)
 
     def advance(self, samples: Samples, state: _State, iterations: int, careful: bool = False) -> tuple[_State, int]:
         batches = _Batches(samples, self.batch_size, self.seed)
         network, loss = state.network, state.loss
         # The steps overwrite these copies, so that the state survives: an interruption or a divergence goes back to it.
-        parameters, moments, gradients = map(_copied, (network.parameters, state.moments, state.gradients))
+        parameters, averages, moments, gradients = map(
+            _copied, (network.parameters, state.averages, state.moments, state.gradients)
+        )
         for done in range(iterations):
             count = state.iteration + done + 1
             parameters, moments = self.optimizer.step(parameters, gradients, moments, network.rates, count)
+            averages = _averaged(averages, parameters, self.ema_decay, count)
             network = network.with_parameters(parameters)
             value, gradients = network.loss_and_gradients(batches[count], self.loss_name)
             loss = number(value)
@@ -158,13 +175,13 @@ class _Steps:
                 return self.advance(samples, state, done)  # the same steps again, without the one that went too far
         if not careful and not _finite(parameters):  # an activation can hide that from the loss
             return self.advance(samples, state, iterations, careful=True)
-        return _State(state.iteration + iterations, network, moments, loss, gradients), iterations
+        return _State(state.iteration + iterations, network, averages, moments, loss, gradients), iterations
 
     def loss(self, state: _State) -> float:
         return state.loss
 
     def network(self, state: _State) -> Network:
-        return state.network
+        return state.network.with_parameters(state.averages) if self.ema_decay else state.network
 
     def finished(self, state: _State) -> str:
         return ""
@@ -201,6 +218,17 @@ class _Batches:
 
 def _finite(arrays: Arrays) -> bool:
     return all(bool(namespace(array).all(namespace(array).isfinite(array))) for array in arrays)
+
+
+def _averaged(averages: Arrays, parameters: Arrays, decay: float, count: int) -> Arrays:
+    """Averages after step number `count`, from 1, which may overwrite them; the start is forgotten at once."""
+    share = (1 - decay) / (1 - decay**count)  # of the new parameters: weights decay**k, k < count, over their sum
+    moved = []
+    for average, w in zip(averages, parameters, strict=bool(averages)):
+        average *= 1 - share
+        average += share * w
+        moved.append(average)
+    return tuple(moved)
 
 
 def _copied(arrays: Arrays) -> Arrays:

@@ -185,11 +185,45 @@ def test_a_snapshot_is_the_network_of_a_shorter_run(seed, record_every, name):
         assert again.history.loss[-1] == run.history.loss[list(kept).index(iteration)]
 
 
+@settings(max_examples=15)
+@given(
+    seed=seeds,
+    ema_decay=st.floats(0.01, 0.99),
+    record_every=st.integers(1, 7),
+    library=st.sampled_from(sorted(LIBRARIES)),
+)
+def test_averages_are_weighted_means_of_all_weights_so_far(seed, ema_decay, record_every, library):
+    """Weights decay**k for those of k steps ago, over their sum; the steps themselves stay as they are."""
+    data, passed, averaged = samples(seed, move=LIBRARIES[library]), [], {}
+    network = with_block(perceptron((6, 4, 4, 3), "tanh", seed=seed, like=data.inputs), 2, seed=seed)
+    options = {"iterations": 9, "batch_size": 5, "seed": seed}
+    plain = train(
+        network,
+        data,
+        SGD(0.3, 0.5),
+        callback=lambda at: passed.append([to_host(w) for w in at.network.parameters]),
+        **options,
+    )
+    run = train(
+        network, data, SGD(0.3, 0.5), ema_decay=ema_decay, record_every=record_every,
+        callback=lambda at: averaged.update({at.iteration: at.network}), **options,
+    )  # fmt: skip
+    for iteration, there in {**averaged, 9: run.network}.items():
+        of_each = ema_decay ** np.arange(iteration)[::-1] if iteration else np.ones(1)
+        chosen = passed[1 : iteration + 1] if iteration else passed[:1]
+        for found, *steps in zip(there.parameters, *chosen, strict=True):
+            wanted = np.average(steps, axis=0, weights=of_each)
+            np.testing.assert_allclose(to_host(found), wanted, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(run.history.loss, plain.history.loss[run.history.iteration])
+    assert run.options["ema_decay"] == ema_decay
+
+
 @pytest.mark.parametrize("record_every", [1, 4, 1000])
-def test_a_diverging_run_ends_at_its_last_finite_state(record_every):
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_diverging_run_ends_at_its_last_finite_state(record_every, ema_decay):
     data = samples(1, loss="squared")
     network = perceptron((6, 5, 5, 3), seed=0)
-    options = {"loss": "squared", "batch_size": 5}
+    options = {"loss": "squared", "batch_size": 5, "ema_decay": ema_decay}
     run = train(network, data, SGD(3.0), iterations=1000, record_every=record_every, **options)
     last = int(run.history.iteration[-1])
     assert run.status.reason == "diverged" and f"after iteration {last}" in run.status.advice
@@ -288,6 +322,8 @@ FAR = samples(0, loss="squared")
         (lambda: Adam(epsilon=0), dmf.ArgumentError, "epsilon=0"),
         (lambda: train(NETWORK, DATA, SGD(0.1), batch_size=0, **STEP), dmf.ArgumentError, "batch_size=0"),
         (lambda: train(NETWORK, DATA, SGD(0.1), iterations=-1), dmf.ArgumentError, "iterations=-1"),
+        (lambda: train(NETWORK, DATA, SGD(0.1), ema_decay=1.0, **STEP), dmf.ArgumentError, "ema_decay=1.0"),
+        (lambda: train(NETWORK, DATA, SGD(0.1), ema_decay=-0.5, **STEP), dmf.ArgumentError, "ema_decay=-0.5"),
         (lambda: train(NETWORK, DATA, SGD(0.1), record_every=0, **STEP), dmf.ArgumentError, "record_every=0"),
         (lambda: train(NETWORK, DATA, SGD(0.1), seed=-1, **STEP), dmf.ArgumentError, "seed=-1"),
         (lambda: train(NETWORK, DATA, SGD(0.1), loss="hinge", **STEP), dmf.ArgumentError, "cross-entropy, squared"),
