@@ -60,6 +60,17 @@ def check_bounds(bounds: Any) -> tuple[float, float] | None:
     return low, high
 
 
+def check_kind(argument: str, value: Any, kind: type, hint: str) -> None:
+    """Raise ArgumentError, which ends with `hint`, unless `value` is a `kind`."""
+    if not isinstance(value, kind):
+        raise ArgumentError(
+            f"{argument} is a {type(value).__name__}, but a {kind.__name__} is needed. {hint}",
+            argument=argument,
+            value=type(value).__name__,
+            limit=kind.__name__,
+        )
+
+
 def check_reduction(reduction: Any) -> None:
     """Raise ArgumentError unless the loss is to be reduced by "mean" or "sum"."""
     if reduction not in REDUCTIONS:

@@ -155,4 +155,6 @@ def balanced_network(u: Array, s: Array, vt: Array, depth: int) -> DeepLinearNet
 def check_depth_and_scale(depth: int, scale: float) -> None:
     """Raise ArgumentError unless depth is an integer of at least 1 and 0 < scale < infinity."""
     positive_integer(depth, "depth")
-    check_option("scale", scale, strictly=True, hint="A network of zeros never moves. The default is 1e-2.")
+    check_option(
+        "scale", scale, strictly=True, hint="A network of zeros never moves: pass the default, or a small number."
+    )

@@ -5,8 +5,9 @@ from dmf.nonlinear.compression import block_gradient, compress, spectral_start, 
 from dmf.nonlinear.evidence import UpdateDiagnostics
 from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
 from dmf.nonlinear.losses import softmax_cross_entropy, squared_loss
-from dmf.nonlinear.network import Network, Samples, perceptron
+from dmf.nonlinear.network import Network, perceptron
 from dmf.nonlinear.optimizers import SGD, Adam
+from dmf.nonlinear.samples import Samples
 from dmf.nonlinear.training import Evaluation, Training, accuracy, train
 
 __all__ = [

@@ -10,7 +10,8 @@ from dmf.errors import ArgumentError, RankError, ShapeError
 from dmf.linalg import chain_product, dense_svd, gaussian, identity
 from dmf.networks import DeepLinearNetwork
 from dmf.nonlinear.layers import DeepLinearBlock, Dense, Layer, rebuilt
-from dmf.nonlinear.network import Network, Samples, finite_gradients
+from dmf.nonlinear.network import Network, check_network, finite_gradients
+from dmf.nonlinear.samples import Samples
 from dmf.options import check_option, positive_integer
 
 
@@ -231,6 +232,7 @@ def lora(network: Network, rank: int, *, scale: float = 1.0, seed: int = 0) -> N
     ----------
     .. [1] Hu et al., ICLR 2022 (arXiv 2106.09685), section 4.1.
     """
+    check_network(network)
     network = network.merged()
     ranks = _ranks(network, rank)
     layers: list[Layer] = []
@@ -283,6 +285,7 @@ def deep_lora(
     ----------
     .. [1] Yaras et al., ICML 2024 (arXiv 2406.04112), section 4.
     """
+    check_network(network)
     network = network.merged()
     ranks = _ranks(network, rank)
     gradients = finite_gradients(network, samples, loss)

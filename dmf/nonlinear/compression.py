@@ -8,7 +8,8 @@ from dmf.linalg import dense_svd
 from dmf.networks import DeepLinearNetwork, balanced_network, orthogonal_network
 from dmf.networks.initialize import check_depth_and_scale
 from dmf.nonlinear.layers import DeepLinearBlock, Dense, Layer
-from dmf.nonlinear.network import Network, Samples, finite_gradients
+from dmf.nonlinear.network import Network, check_network, finite_gradients
+from dmf.nonlinear.samples import Samples
 from dmf.options import positive_integer
 
 
@@ -46,6 +47,7 @@ def with_block(
     ArgumentError
         If an argument is out of range, or the network has no two `Dense` layers.
     """
+    check_network(network)
     places = [k for k, layer in enumerate(network.layers) if isinstance(layer, Dense)]
     if len(places) < 2:
         raise ArgumentError(
@@ -167,6 +169,7 @@ def block_gradient(network: Network, samples: Samples, loss: str = "cross-entrop
 
 
 def _block(network: Network) -> tuple[int, DeepLinearBlock]:
+    check_network(network)
     found = [(k, layer) for k, layer in enumerate(network.layers) if isinstance(layer, DeepLinearBlock)]
     if len(found) != 1:
         raise ArgumentError(

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from dmf.backend import Array, namespace, to_host
+from dmf.errors import ShapeError
 from dmf.linalg import dense_svd
-from dmf.nonlinear.network import Network, Samples, finite_gradients
+from dmf.nonlinear.network import Network, finite_gradients
+from dmf.nonlinear.samples import Samples
 from dmf.options import positive_integer
 from dmf.solvers import Snapshot
 from dmf.theory import effective_rank, energy_outside
@@ -69,9 +71,18 @@ class UpdateDiagnostics:
 
     def __call__(self, snapshot: Snapshot) -> Mapping[str, Any]:
         """Measures ``snapshot.network``."""
+        arrays = _matrices(snapshot.network.parameters)
+        if [w.shape for w in arrays] != [w.shape for w in self._start]:
+            raise ShapeError(
+                f"the network has weights of shapes {[tuple(w.shape) for w in arrays]}, but the start that the updates are "
+                f"counted from has {[tuple(w.shape) for w in self._start]}. Pass UpdateDiagnostics the network that is trained.",
+                argument="start",
+                value=[tuple(w.shape) for w in arrays],
+                limit=[tuple(w.shape) for w in self._start],
+            )
         values = np.zeros((len(self._start), self._count))
         outside = np.zeros(len(self._start))
-        for k, (weight, first) in enumerate(zip(_matrices(snapshot.network.parameters), self._start, strict=True)):
+        for k, (weight, first) in enumerate(zip(arrays, self._start, strict=True)):
             update = weight - first
             spectrum = to_host(namespace(update).linalg.svdvals(update))[: self._count]
             values[k, : spectrum.size] = spectrum

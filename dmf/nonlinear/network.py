@@ -1,4 +1,4 @@
-"""Nonlinear networks: a chain of layers, its loss and gradients; samples to train on."""
+"""Nonlinear networks: a chain of layers, its loss and gradients."""
 
 from __future__ import annotations
 
@@ -8,88 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, as_array, floating, from_host, namespace
-from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
+from dmf.backend import Array, floating, from_host, namespace
+from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.nonlinear.layers import Activation, Dense, Layer
 from dmf.nonlinear.losses import LOSSES
+from dmf.nonlinear.samples import Samples, check_labels, checked_inputs
 from dmf.observations.checks import check_finite
-from dmf.options import positive_integer, random_generator
+from dmf.options import check_kind, positive_integer, random_generator
 
 _GAINS = {"relu": 2.0, "gelu": 2.0, "tanh": 1.0}  # keep the variance from layer to layer (He et al. 2015, section 2.2)
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Inputs and what a network should make of them.
-
-    Parameters
-    ----------
-    inputs : array, shape (n, d)
-        One sample in each row, n >= 1; float32 or float64 (integers become float64), finite.
-    targets : array
-        Labels, integers of shape (n,), at least 0; or numbers of shape (n, k), finite.
-
-    Raises
-    ------
-    ShapeError, DTypeError, BackendError, ObservationError
-        If shapes do not fit, there is no sample, libraries differ, or a number is NaN, infinite or a negative label.
-    """
-
-    inputs: Array
-    targets: Array
-
-    def __post_init__(self) -> None:
-        inputs, targets = checked_inputs(self.inputs), as_array(self.targets, "targets")
-        xp = namespace(inputs, targets)
-        labels = xp.isdtype(targets.dtype, "integral")
-        if targets.ndim != (1 if labels else 2) or targets.shape[0] != inputs.shape[0]:
-            raise ShapeError(
-                f"targets have shape {tuple(targets.shape)} and dtype {targets.dtype}, but {inputs.shape[0]} inputs have "
-                f"integer labels ({inputs.shape[0]},) or real targets ({inputs.shape[0]}, outputs).",
-                argument="targets",
-                value=tuple(targets.shape),
-                limit=inputs.shape[0],
-            )
-        if labels:
-            given, targets = targets, xp.astype(targets, xp.int64)
-            least = int(xp.argmin(targets))
-            if int(targets[least]) < 0:  # unsigned labels from 2**63 on are negative only now
-                raise ObservationError(
-                    f"targets hold the label {int(given[least])}, but labels run from 0 to 2**63 - 1. Number the classes from 0.",
-                    argument="targets",
-                    value=int(given[least]),
-                    limit=(0, 2**63 - 1),
-                )
-        else:
-            targets = floating(targets, "targets")
-            if targets.dtype != inputs.dtype:
-                raise DTypeError(
-                    f"targets have dtype {targets.dtype} and inputs {inputs.dtype}, but one call computes in one dtype. "
-                    "Convert one of them.",
-                    argument="targets",
-                    value=str(targets.dtype),
-                    limit=str(inputs.dtype),
-                )
-            check_finite(targets, "targets", "Drop these samples.")
-        object.__setattr__(self, "inputs", inputs)
-        object.__setattr__(self, "targets", targets)
-
-    def __len__(self) -> int:
-        return self.inputs.shape[0]
-
-    def take(self, index: Array) -> Samples:
-        """Some of the samples, unchecked.
-
-        Parameters
-        ----------
-        index : integer array, shape (m,)
-            Positions, 0 <= index < n, in the library and on the device of the samples.
-        """
-        xp = namespace(self.inputs, index)
-        new = object.__new__(Samples)
-        object.__setattr__(new, "inputs", xp.take(self.inputs, index, axis=0))
-        object.__setattr__(new, "targets", xp.take(self.targets, index, axis=0))
-        return new
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +38,12 @@ class Network:
     layers: tuple[Layer, ...]
 
     def __init__(self, layers: Iterable[Layer]) -> None:
-        chain = tuple(layers)
-        strangers = sorted({type(layer).__name__ for layer in chain if not hasattr(layer, "with_parameters")})
+        chain = tuple(layers) if isinstance(layers, Iterable) else (layers,)
+        strangers = sorted({type(layer).__name__ for layer in chain if not _is_layer(layer)})
         if strangers:
             raise ArgumentError(
                 f"layers holds {', '.join(strangers)}, but a layer is a Dense, a DeepLinearBlock, an Activation, or has their "
-                "attributes and functions. Wrap weights in Dense.",
+                "attributes and functions. Wrap weights in Dense; of a Network pass the layers.",
                 argument="layers",
                 value=strangers,
             )
@@ -261,6 +188,7 @@ class Network:
 
     def check_samples(self, samples: Samples, loss: str) -> None:
         """Raise unless the samples fit the network and the loss."""
+        check_kind("samples", samples, Samples, "Pass Samples(inputs, targets).")
         if not isinstance(loss, str) or loss not in LOSSES:
             raise ArgumentError(
                 f"loss={loss!r}, but the known ones are {', '.join(LOSSES)}.",
@@ -271,7 +199,7 @@ class Network:
         self.check_inputs(samples.inputs)
         targets, outputs = samples.targets, self.sizes[1]
         if loss == "cross-entropy":
-            _check_labels(targets, outputs)
+            check_labels(targets, outputs)
         elif tuple(targets.shape[1:]) != (outputs,):
             raise ShapeError(
                 f"targets have shape {tuple(targets.shape)}, but the squared loss compares them with {outputs} outputs. Pass an "
@@ -337,6 +265,15 @@ def perceptron(sizes: Sequence[int], activation: str = "relu", *, seed: int = 0,
     return Network(layers[:-1])
 
 
+def check_network(network: Any) -> None:
+    """Raise ArgumentError unless it is a `Network`."""
+    check_kind("network", network, Network, "Pass one of perceptron(sizes), or Network(layers).")
+
+
+def _is_layer(layer: Any) -> bool:
+    return hasattr(layer, "with_parameters") and not isinstance(layer, (type, Network))
+
+
 def moved(host: np.ndarray, like: Array | None) -> Array:
     """A host array in the library, dtype (float64 for integers) and device of `like`; itself without."""
     if like is None:
@@ -347,21 +284,6 @@ def moved(host: np.ndarray, like: Array | None) -> Array:
     return namespace(like).astype(from_host(host, like), dtype)
 
 
-def checked_inputs(inputs: Any) -> Array:
-    """Inputs as a finite matrix (n, d) with n >= 1; raises otherwise."""
-    inputs = floating(as_array(inputs, "inputs"), "inputs")
-    if inputs.ndim != 2 or min(inputs.shape) < 1:
-        raise ShapeError(
-            f"inputs have shape {tuple(inputs.shape)}, but they are a matrix with one sample in each row and at least one row. "
-            "Flatten images to rows.",
-            argument="inputs",
-            value=tuple(inputs.shape),
-            limit=("samples", "numbers"),
-        )
-    check_finite(inputs, "inputs", "Drop these samples, or fill the holes.")
-    return inputs
-
-
 def finite_gradients(network: Network, samples: Samples, loss: str) -> tuple[Array, ...]:
     """Gradient of the loss with respect to each of the parameters, for what starts from its singular vectors.
 
@@ -370,29 +292,10 @@ def finite_gradients(network: Network, samples: Samples, loss: str) -> tuple[Arr
     ObservationError
         If numbers overflow on the way, beside what `Network.check_samples` raises.
     """
+    check_network(network)
     network.check_samples(samples, loss)
     with np.errstate(over="ignore", invalid="ignore"):
         _, gradients = network.loss_and_gradients(samples, loss)
     for gradient in gradients:
         check_finite(gradient, "the gradient", "Start from smaller weights, or scale the data down.")
     return gradients
-
-
-def _check_labels(targets: Array, outputs: int) -> None:
-    xp = namespace(targets)
-    if not xp.isdtype(targets.dtype, "integral"):
-        raise DTypeError(
-            f"targets have dtype {targets.dtype}, but classes are integers from 0. Pass labels.",
-            argument="targets",
-            value=str(targets.dtype),
-            limit="integer",
-        )
-    most = int(xp.max(targets))
-    if most >= outputs:
-        raise ObservationError(
-            f"targets hold the label {most}, but the network has {outputs} outputs: labels run from 0 to {outputs - 1}. "
-            "Renumber the labels, or take a network with more outputs.",
-            argument="targets",
-            value=most,
-            limit=(0, outputs - 1),
-        )

@@ -10,6 +10,7 @@ from dmf.backend import is_numpy
 from dmf.errors import ArgumentError, MissingPackageError, ShapeError
 from dmf.linalg import chain_product
 from dmf.nonlinear.adapters import LowRankAdapter, deep_lora_factors, lora_factors
+from dmf.options import check_kind
 
 try:
     import torch
@@ -155,12 +156,6 @@ def _tensor(array: Any) -> torch.Tensor:
 
 
 def _weight_and_bias(linear: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    if not isinstance(linear, torch.nn.Linear):
-        raise ArgumentError(
-            f"linear is a {type(linear).__name__}, but a torch.nn.Linear is adapted. Pass one of the model's linear layers.",
-            argument="linear",
-            value=type(linear).__name__,
-            limit="Linear",
-        )
+    check_kind("linear", linear, torch.nn.Linear, "Pass one of the model's layers of torch.nn.Linear.")
     weight = linear.weight.detach()
     return weight, weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.detach()

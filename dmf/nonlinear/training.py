@@ -12,8 +12,9 @@ import numpy as np
 from dmf.backend import Array, from_host, namespace, number
 from dmf.errors import ArgumentError
 from dmf.nonlinear.losses import softmax_cross_entropy
-from dmf.nonlinear.network import Network, Samples
+from dmf.nonlinear.network import Network, check_network
 from dmf.nonlinear.optimizers import Arrays, Optimizer, check_decay
+from dmf.nonlinear.samples import Samples
 from dmf.options import check_option, positive_integer
 from dmf.results import History, Status
 from dmf.solvers.driver import Callback, Snapshot, follow
@@ -99,6 +100,7 @@ def train(
     .. [1] Polyak, Juditsky, SIAM Journal on Control and Optimization 30 (1992): averages of the iterates.
     """
     _check_optimizer(optimizer)
+    check_network(network)
     network.check_samples(samples, loss)
     size = len(samples) if batch_size is None else min(positive_integer(batch_size, "batch_size"), len(samples))
     seed = int(check_option("seed", seed, whole=True))
@@ -253,6 +255,7 @@ def accuracy(network: Network, samples: Samples) -> float:
     ShapeError, DTypeError, BackendError, ObservationError
         If the samples do not fit the network.
     """
+    check_network(network)
     network.check_samples(samples, "cross-entropy")
     return _hits(network.forward(samples.inputs)[0], samples)
 

@@ -99,6 +99,14 @@ class _Records:
         found: dict[str, float],
         measured: Mapping[str, Any] | None = None,
     ) -> None:
+        if measured is not None and not isinstance(measured, Mapping):
+            raise ArgumentError(
+                f"callback returned a {type(measured).__name__}, but it returns a mapping of names to numbers, or None. Return "
+                "{'name': number}.",
+                argument="callback",
+                value=type(measured).__name__,
+                limit="Mapping",
+            )
         row = {name: to_host(as_array(value, name)) for name, value in (measured or {}).items()}
         for name, value in row.items():
             if value.dtype.kind not in "fiub" or name in (*_COLUMNS, *found):
@@ -205,6 +213,12 @@ def follow(
     check_option("iterations", iterations, least=0, whole=True)
     check_option("record_every", record_every, least=1, whole=True)
     check_option("tolerance", tolerance, least=0)
+    if callback is not None and not callable(callback):
+        raise ArgumentError(
+            f"callback={callback!r}, but it is a function of a snapshot. Pass one, or None.",
+            argument="callback",
+            value=callback,
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         state = solver.init(data, network)
     if not math.isfinite(solver.loss(state)):

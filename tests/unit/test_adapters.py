@@ -309,6 +309,8 @@ class Scaled:
         (lambda n, s: deep_lora_factors(np.ones((3, 2)), 3), dmf.RankError, "rank=3"),
         (lambda n, s: deep_lora_factors(np.full((3, 2), np.nan), 1), dmf.ObservationError, "NaN"),
         (lambda n, s: lora_factors(np.ones(3), 1), dmf.ShapeError, "matrix"),
+        (lambda n, s: lora(n.layers, 2), dmf.ArgumentError, "network is a tuple"),
+        (lambda n, s: deep_lora(n, 2, s.inputs), dmf.ArgumentError, "samples is a ndarray"),
     ],
 )  # fmt: skip
 def test_bad_arguments(call, error, words):

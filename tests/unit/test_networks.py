@@ -272,11 +272,11 @@ BAD = {
     "no rows": (lambda: dmf.orthogonal_network((0, 5)), dmf.ArgumentError, "shape", 0, 1, "at least 1"),
     "scale 0": (
         lambda: dmf.orthogonal_network((4, 5), scale=0.0),
-        dmf.ArgumentError, "scale", 0.0, 0, "The default is 1e-2",
+        dmf.ArgumentError, "scale", 0.0, 0, "A network of zeros never moves",
     ),
     "scale infinite": (
         lambda: dmf.spectral_network(FULL, 2, scale=float("inf")),
-        dmf.ArgumentError, "scale", float("inf"), 0, "The default is 1e-2",
+        dmf.ArgumentError, "scale", float("inf"), 0, "A network of zeros never moves",
     ),
     "rank 0": (lambda: dmf.spectral_network(FULL, 0), dmf.RankError, "rank", 0, (1, 4), "Pass 1 <= rank <= 4"),
     "rank too large": (lambda: dmf.spectral_network(FULL, 5), dmf.RankError, "rank", 5, (1, 4), "Pass 1 <= rank <= 4"),

@@ -278,6 +278,15 @@ class Frozen:
         (lambda: spectral_start(BLOCK, 2, Samples(X, Y), loss="hinge"), dmf.ArgumentError, "hinge"),
         (lambda: spectral_start(BLOCK, 2, Samples(X, Y), scale=0), dmf.ArgumentError, "scale=0"),
         (lambda: block_gradient(BLOCK, Samples(X[:, :5], Y)), dmf.ShapeError, "takes 6"),
+        (lambda: spectral_start(BLOCK, 2, X), dmf.ArgumentError, "samples is a ndarray, but a Samples is needed"),
+        (lambda: with_block([W]), dmf.ArgumentError, "network is a list, but a Network is needed"),
+        (lambda: compress(None, 2), dmf.ArgumentError, "network is a NoneType"),
+        (lambda: block_gradient(W, Samples(X, Y)), dmf.ArgumentError, "network is a ndarray"),
+        (lambda: accuracy(W, Samples(X, Y)), dmf.ArgumentError, "network is a ndarray"),
+        (lambda: accuracy(PLAIN, (X, Y)), dmf.ArgumentError, "samples is a tuple"),
+        (lambda: Network(None), dmf.ArgumentError, "holds NoneType"),
+        (lambda: Network([PLAIN]), dmf.ArgumentError, "of a Network pass the layers"),
+        (lambda: Network([Dense]), dmf.ArgumentError, "holds type"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(call, error, words):

@@ -304,6 +304,7 @@ def test_evaluation_equals_the_definition():
 
 
 DATA, NETWORK = samples(0), perceptron((6, 4, 3))
+X, Y = DATA.inputs, DATA.targets
 STEP = {"iterations": 1}
 SINGLE = perceptron((6, 3), like=np.zeros(1, np.float32))
 STEEP = Network([*NETWORK.layers[:-1], Dense(np.full((3, 4), 1e200), np.zeros(3))])  # its gradient overflows
@@ -324,6 +325,16 @@ FAR = samples(0, loss="squared")
         (lambda: train(NETWORK, DATA, SGD(0.1), iterations=-1), dmf.ArgumentError, "iterations=-1"),
         (lambda: train(NETWORK, DATA, SGD(0.1), ema_decay=1.0, **STEP), dmf.ArgumentError, "ema_decay=1.0"),
         (lambda: train(NETWORK, DATA, SGD(0.1), ema_decay=-0.5, **STEP), dmf.ArgumentError, "ema_decay=-0.5"),
+        (lambda: train(NETWORK, (X, Y), SGD(0.1), **STEP), dmf.ArgumentError, "samples is a tuple"),
+        (lambda: train(NETWORK.layers, DATA, SGD(0.1), **STEP), dmf.ArgumentError, "network is a tuple"),
+        (lambda: train(NETWORK, DATA, SGD(0.1), callback="print", **STEP), dmf.ArgumentError, "callback='print'"),
+        (lambda: train(NETWORK, DATA, SGD(0.1), callback=lambda at: 3, **STEP), dmf.ArgumentError, "returned a int"),
+        (lambda: UpdateDiagnostics(X, DATA, rank=2), dmf.ArgumentError, "network is a ndarray"),
+        (
+            lambda: train(NETWORK, DATA, SGD(0.1), callback=UpdateDiagnostics(perceptron((6, 5, 3)), DATA, rank=2), **STEP),
+            dmf.ShapeError,
+            "the start that the updates are counted from has [(5, 6), (3, 5)]",
+        ),
         (lambda: train(NETWORK, DATA, SGD(0.1), record_every=0, **STEP), dmf.ArgumentError, "record_every=0"),
         (lambda: train(NETWORK, DATA, SGD(0.1), seed=-1, **STEP), dmf.ArgumentError, "seed=-1"),
         (lambda: train(NETWORK, DATA, SGD(0.1), loss="hinge", **STEP), dmf.ArgumentError, "cross-entropy, squared"),
