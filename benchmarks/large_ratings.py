@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,9 @@ def main(cases: tuple[str, ...], no_save: bool, task: tuple[str, str, str] | Non
     for name in cases:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "case.npz")
-            if limit_of := generate(name, path):
-                limits[name] = limit_of
+            with ProcessPoolExecutor(1) as apart:  # a process begins with the peak of memory of the one that starts it
+                if limit_of := apart.submit(generate, name, path).result():
+                    limits[name] = limit_of
             for rank in (RANKS[name], 0):
                 command = [sys.executable, __file__, "--child", name, str(rank), str(path)]
                 output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -5,6 +5,9 @@ kernel is compiled once for each padded length and kept on disk; longer rows are
 
 Every row and every column is summed by one thread in the order of its samples, and the losses of the rows are added in
 one order: results do not depend on the number of threads.
+
+Large results are allocated by NumPy, which asks for huge pages; in those of Numba the first touch of each small page costs as
+much as the arithmetic.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ _NARROW = (
 _MOST_DESCENT = 64  # numbers in a row of a chunk of descent; its dense products are then better left to BLAS
 _BLOCK_BYTES = 256  # of a wide row: eight vector registers
 _LINE_BYTES = 64
+_TRANSPOSED_ROWS = 512  # at a time
 _CHUNKS = 64  # pieces of equal work, handed to the threads in order
 _PARALLEL_WORK = 500_000  # multiply-adds below which starting threads costs more than it saves
 
@@ -50,6 +54,14 @@ def _padded_rows(factor: np.ndarray, length: int) -> np.ndarray:
     return rows
 
 
+def _transposed(rows: np.ndarray) -> np.ndarray:
+    """C-contiguous transpose of tall rows, in blocks: NumPy's own copy strides over all of them again for every column."""
+    result = np.empty(rows.shape[::-1], rows.dtype)
+    for first in range(0, rows.shape[0], _TRANSPOSED_ROWS):
+        result[:, first : first + _TRANSPOSED_ROWS] = rows[first : first + _TRANSPOSED_ROWS].T
+    return result
+
+
 @cache
 def _compile(block: int, parallel: bool):
     def compiled(function):
@@ -59,8 +71,7 @@ def _compile(block: int, parallel: bool):
         return njit(cache=True, nogil=True, parallel=parallel)(function)
 
     @compiled
-    def sampled_product(left, right, rows, cols):
-        values = np.empty(rows.shape[0], left.dtype)
+    def sampled_product(left, right, rows, cols, values):
         length = left.shape[1]
         for k in prange(rows.shape[0]):
             i, j = np.intp(rows[k]) * length, np.intp(cols[k]) * length
@@ -68,12 +79,10 @@ def _compile(block: int, parallel: bool):
             for b in range(0, length, block):
                 sums = simd.add_product(sums, simd.load(left, i + b, block), simd.load(right, j + b, block))
             values[k] = simd.total(sums)
-        return values
 
     @compiled
-    def gather(starts, index, weights, factor, bounds):
+    def gather(starts, index, weights, factor, bounds, result):
         length = factor.shape[1]
-        result = np.empty((starts.shape[0] - 1, length), factor.dtype)
         for chunk in prange(bounds.shape[0] - 1):
             for i in range(bounds[chunk], bounds[chunk + 1]):
                 for b in range(0, length, block):
@@ -85,17 +94,15 @@ def _compile(block: int, parallel: bool):
                             sums, weights[k], simd.load(factor, np.intp(index[k]) * length + b, block)
                         )
                     simd.store(result, i * length + b, sums)
-        return result
 
     @compiled
-    def residual_rows(starts, index, values, left, right, bounds, most):
-        """Products of the residuals with the rows of `right`, and the loss of each row.
+    def residual_rows(starts, index, values, left, right, bounds, most, result):
+        """Products of the residuals with the rows of `right` into `result`; returns the loss of each row.
 
         `most`: samples of the fullest row. Products and sums are separate loops: in one loop every sum waits for its product.
         """
         length = left.shape[1]
         losses = np.empty(left.shape[0], np.float64)
-        result = np.empty(left.shape, left.dtype)
         lanes, minus_one = 32 // values.itemsize, -values.dtype.type(1)
         for chunk in prange(bounds.shape[0] - 1):
             errors = np.empty(most, values.dtype)
@@ -118,7 +125,7 @@ def _compile(block: int, parallel: bool):
                     sums = simd.add_scaled(sums, errors[k - first], simd.load(right, np.intp(index[k]) * length, block))
                 losses[i] = loss + simd.total(squares)
                 simd.store(result, i * length, sums)
-        return result, losses
+        return losses
 
     return sampled_product, gather, residual_rows
 
@@ -131,7 +138,9 @@ def _kernels(width: int, itemsize: int, work: int):
 def sampled_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Entries of ``left @ right`` at (rows, cols); see `dmf.kernels.reference.sampled_product`."""
     length, _, (product, _, _) = _kernels(left.shape[1], left.itemsize, rows.shape[0] * left.shape[1])
-    return product(_padded_rows(left, length), _padded_rows(right.T, length), rows, cols)
+    values = np.empty(rows.shape[0], left.dtype)
+    product(_padded_rows(left, length), _padded_rows(right.T, length), rows, cols, values)
+    return values
 
 
 def _bounds(starts: np.ndarray) -> np.ndarray:
@@ -183,7 +192,9 @@ class SampledEntries:
         if width == 0:
             return np.empty((starts.shape[0] - 1, 0), factor.dtype)
         length, _, (_, gather, _) = _kernels(width, factor.itemsize, weights.shape[0] * width)
-        return gather(starts, index, weights, _padded_rows(factor, length), bounds)[:, :width]
+        result = np.empty((starts.shape[0] - 1, length), factor.dtype)
+        gather(starts, index, weights, _padded_rows(factor, length), bounds, result)
+        return result[:, :width]
 
     def _samples_of(self, side):
         """(starts, index, bounds) of the samples of each row (side 0) or column (side 1)."""
@@ -198,7 +209,7 @@ class SampledEntries:
         grad_left = self._gathered(0, weights, right.T)
         by_column = self._to_columns(weights) if left.shape[1] else weights
         grad_right = self._gathered(1, by_column, left)
-        return np.ascontiguousarray(grad_left), np.ascontiguousarray(grad_right.T)
+        return np.ascontiguousarray(grad_left), _transposed(grad_right)
 
     def residual(self, values, left, right):
         width = left.shape[1]
@@ -213,14 +224,16 @@ class SampledEntries:
         return (
             0.5 * np.sum(losses),
             np.ascontiguousarray(grad_left[:, :width]),
-            np.ascontiguousarray(grad_right[:, :width].T),
+            _transposed(grad_right[:, :width]),
         )
 
     def _residual_side(self, residual_rows, side, values, rows, others):
         """Residuals are computed anew for the columns: cheaper than to scatter them into the order of columns."""
         starts, index, bounds = self._samples_of(side)
         values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
-        return residual_rows(starts, index, values, rows, others, bounds, self._most[side])
+        result = np.empty(rows.shape, rows.dtype)
+        losses = residual_rows(starts, index, values, rows, others, bounds, self._most[side], result)
+        return result, losses
 
     def ridge(self, side, values, factor, penalty, variances, means, roots=None):
         width = factor.shape[1]

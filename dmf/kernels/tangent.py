@@ -70,10 +70,9 @@ def _compile(length: int, parallel: bool):
         return njit(cache=True, nogil=True, parallel=parallel)(function)
 
     @compiled
-    def invert_blocks(starts, index, factor, width, damping, bounds):
+    def invert_blocks(starts, index, factor, width, damping, bounds, result):
         """Inverses of ``sum v v^T + damping`` over the samples of each row."""
         size = width * length
-        result = np.empty((starts.shape[0] - 1) * size, factor.dtype)
         for chunk in prange(bounds.shape[0] - 1):
             gram, triangle = np.empty(size, factor.dtype), np.empty(size, factor.dtype)
             order = np.empty(width, np.intp)
@@ -89,12 +88,10 @@ def _compile(length: int, parallel: bool):
                         sums = simd.add_scaled(simd.load(gram, a * length, length), factor[at + a], row)
                         simd.store(gram, a * length, sums)
                 invert_block(length, width, gram, triangle, order, result, i * size)
-        return result
 
     @compiled
-    def multiply_blocks(blocks, width, rows, bounds):
+    def multiply_blocks(blocks, width, rows, bounds, result):
         """Every row times its block."""
-        result = np.empty(rows.shape, rows.dtype)
         for chunk in prange(bounds.shape[0] - 1):
             for i in range(bounds[chunk], bounds[chunk + 1]):
                 sums = simd.zeros_like(simd.load(rows, i * length, length))
@@ -102,12 +99,10 @@ def _compile(length: int, parallel: bool):
                     block = simd.load(blocks, (i * width + a) * length, length)
                     sums = simd.add_scaled(sums, rows[i, a], block)
                 simd.store(result, i * length, sums)
-        return result
 
     @compiled
-    def couple(starts, index, rows, others, bounds, most):
+    def couple(starts, index, rows, others, bounds, most, result):
         """For each row the sum of ``(row . other) partner`` over its samples; the partner is the first half of `other`."""
-        result = np.empty((rows.shape[0], length), rows.dtype)
         lanes = 32 // rows.itemsize
         for chunk in prange(bounds.shape[0] - 1):
             products = np.empty(most, rows.dtype)
@@ -125,7 +120,6 @@ def _compile(length: int, parallel: bool):
                     partner = simd.load(others, np.intp(index[k]) * double, length)
                     sums = simd.add_scaled(sums, products[k - first], partner)
                 simd.store(result, i * length, sums)
-        return result
 
     return invert_blocks, multiply_blocks, couple
 
@@ -151,10 +145,11 @@ class TangentSystem:
         self._length, self._damping = simd.padded(u.shape[1], u.itemsize), u.dtype.type(damping)
         invert, self._multiply, self._couple = _compile(self._length, parallel)
         u, v = self.padded(u), self.padded(v)
-        self._blocks = [
-            invert(starts, index, factor.ravel(), self._width, self._damping, bounds)
-            for (starts, index, bounds), factor in zip(samples, (v, u), strict=True)
-        ]
+        self._blocks = []
+        for (starts, index, bounds), factor in zip(samples, (v, u), strict=True):
+            blocks = np.empty((starts.shape[0] - 1) * self._width * self._length, u.dtype)
+            invert(starts, index, factor.ravel(), self._width, self._damping, bounds, blocks)
+            self._blocks.append(blocks)
         # What the samples of a row meet, and of a column, and the rows and columns themselves: halves are those of the step.
         self._met = [np.concatenate([v, 0 * v], axis=1), np.concatenate([u, 0 * u], axis=1)]
         self._rows, self._cols = np.concatenate([0 * u, u], axis=1), np.concatenate([0 * v, v], axis=1)
@@ -172,17 +167,23 @@ class TangentSystem:
 
     def solve_blocks(self, side, rows):
         """The rows of P (side 0) or of Q (side 1) that the blocks of the normal matrix map to these."""
-        return self._multiply(self._blocks[side], self._width, rows, self._samples[side][2])
+        result = np.empty_like(rows)
+        self._multiply(self._blocks[side], self._width, rows, self._samples[side][2], result)
+        return result
 
     def by_rows(self, q):
         """For each row i the sum of ``(u_i . q_j) v_j`` over its samples."""
         self._met[0][:, self._length :] = q
         starts, index, bounds = self._samples[0]
-        return self._couple(starts, index, self._rows, self._met[0], bounds, self._most[0])
+        result = np.empty_like(q, shape=(self._rows.shape[0], self._length))
+        self._couple(starts, index, self._rows, self._met[0], bounds, self._most[0], result)
+        return result
 
     def by_columns(self, p, q):
         """For each column j the sum of ``(p_i . v_j + u_i . q_j) u_i`` over its samples, and ``damping q_j``."""
         self._met[1][:, self._length :] = p
         self._cols[:, : self._length] = q
         starts, index, bounds = self._samples[1]
-        return self._couple(starts, index, self._cols, self._met[1], bounds, self._most[1]) + self._damping * q
+        result = np.empty_like(q)
+        self._couple(starts, index, self._cols, self._met[1], bounds, self._most[1], result)
+        return result + self._damping * q
