@@ -162,7 +162,7 @@ def draw(experiment: Experiment, path: Path) -> None:
     best = max(float(np.max(history["accuracy"])) for _, history in curves)
     plot_errors(
         path, experiment.title, experiment.error, curves,
-        logarithmic=False, column="accuracy", limits=(best - 0.2, min(1.0, best + 0.02)),
+        logarithmic=False, column="accuracy", limits=(best - 0.1, min(1.0, best + 0.02)),
     )  # fmt: skip
     original = next(curve for curve in experiment.curves if curve.label == ORIGINAL)
     plot_updates(
