@@ -1,17 +1,18 @@
 """A deep linear block in a perceptron on FashionMNIST: what compressing it saves, and what a step costs beside PyTorch.
 
     python benchmarks/nonlinear_block.py --steps-only                 # on an idle machine; writes results/nonlinear_step.json
-    python benchmarks/nonlinear_block.py --step-times benchmarks/results/nonlinear_step.json
+    python benchmarks/nonlinear_block.py                              # five seeds; writes results/nonlinear_block.json
+    python benchmarks/nonlinear_block.py --choose                     # settings on validation images: nonlinear_choice.json
 
 Hidden widths 512, block of depth 3, r-hat 20, batches of 256, 12,000 training images, all 10,000 test images, single precision;
 1,250 iterations, as in the paper. Accuracies are those of the running average of the weights: at a constant step size those of
 the weights themselves scatter by a point from record to record, so that the largest of a run would be that of its noise.
 
-With --choose, each network first gets the settings with which a run from a seed that is not reported comes to the best accuracy
-on 10,000 training images that nothing is trained on, from one grid of step sizes of Adam, and for both blocks of scales of their
-start; without, those of the experiment, which were chosen so. Then five paired seeds are measured on the test images: how long
-each network needs to the best accuracy of the plain one, and, as that is one number out of many close ones, to half a point
-below it.
+Five paired seeds are measured on the test images: how long each network needs to the best accuracy of the plain one, and, as that
+is one number out of many close ones, to half a point below it. All three take Adam with the settings of the experiment, which are
+those of --choose: the best accuracy of a run from a seed that is not reported, on 10,000 training images that nothing is trained
+on, from one grid of step sizes and, for both blocks, of scales of their start. With --small-step, they all take SGD with one step
+size that is below the best for each of them; the files' names then end in _small_step.
 
 The time to an accuracy is the number of iterations to it (measured every 50) times that of a step, so that other work on the
 machine does not enter, plus the seconds of the compressed block's spectral start. Step times are the least over rounds in which
@@ -27,25 +28,24 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from cases import print_table, write_result
+from cases import RESULTS, print_table, write_result
 from threadpoolctl import threadpool_limits
 
 from dmf.experiments.fashion import COMPRESSED, ORIGINAL, PLAIN, Settings, starts
 from dmf.experiments.images import class_count, fashion_mnist
-from dmf.nonlinear import Adam, Evaluation, Network, Samples, spectral_start, train
+from dmf.nonlinear import SGD, Adam, Evaluation, Network, Samples, spectral_start, train
 
 TRAINED, VALIDATED = 12_000, 10_000
+SMALL_STEP = {"optimizer": SGD(0.01, 0.9), "scale": 1.0, "outer_scale": 4.0}
 STEP_SIZES, SCALES = (3e-4, 1e-3, 3e-3), (1.0, 1.4)
 CHOICE_SEED = 100  # none of those that are reported
 NETWORKS = (PLAIN, ORIGINAL, COMPRESSED)
 UNAVERAGED, TORCH = "perceptron, weights not averaged", "PyTorch, perceptron, weights not averaged"
 GOALS = {"the best of the perceptron": 0.0, "half a point below it": 0.005}
-Choice = dict[str, Settings]
 Curve = tuple[np.ndarray, np.ndarray]  # iterations, accuracies
 
 
@@ -55,29 +55,26 @@ Curve = tuple[np.ndarray, np.ndarray]  # iterations, accuracies
 @click.option("--steps", default=20, help="Steps of each contender in a round; a run of ours takes one gradient more.")
 @click.option("--rounds", default=12)
 @click.option("--workers", default=2, help="Runs at a time, each on one thread.")
-@click.option("--choose", "chosen", is_flag=True, help="Choose settings on validation images first.")
-@click.option("--steps-only", is_flag=True, help="Only the times of steps; writes results/nonlinear_step.json.")
-@click.option("--step-times", type=click.Path(exists=True, path_type=Path), help="Take step times from such a file.")
+@click.option("--small-step", is_flag=True, help="SGD with one small step size.")
+@click.option("--steps-only", is_flag=True, help="Only the times of steps.")
+@click.option("--choose", "chosen", is_flag=True, help="Only the choice of settings on validation images.")
 def main(
-    seeds: int,
-    iterations: int,
-    steps: int,
-    rounds: int,
-    workers: int,
-    chosen: bool,
-    steps_only: bool,
-    step_times: Path | None,
+    seeds: int, iterations: int, steps: int, rounds: int, workers: int, small_step: bool, steps_only: bool, chosen: bool
 ):
-    """Time steps, choose settings, then train the three networks from several seeds."""
-    settings = Settings(iterations=iterations)
-    timed = json.loads(step_times.read_text()) if step_times else timings(settings, steps, rounds)
+    """Time steps, or choose settings, or train the three networks from several seeds."""
+    suffix = "_small_step" if small_step else ""
+    settings = Settings(iterations=iterations, **(SMALL_STEP if small_step else {}))
     if steps_only:
-        write_result("nonlinear_step", timed)
+        write_result(f"nonlinear_step{suffix}", timings(settings, steps, rounds))
         return
+    if chosen:
+        with processes(workers) as pool:
+            write_result("nonlinear_choice", {"tried": choose(settings, pool)})
+        return
+    timed = json.loads((RESULTS / f"nonlinear_step{suffix}.json").read_text())
     times = timed["seconds_per_step"]
     with processes(workers) as pool:
-        choice, tried = choose(settings, pool) if chosen else (dict.fromkeys(NETWORKS, settings), [])
-        jobs = [(label, choice[label], seed) for seed in range(seeds) for label in NETWORKS]
+        jobs = [(label, settings, seed) for seed in range(seeds) for label in NETWORKS]
         found = list(pool.map(tested, *zip(*jobs, strict=True)))
     curves = [
         dict(zip(NETWORKS, found[k : k + len(NETWORKS)], strict=True)) for k in range(0, len(jobs), len(NETWORKS))
@@ -91,7 +88,7 @@ def main(
     }
     print_table(["network", "seeds that get there"], [[what, str(count)] for what, count in reached.items()])
     result = {
-        "settings": {label: vars(own) for label, own in choice.items()},
+        "settings": settings.shown(),
         "images": {"training": TRAINED, "test": len(images()[2])},
         "seeds": seeds,
         **{key: value for key, value in timed.items() if key != "machine"},
@@ -102,9 +99,7 @@ def main(
             {label: curve[1].tolist() for label, curve in of_one_seed.items()} for of_one_seed in curves
         ],
     }
-    if chosen:
-        result["choice on validation images"] = tried
-    write_result("nonlinear_block", without_infinities(result))
+    write_result(f"nonlinear_block{suffix}", without_infinities(result))
 
 
 def timings(settings: Settings, steps: int, rounds: int) -> dict[str, Any]:
@@ -139,7 +134,7 @@ def images() -> tuple[Samples, Samples, Samples]:
 def trained(label: str, settings: Settings, data: Samples, evaluated: Samples, seed: int) -> Curve:
     """Iterations, and accuracies of one network on `evaluated` at them; 0 where a diverging run has none."""
     history = train(
-        starts(settings, data, class_count(data), seed)[label], data, Adam(settings.step_size),
+        starts(settings, data, class_count(data), seed)[label], data, settings.optimizer,
         batch_size=settings.batch_size, iterations=settings.iterations, record_every=settings.record_every,
         ema_decay=settings.ema_decay, callback=Evaluation(evaluated), seed=seed,
     ).history  # fmt: skip
@@ -158,30 +153,25 @@ def validated(label: str, settings: Settings) -> dict[str, Any]:
     _, accuracies = trained(label, settings, data, validation, CHOICE_SEED)
     return {
         "network": label,
-        "step_size": settings.step_size,
+        "step_size": settings.optimizer.step_size,
         "scale": settings.scale if label != PLAIN else None,
         "best": float(accuracies.max()),
         "final": float(accuracies[-1]),
     }
 
 
-def choose(settings: Settings, pool: Executor) -> tuple[Choice, list[dict[str, Any]]]:
-    """Settings of each network, and what was tried."""
+def choose(settings: Settings, pool: Executor) -> list[dict[str, Any]]:
+    """What was tried, the best of each network first."""
     grid = [
-        (label, replace(settings, step_size=step, scale=scale))
+        (label, replace(settings, optimizer=Adam(step), scale=scale))
         for label in NETWORKS
         for step in STEP_SIZES
         for scale in (SCALES if label != PLAIN else SCALES[:1])
     ]
     tried = list(pool.map(validated, *zip(*grid, strict=True)))
-    print("tried on validation images")
+    tried.sort(key=lambda found: (NETWORKS.index(found["network"]), -found["best"]))
     print_table(list(tried[0]), [[str(value) for value in found.values()] for found in tried])
-    choice = {}
-    for label in NETWORKS:
-        own = [k for k, (of, _) in enumerate(grid) if of == label]
-        choice[label] = grid[max(own, key=lambda k: tried[k]["best"])][1]
-        print(f"{label}: step_size={choice[label].step_size:g}, scale={choice[label].scale:g}", flush=True)
-    return choice, tried
+    return tried
 
 
 def compared(found: dict[str, Curve], step_seconds: dict[str, float], start: float) -> dict[str, float]:
@@ -234,7 +224,7 @@ def start_seconds(settings: Settings, data: Samples, rounds: int = 3) -> float:
     found = []
     for _ in range(rounds):
         begin = time.perf_counter()
-        spectral_start(block, settings.rank, data, scale=settings.scale)
+        spectral_start(block, settings.rank, data, scale=settings.scale, outer_scale=settings.outer_scale)
         found.append(time.perf_counter() - begin)
     return min(found)
 
@@ -262,7 +252,7 @@ def step_times(settings: Settings, data: Samples, steps: int, rounds: int) -> di
 
 def stepper(network: Network, settings: Settings, data: Samples, steps: int) -> Callable[[], Any]:
     """Function that takes so many steps of ours."""
-    optimizer = Adam(settings.step_size)
+    optimizer = settings.optimizer
     return lambda: train(
         network, data, optimizer, batch_size=settings.batch_size, iterations=steps, record_every=steps,
         ema_decay=settings.ema_decay,
@@ -281,7 +271,9 @@ def torch_stepper(network: Network, settings: Settings, data: Samples, steps: in
         linear.weight.data, linear.bias.data = torch.tensor(weight), torch.tensor(bias)
         modules += [linear, torch.nn.ReLU()]
     model = torch.nn.Sequential(*modules[:-1])
-    optimizer = torch.optim.Adam(model.parameters(), settings.step_size)
+    ours = settings.optimizer
+    kind, more = (torch.optim.SGD, {"momentum": ours.momentum}) if isinstance(ours, SGD) else (torch.optim.Adam, {})
+    optimizer = kind(model.parameters(), ours.step_size, **more)
     cost = torch.nn.CrossEntropyLoss()
     inputs, labels = torch.tensor(data.inputs), torch.tensor(data.targets)
 

@@ -14,6 +14,7 @@ from dmf.backend import one_blas_thread
 from dmf.experiments.images import class_count, digits, fashion_mnist
 from dmf.experiments.paper import Curve, Experiment, Progress
 from dmf.nonlinear import (
+    SGD,
     Adam,
     Evaluation,
     Network,
@@ -30,13 +31,14 @@ from dmf.solvers import Snapshot
 from dmf.theory import combined
 
 PLAIN, ORIGINAL, COMPRESSED = "perceptron", "deep linear block", "compressed block"
+_ADAM = Adam(1e-3)
 
 
 @dataclass(frozen=True)
 class Settings:
     """Of the three networks and their training.
 
-    Step size and scale are those that benchmarks/nonlinear_block.py chose on validation images.
+    Optimiser and scale are those that benchmarks/nonlinear_block.py chose on validation images.
 
     Attributes
     ----------
@@ -48,8 +50,10 @@ class Settings:
         r-hat of the compressed block.
     scale : float
         Of each factor of a block at its start. With 1, the ReLU after the block halves the mean square of what passes.
-    step_size : float
-        Of Adam, for all three.
+    outer_scale : float
+        Steps of the compressed block's outer factors over those of the inner one.
+    optimizer : SGD or Adam
+        For all three.
     ema_decay : float
         Accuracies are those of the running average of the weights; see `dmf.nonlinear.train`.
     batch_size, iterations, record_every : int
@@ -59,14 +63,19 @@ class Settings:
     depth: int = 3
     rank: int = 20
     scale: float = 1.4
-    step_size: float = 1e-3
+    outer_scale: float = 1.0
+    optimizer: SGD | Adam = _ADAM
     ema_decay: float = 0.99
     batch_size: int = 256
     iterations: int = 1_250
     record_every: int = 50
 
+    def shown(self) -> dict[str, Any]:
+        """As results show them."""
+        return vars(self) | {"optimizer": str(self.optimizer)}
 
-SMALL = Settings(width=48, rank=12, scale=1.0, step_size=2e-3, batch_size=64, iterations=300, record_every=20)
+
+SMALL = Settings(width=48, rank=12, scale=1.0, optimizer=Adam(2e-3), batch_size=64, iterations=300, record_every=20)
 
 
 def starts(settings: Settings, data: Samples, classes: int, seed: int) -> dict[str, Network]:
@@ -77,7 +86,7 @@ def starts(settings: Settings, data: Samples, classes: int, seed: int) -> dict[s
     sizes = (data.inputs.shape[1], settings.width, settings.width, classes)
     plain = perceptron(sizes, seed=seed, like=data.inputs)
     block = with_block(plain, settings.depth, scale=settings.scale, seed=seed + 1)
-    compressed = spectral_start(block, settings.rank, data, scale=settings.scale)
+    compressed = spectral_start(block, settings.rank, data, scale=settings.scale, outer_scale=settings.outer_scale)
     return {PLAIN: plain, ORIGINAL: block, COMPRESSED: compressed}
 
 
@@ -100,7 +109,7 @@ def fashion(
         "images": "digits" if named else "FashionMNIST",
         "training images": len(learned),
         "test images": len(test),
-        **vars(settings),
+        **settings.shown(),
         "seed": seed,
     }
     classes = class_count(learned, test)
@@ -136,7 +145,7 @@ def _train(
         run = train(
             network,
             learned,
-            Adam(settings.step_size),
+            settings.optimizer,
             batch_size=settings.batch_size,
             iterations=settings.iterations,
             record_every=settings.record_every,
