@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
-from cases import paper_target, print_table, uniform_mask, write_result
+from cases import paper_target, print_table, seconds_to, uniform_mask, write_result
 from jax_report import MEASUREMENTS, RANK, SEEN, D, completion, sensing
 
 import dmf
@@ -26,29 +26,15 @@ ROUNDS = 21
 SENSING_TOLERANCE, SENSING_MOST = 1e-5, 6_000
 
 
-def seconds_to(solve: Callable[[Any], Any], target: np.ndarray, levels: tuple[float, ...]) -> list[float]:
-    """Seconds of ``solve(callback)`` until its error is below each level, without those of measuring; inf if never."""
-    found, paused = [np.inf] * len(levels), 0.0
-    size, begin = np.linalg.norm(target), time.perf_counter()
-
-    def look(snapshot: Any) -> None:
-        nonlocal paused
-        now = time.perf_counter()
-        left, right = snapshot.network.factors()
-        error = np.linalg.norm(left @ right - target) / size
-        for k, level in enumerate(levels):
-            if error < level and np.isinf(found[k]):
-                found[k] = now - begin - paused
-        paused += time.perf_counter() - now
-
-    solve(look)
-    return [*found, time.perf_counter() - begin - paused]
-
-
 def dmf_times(solve: Callable[[Any], Any], target: np.ndarray, rounds: int) -> dict[str, float]:
     """Medians over rounds: seconds to 1e-6, to 1e-12, to the end; and of the first call, which compiles."""
-    first = seconds_to(solve, target, (1e-6, 1e-12))[-1]
-    times = np.median([seconds_to(solve, target, (1e-6, 1e-12)) for _ in range(rounds)], axis=0)
+    size = np.linalg.norm(target)
+
+    def error(left, right):
+        return np.linalg.norm(left @ right - target) / size
+
+    first = seconds_to(solve, error, (1e-6, 1e-12))[-1]
+    times = np.median([seconds_to(solve, error, (1e-6, 1e-12)) for _ in range(rounds)], axis=0)
     keys = "seconds_to_1e-6", "seconds_to_1e-12", "seconds_to_end"
     return dict(zip(keys, map(float, times), strict=True)) | {"first_call": first}
 

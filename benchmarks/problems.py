@@ -98,8 +98,8 @@ def ratings(
     Returns
     -------
     dict
-        rows, cols (int32), values (float32), n_test, shape, and oracle: the root-mean-square error of the clipped signal without
-        noise on the held-out ratings.
+        rows, cols (int32), values (float32), n_test, shape, the factors u and v of the signal, the prior variances of their
+        columns (spectrum), and oracle: the root-mean-square error of the clipped signal without noise on the held-out ratings.
     """
     generator = np.random.default_rng(seed)
     shares = [
@@ -134,6 +134,9 @@ def ratings(
         "n_test": n_test,
         "oracle": oracle,
         "shape": (n_users, n_items),
+        "u": u,
+        "v": v,
+        "spectrum": spectrum,
     }
 
 

@@ -154,6 +154,7 @@ def conjugate_gradient(
     start: Array | None = None,
     tolerance: float = 1e-10,
     iterations: int = 100,
+    precondition: Callable[[Array], Array] | None = None,
 ) -> Array:
     """Solution X of ``apply(X) = target`` for a symmetric positive semidefinite map of matrices.
 
@@ -168,31 +169,42 @@ def conjugate_gradient(
         Ends when the residual is at most this, relative to the norm of `target`.
     iterations : int
         Most steps.
+    precondition : callable, optional
+        Symmetric positive semidefinite map close to the inverse of `apply`.
 
     Returns
     -------
     array shaped as `target`
-        The last iterate; where the map is singular, the solution nearest to `start`.
+        The last iterate; where the map is singular, the solution nearest to `start` (in the metric of the inverse of
+        `precondition`).
     """
     xp = namespace(target)
 
     def inner(a, b):
         return number(xp.reshape(a, (-1,)) @ xp.reshape(b, (-1,)))
 
+    def conditioned(residual):
+        """Preconditioned residual, its product with the residual, and the square of that."""
+        square = inner(residual, residual)
+        if precondition is None:
+            return residual, square, square
+        image = precondition(residual)
+        return image, inner(residual, image), square
+
     residual, solution = (target, 0 * target) if start is None else (target - apply(start), start)
-    direction = residual
-    square = inner(residual, residual)
+    direction, product, square = conditioned(residual)
     stop = tolerance**2 * inner(target, target)
     for _ in range(iterations):
-        if square <= stop:
+        if square <= stop or product <= 0:
             break
         image = apply(direction)
         curvature = inner(direction, image)
         if curvature <= 0:
             break
-        length = square / curvature
+        length = product / curvature
         solution = solution + length * direction
         residual = residual - length * image
-        square, last = inner(residual, residual), square
-        direction = residual + (square / last) * direction
+        last = product
+        ahead, product, square = conditioned(residual)
+        direction = ahead + (product / last) * direction
     return solution

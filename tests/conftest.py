@@ -1,6 +1,10 @@
 import os
 from pathlib import Path
 
+# Matrices here are small, and tests run side by side: BLAS threads would wait for one another. Read when NumPy is loaded, here
+# and in the programs that tests start.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings

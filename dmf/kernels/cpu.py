@@ -18,6 +18,7 @@ from dmf.backend import thread_count
 from dmf.kernels import simd, sorting
 from dmf.kernels.descent import compile_descent
 from dmf.kernels.ridge import LANE_BYTES, WIDEST_BYTES, compile_ridge, wide_ridge
+from dmf.kernels.tangent import MOST_BYTES, WIDEST_STEP, TangentSystem
 
 _NARROW = (
     104  # beyond the registers too: twice as fast at 100 as blocks, which pass over the samples once for each block
@@ -249,6 +250,16 @@ class SampledEntries:
             )
         square, uncertainty, freedom = np.sum(sums, axis=0).tolist()  # a NumPy number would widen float32
         return rows[:, :width], inverses[:, :width] if spread else None, square, uncertainty, freedom
+
+    def tangent_system(self, u, vt, damping):
+        """Linearised least squares with one factor eliminated, or None where its blocks would take too much memory."""
+        length = simd.padded(u.shape[1], u.itemsize)
+        size = sum(starts.shape[0] for starts in (self._row_starts, self._col_starts)) * length**2 * u.itemsize
+        if length * u.itemsize > WIDEST_STEP or size > MOST_BYTES:
+            return None
+        parallel = self._rows.shape[0] * length > _PARALLEL_WORK and thread_count() > 1
+        samples = self._samples_of(0), self._samples_of(1)
+        return TangentSystem(samples, self._most, u, np.ascontiguousarray(vt.T), damping, parallel)
 
     def descent(self, values, widths):
         """Compiled chunk of descent steps for a network of these inner widths, or None where it does not pay."""

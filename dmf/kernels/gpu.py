@@ -249,6 +249,10 @@ class SampledEntries:
         losses = passes.squares(side, ordered, padded(rows, passes.length), padded(factor, passes.length))
         return passes.total(losses, 1.0)
 
+    def tangent_system(self, u: Array, vt: Array, damping: float) -> None:
+        """None, as in the twin."""
+        return
+
     def descent(self, values: Array, widths: tuple[int, ...]) -> Descent | None:
         """Chunk of descent steps for a network of these inner widths, recorded as CUDA graphs; None where there is none."""
         if not widths or max(widths) > cuda.WIDEST:

@@ -160,6 +160,10 @@ class SampledEntries:
         freedom = number(xp.sum(_double(xp, diagonal) * _double(xp, inverses)))
         return rows, inverses, square, uncertainty, freedom
 
+    def tangent_system(self, u: Array, vt: Array, damping: float):
+        """Linearised least squares with one factor eliminated; None: its twin is `Observations.tangent_step`."""
+        return
+
     def descent(self, values: Array, widths: tuple[int, ...]):
         """Compiled chunk of descent steps; None: the twin of such a chunk is the loop in `dmf.solvers.gradient_descent`."""
         return

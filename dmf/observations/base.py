@@ -179,6 +179,31 @@ class Observations(ABC):
 
         return normal
 
+    def tangent_step(
+        self, u: Array, vt: Array, target: Array, damping: float, tolerance: float, iterations: int
+    ) -> Array:
+        """Step in the tangent space that ``N + damping`` maps to `target`, N the map of `tangent_normal`, by iteration.
+
+        N is singular: ``(U C, -V C^T)`` steps nowhere, for any C. Which of the solutions is returned is not specified.
+
+        Parameters
+        ----------
+        u : array, shape (d1, r)
+        vt : array, shape (r, d2)
+        target : array, shape (d1 + d2, r)
+        damping : float, >= 0
+        tolerance : float
+            Of the residual, relative to `target`.
+        iterations : int
+            Most passes over the measurements.
+
+        Returns
+        -------
+        array, shape (d1 + d2, r)
+        """
+        normal = self.tangent_normal(u, vt)
+        return conjugate_gradient(lambda step: normal(step) + damping * step, target, None, tolerance, iterations)
+
     @abstractmethod
     def surrogate_svd(self, rank: int, seed: int = 0, sweeps: int = 12) -> tuple[Array, Array, Array]:
         """Top singular triplets of the surrogate matrix ``A^T(y)``, scaled so that its expectation is X.

@@ -23,7 +23,6 @@ from dmf.backend import (
 )
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
-from dmf.kernels.tangent import tangent_normal
 from dmf.linalg import truncated_svd
 from dmf.observations.base import Observations, Ridge
 from dmf.observations.checks import (
@@ -35,6 +34,7 @@ from dmf.observations.checks import (
     check_values,
     held_out_count,
 )
+from dmf.observations.tangent import eliminated_step
 from dmf.options import random_generator
 
 
@@ -188,10 +188,12 @@ class SampledEntries(Observations):
         check_factor(self, side, factor)
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means))
 
-    def tangent_normal(self, u, vt):
+    def tangent_step(self, u, vt, target, damping, tolerance, iterations):
         check_factors(self, u, vt)
-        normal = tangent_normal(self.rows, self.cols, u, vt) if is_numpy(self.values) else None
-        return super().tangent_normal(u, vt) if normal is None else normal
+        system = self._kernel.tangent_system(u, vt, damping)
+        if system is None:
+            return super().tangent_step(u, vt, target, damping, tolerance, iterations)
+        return eliminated_step(system, target, tolerance, iterations)
 
     def descent(self, widths):
         return self._kernel.descent(self.values, widths)

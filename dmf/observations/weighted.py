@@ -110,8 +110,8 @@ class WeightedEntries(SampledEntries):
         check_factor(self, side, factor)
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means, self._roots))
 
-    def tangent_normal(self, u, vt):
-        return Observations.tangent_normal(self, u, vt)
+    def tangent_step(self, u, vt, target, damping, tolerance, iterations):
+        return Observations.tangent_step(self, u, vt, target, damping, tolerance, iterations)
 
     def descent(self, widths):
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dmf.backend import Array, namespace, number
-from dmf.linalg import conjugate_gradient, factored_svd
+from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
@@ -88,16 +88,11 @@ class GaussNewton:
     def _step(self, observations, state):
         xp = namespace(state.u)
         d1, rank = observations.shape[0], state.s.shape[0]
-        normal = observations.tangent_normal(state.u, state.vt)
         size, eps = 0.5 * mean_square(observations), float(xp.finfo(observations.dtype).eps)
         relative = math.sqrt(state.loss / size) if size else 0.0
         tolerance = max(relative, _SHARPEST, _NOISE * eps / relative if relative else 0.0)
-        step = conjugate_gradient(
-            lambda step: normal(step) + state.damping * step,
-            -state.gradient,
-            None,
-            min(_ACCURACY, tolerance),
-            self.inner,
+        step = observations.tangent_step(
+            state.u, state.vt, -state.gradient, state.damping, min(_ACCURACY, tolerance), self.inner
         )
         p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
         left = xp.concat([state.u * state.s + p, state.u], axis=1)

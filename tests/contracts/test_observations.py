@@ -156,21 +156,6 @@ def test_tangent_normal_is_that_of_the_dense_form(kind, move, dtype, shape, seed
     assert_close(to_host(image), normal(u, vt, step, matrix), terms, roundings)
 
 
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-def test_tangent_normal_of_many_or_wide_samples_goes_on_by_passes(dtype, monkeypatch, rng):
-    """The compiled form for small problems and the general one agree to rounding; the first is told from the second."""
-    observations = observe("entries", 0, (9, 8), dtype)
-    u, vt = factors(rng, observations)
-    step = rng.standard_normal((17, 3)).astype(dtype)
-    compiled = observations.tangent_normal(u, vt)(step)
-    monkeypatch.setattr("dmf.kernels.tangent._compile", None)  # calling it would raise
-    for limit in ("_MOST_WORK", "_WIDEST_BYTES"):
-        with monkeypatch.context() as patch:
-            patch.setattr(f"dmf.kernels.tangent.{limit}", 0)
-            general = observations.tangent_normal(u, vt)(step)
-        np.testing.assert_allclose(compiled, general, rtol=0, atol=100 * np.finfo(dtype).eps * np.max(np.abs(general)))
-
-
 @pytest.mark.parametrize("side", [None, 0, 1])
 def test_designs_that_would_be_large_are_not_formed(side, move, monkeypatch, rng):
     """Operator arrays go on by passes where a design would hold more numbers than its share: the same to the tolerance."""
@@ -189,6 +174,22 @@ def test_designs_that_would_be_large_are_not_formed(side, move, monkeypatch, rng
     monkeypatch.setattr(observations.operator, "_restricted", None)  # calling it would raise
     tolerance = (1e-12 if side is None else 1e-2) * np.max(np.abs(formed))
     np.testing.assert_allclose(to_host(results()), formed, rtol=0, atol=tolerance)
+
+
+@kinds_and_libraries
+@settings(max_examples=5)
+@given(shape=shapes, seed=seeds, width=st.integers(1, 3), damping=st.sampled_from([0.0, 0.1]))
+def test_tangent_steps_solve_their_systems(kind, move, shape, seed, width, damping):
+    """``(N + damping) step = target`` to the tolerance, for any target that N reaches, though N is singular."""
+    rng = np.random.default_rng(seed)
+    observations = observe(kind, seed, shape, move=move)
+    u, vt = factors(rng, observations, width)
+    normal = observations.tangent_normal(u, vt)
+    target = normal(like(observations, rng.standard_normal((sum(shape), width))))
+    step = observations.tangent_step(u, vt, target, damping, 1e-8, 500)
+    assert in_place(step, observations)
+    left = to_host(normal(step) + damping * step - target)
+    assert np.linalg.norm(left) <= 1e-7 * np.linalg.norm(to_host(target))
 
 
 @kinds_and_libraries

@@ -208,6 +208,19 @@ def test_conjugate_gradient_makes_at_most_the_steps_allowed(rng):
         assert (np.linalg.norm(solution) > 0) == (allowed > 0)
 
 
+def test_a_preconditioner_that_is_the_inverse_needs_one_step(rng):
+    q = np.linalg.qr(rng.standard_normal((20, 20)))[0]
+    matrix, target, calls = (q * np.geomspace(1, 1e4, 20)) @ q.T, rng.standard_normal((20, 2)), []
+    inverse = np.linalg.inv(matrix)
+    solution = conjugate_gradient(
+        lambda x: calls.append(x) or matrix @ x, target, tolerance=1e-9, precondition=lambda x: inverse @ x
+    )
+    assert len(calls) == 1
+    np.testing.assert_allclose(matrix @ solution, target, rtol=0, atol=1e-8)
+    nothing = conjugate_gradient(lambda x: matrix @ x, target, precondition=lambda x: 0 * x)
+    assert not nothing.any()
+
+
 @pytest.mark.parametrize("target", [0.0, 1.0])
 def test_conjugate_gradient_of_the_zero_map_and_the_zero_target(target):
     """No step, no division by zero: the start stays (or, for the identity and target 0, zero is found)."""

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
+from dmf.kernels.tangent import TangentSystem
 from dmf.linalg import factored_svd
 from dmf.solvers.driver import run
 from dmf.solvers.refine import GaussNewton
@@ -130,19 +131,18 @@ def test_a_wrong_rank_ends_after_the_steps_that_tell(seed, rank):
 def test_no_linear_system_is_solved_to_more_digits_than_its_gradient_has(seed, monkeypatch):
     """Close to rounding a system takes fewer steps of conjugate gradients than one before: its right side has few digits."""
     case, counts = low_rank_case(seed, (60, 50), 3), []
-    tangent_normal = dmf.SampledEntries.tangent_normal
+    tangent_step, by_columns = dmf.SampledEntries.tangent_step, TangentSystem.by_columns
 
-    def counted(self, u, vt):
-        normal = tangent_normal(self, u, vt)
+    def one_more_system(*arguments):
         counts.append(0)
+        return tangent_step(*arguments)
 
-        def one_more(step):
-            counts[-1] += 1
-            return normal(step)
+    def one_more_pass(*arguments):
+        counts[-1] += 1
+        return by_columns(*arguments)
 
-        return one_more
-
-    monkeypatch.setattr(dmf.SampledEntries, "tangent_normal", counted)
+    monkeypatch.setattr(dmf.SampledEntries, "tangent_step", one_more_system)
+    monkeypatch.setattr(TangentSystem, "by_columns", one_more_pass)
     _, recovery = errors(case, 1e-12)
     assert recovery.status.reason == "converged"
     assert case.error(recovery) <= 1e3 * EPS
