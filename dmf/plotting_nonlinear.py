@@ -51,7 +51,7 @@ def plot_updates(path: str | os.PathLike, title: str, names: Sequence[str], hist
     largest = spectra.max(initial=0)
     if largest > 0:  # nothing moves before the first step
         axes[0].set_yscale("log")
-        axes[0].set_ylim(bottom=_SHOWN * largest)
+        axes[0].set_ylim(bottom=0.7 * max(_SHOWN * largest, spectra[spectra > 0].min()))
     axes[0].set_ylabel("singular values of the update")
     figure.colorbar(ScalarMappable(shade, colors), ax=axes[len(names) - 1], label="iteration")
     last = axes[-1]

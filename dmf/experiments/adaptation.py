@@ -52,7 +52,7 @@ _FULL = _Sizes(
     128, (16, 64, 256), (8, 16, 32, 64), 20, 60,
     (*(SGD(step, 0.9) for step in (0.01, 0.03, 0.1)), *(Adam(step) for step in (1e-3, 3e-3, 1e-2))), (0.3, 1.0, 3.0), 5,
 )  # fmt: skip
-_SMALL = _Sizes(64, (16, 64), (8, 32), 3, 60, (SGD(0.03, 0.9), Adam(3e-3), Adam(1e-2)), (0.3,), 2)
+_SMALL = _Sizes(64, (16, 64), (8, 32), 3, 40, (SGD(0.03, 0.9), Adam(3e-3)), (0.3,), 2)
 
 
 @dataclass(frozen=True)
@@ -281,14 +281,24 @@ def adaptation(
     FileError
         If the folder does not hold square images.
     ObservationError
-        If it holds too few.
+        If it holds too few, or too small ones.
 
     References
     ----------
     .. [1] Yaras et al., ICML 2024 (arXiv 2406.04112), section 4.
     """
     sizes = _SMALL if small else _FULL
-    task = _task(*(digits() if data is None else fashion_mnist(data, square=True)), most=max(sizes.counts))
+    sets = digits() if data is None else fashion_mnist(data, square=True)
+    pixels, rank = sets[0].inputs.shape[1], max(sizes.ranks)
+    if pixels < rank:
+        raise ObservationError(
+            f"the images have {pixels} pixels, but adapters of rank {rank} are put on weights of as many columns. Pass images of "
+            f"at least {rank} pixels.",
+            argument="data",
+            value=pixels,
+            limit=rank,
+        )
+    task = _task(*sets, most=max(sizes.counts))
     images = "digits" if data is None else "FashionMNIST"
     settings = {
         "images": images, "angle": ANGLE, "hidden units": sizes.hidden, "samples": list(sizes.counts),

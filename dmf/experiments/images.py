@@ -41,7 +41,7 @@ def fashion_mnist(folder: Path | None = None, *, square: bool = False) -> tuple[
     Raises
     ------
     FileError
-        If the files cannot be found, fetched or read, or do not hold square images where these are asked for.
+        If the files cannot be found, fetched or read, or do not hold images of one size, square where that is asked for.
     MissingPackageError
         If they must be fetched and the package pooch is not installed.
 
@@ -51,7 +51,13 @@ def fashion_mnist(folder: Path | None = None, *, square: bool = False) -> tuple[
     """
     if folder is None:
         folder = DEBIAN_FOLDER if DEBIAN_FOLDER.is_dir() else _fetched()
-    return _read(folder, "train", square), _read(folder, "t10k", square)
+    train, test = _read(folder, "train", square), _read(folder, "t10k", square)
+    if train.inputs.shape[1] != test.inputs.shape[1]:
+        raise FileError(
+            f"cannot use {folder}: images of 'train' have {train.inputs.shape[1]} pixels, those of 't10k' "
+            f"{test.inputs.shape[1]}. Pass the files of one data set."
+        )
+    return train, test
 
 
 def digits() -> tuple[Samples, Samples]:

@@ -113,6 +113,10 @@ def test_folders_that_do_not_fit(tmp_path):
     write_set(tmp_path, False, counts=(6, 5, 4, 4))
     with pytest.raises(dmf.FileError, match="6 images but 5 labels"):
         images.fashion_mnist(tmp_path)
+    write_set(tmp_path, False)
+    (tmp_path / NAMES[2]).write_bytes(idx(np.zeros((4, 3, 3), np.uint8)))
+    with pytest.raises(dmf.FileError, match="'train' have 6 pixels, those of 't10k' 9"):
+        images.fashion_mnist(tmp_path)
     (tmp_path / NAMES[0]).unlink()
     (tmp_path / NAMES[0]).mkdir()
     with pytest.raises(dmf.FileError, match="cannot find"):
@@ -124,7 +128,8 @@ def test_folders_that_do_not_fit(tmp_path):
     [
         ((4, 9), dmf.FileError, "images of 'train' have 4 x 9 pixels, but square ones"),  # as many pixels as 6 x 6
         ((3, 2), dmf.FileError, "3 x 2 pixels"),
-        ((3, 3), dmf.ObservationError, "there are 6 training images"),
+        ((3, 3), dmf.ObservationError, "the images have 9 pixels, but adapters of rank 32"),
+        ((6, 6), dmf.ObservationError, "there are 6 training images"),
     ],
 )
 def test_images_that_cannot_be_adapted_to(tmp_path, size, error, words):
@@ -138,7 +143,7 @@ def test_images_that_cannot_be_adapted_to(tmp_path, size, error, words):
 def test_as_many_outputs_as_classes(classes):
     few, all_of_them = (Samples(np.eye(n), np.arange(n)) for n in (2, classes))
     assert images.class_count(few, all_of_them) == images.class_count(all_of_them, few) == classes
-    assert {network.sizes for network in starts(SMALL, all_of_them, 0).values()} == {(classes, classes)}
+    assert {network.sizes for network in starts(SMALL, all_of_them, classes, 0).values()} == {(classes, classes)}
 
 
 @pytest.fixture
