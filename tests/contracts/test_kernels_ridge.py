@@ -99,6 +99,20 @@ def test_squares_are_summed_in_float64(dtype, rng):
         np.testing.assert_allclose(square, np.sum(values.astype(float) ** 2), rtol=1e-14)
 
 
+@dtypes
+@pytest.mark.parametrize("width", [3, 200])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_stays_so_in_its_own_row(width, bad, dtype, rng):
+    """No row of numbers that look right comes from an infinite one, compiled or by BLAS."""
+    rows, cols = np.array([0, 0, 1], np.int32), np.array([0, 1, 1], np.int32)
+    factor = rng.standard_normal((2, width)).astype(dtype)
+    factor[0, width // 2] = bad
+    values, penalty = np.ones(3, dtype), np.ones(width, dtype)
+    found = FORMS["numpy"](rows, cols, (2, 2)).ridge(0, values, factor, penalty, None, None)[0]
+    assert not np.isfinite(found[0]).any()
+    assert np.isfinite(found[1]).all()
+
+
 def test_every_variant_has_a_name_of_its_own():
     """See the test of this name in test_kernels.py."""
     variants = [
