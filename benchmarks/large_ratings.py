@@ -6,8 +6,8 @@
 full: 160,000 x 60,000, 24,000,000 ratings of power-law popularity, rank 16 (target: held-out RMSE 0.626, then 0.61, in under
 20 s and 1.2 GB beyond the data); small: 50,000 x 20,000, 2,400,000 of them; exact: 10,000 x 10,000 of rank 10, 999,500 samples
 (target: relative error 1e-4 in under 0.7 s with the rank given, 1.5 s without). Each case runs with the rank as a bound and
-without; of ratings, the model with offsets is asked for, and predictions are clipped to 0.5..5; `limit` says below what no
-estimator could go. Every run is a process of its own; kernels are compiled by a small problem first. Seconds are those of
+without; of ratings, the model with offsets is asked for, and predictions are clipped to 0.5..5; `limit` says about how far an
+estimator could go. Every run is a process of its own; kernels are compiled by another problem first. Seconds are those of
 `dmf.complete`, beside those of building `dmf.SampledEntries`; dmf goes on to machine precision, so of exact also those to 1e-4.
 Memory: the peak of the resident set from before the entries are built to the end, in MB beyond the arrays of the data and what
 Python holds.
@@ -48,10 +48,11 @@ def generate(case: str, path: Path) -> dict[str, float]:
 
 
 def limit(made: problems.Case) -> dict[str, float]:
-    """Held-out error of those who know nearly everything of the ratings: what no estimator of both factors can reach.
+    """Held-out error of those who know nearly everything of the ratings: about what estimators of both factors cannot reach.
 
     They know mean, noise level, priors and one of the factors exactly, and see the ratings before they were clipped; the
-    other factor is its posterior mean, and the predictions are expected clipped ratings. Losses of the two add up to first order.
+    other factor is its posterior mean, and the predictions are expected clipped ratings at it. An estimator of both factors
+    loses at least about as much as the worse of the two, and to first order the sum of both losses, which is no bound.
     """
     import dmf
 
@@ -126,18 +127,20 @@ def child(case: str, rank: int | None, path: Path) -> dict[str, Any]:
         return result | {"error": float(np.sqrt(np.mean(off.astype(float) ** 2)))}
     left, right = recovery.factors()
 
+    fresh = dmf.SampledEntries(rows, cols, values, shape)  # which keeps nothing of the first run
+
     def again(callback):
-        return dmf.complete(observations, rank, offsets=offsets, callback=callback)
+        return dmf.complete(fresh, rank, offsets=offsets, callback=callback)
 
     reached = seconds_to(again, lambda left, right: problems.relative_error(left, right.T, truth), (ACCURATE,))[0]
     return result | {"error": problems.relative_error(left, right.T, truth), f"seconds_to_{ACCURATE:.0e}": reached}
 
 
 def _warm_up(dtype: Any, rank: int | None, offsets: bool) -> None:
-    """Compile the kernels, for a problem of the same kind and width."""
+    """Compile the kernels, for a problem of the same kind and width, and so large that threads share it."""
     import dmf
 
-    case = problems.low_rank_samples(1, 300, 300, RANKS["exact"], 4, snr_db=20 if offsets else None)
+    case = problems.low_rank_samples(1, 2_000, 2_000, RANKS["exact"], 4, snr_db=20 if offsets else None)
     entries = dmf.SampledEntries(case["rows"], case["cols"], case["values"].astype(dtype), case["shape"])
     dmf.complete(entries, rank, offsets=offsets)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/nonlinear_block.py --steps-only                 # on an idle machine; writes results/nonlinear_step.json
     python benchmarks/nonlinear_block.py                              # five seeds; writes results/nonlinear_block.json
-    python benchmarks/nonlinear_block.py --small-step --seeds 3       # after --small-step --steps-only
+    python benchmarks/nonlinear_block.py --small-step                 # after --small-step --steps-only
     python benchmarks/nonlinear_block.py --choose                     # settings on validation images: nonlinear_choice.json
 
 Hidden widths 512, block of depth 3, r-hat 20, batches of 256, 12,000 training images, all 10,000 test images, single precision;

@@ -130,9 +130,14 @@ def _compile(block: int, parallel: bool):
     return sampled_product, gather, residual_rows
 
 
+def _parallel(work: int) -> bool:
+    """Whether so many multiply-adds are shared out to threads."""
+    return work > _PARALLEL_WORK and thread_count() > 1
+
+
 def _kernels(width: int, itemsize: int, work: int):
     length, block = _row_length(width, itemsize)
-    return length, block, _compile(block, work > _PARALLEL_WORK and thread_count() > 1)
+    return length, block, _compile(block, _parallel(work))
 
 
 def sampled_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -238,7 +243,7 @@ class SampledEntries:
     def ridge(self, side, values, factor, penalty, variances, means, roots=None):
         width = factor.shape[1]
         length = simd.padded(width, factor.itemsize)
-        parallel = values.shape[0] * width**2 > _PARALLEL_WORK and thread_count() > 1
+        parallel = _parallel(values.shape[0] * width**2)
         spread = variances is not None
         starts, index, bounds = self._samples_of(side)
         values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
@@ -270,8 +275,7 @@ class SampledEntries:
         size = sum(starts.shape[0] for starts in (self._row_starts, self._col_starts)) * length**2 * u.itemsize
         if length * u.itemsize > WIDEST_STEP or size > MOST_BYTES:
             return None
-        parallel = self._rows.shape[0] * length > _PARALLEL_WORK and thread_count() > 1
-        samples = self._samples_of(0), self._samples_of(1)
+        samples, parallel = (self._samples_of(0), self._samples_of(1)), _parallel(self._rows.shape[0] * length)
         return TangentSystem(samples, self._most, u, np.ascontiguousarray(vt.T), damping, parallel)
 
     def descent(self, values, widths):
