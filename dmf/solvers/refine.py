@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dmf.backend import Array, namespace, number
+from dmf.errors import RankError
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
@@ -175,7 +176,15 @@ def refine(
     """
     u, s, vt = factored_svd(*network.factors())
     if rank is not None:
-        rank = check_rank(rank, (s.shape[0], s.shape[0]))
+        rank = check_rank(rank, observations.shape)
+        if rank > s.shape[0]:
+            raise RankError(
+                f"rank={rank}, but the network has a least width of {s.shape[0]}, and its product no higher rank. Pass a rank up to "
+                f"{s.shape[0]}, or a wider network.",
+                argument="rank",
+                value=rank,
+                limit=(1, s.shape[0]),
+            )
         network = balanced_network(u[:, :rank], s[:rank], vt[:rank, :], network.depth)
     options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every, "callback": callback}
     return run(GaussNewton(), observations, network, **options)  # type: ignore[arg-type]

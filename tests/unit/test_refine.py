@@ -150,3 +150,11 @@ def test_no_linear_system_is_solved_to_more_digits_than_its_gradient_has(seed, m
     counts.clear()
     errors(case, 1e-6, iterations=1)
     assert max(close) < counts[0] / 2
+
+
+@pytest.mark.parametrize(("rank", "words"), [(0, "60 x 50"), (51, "60 x 50"), (4, "least width of 3")])
+def test_a_rank_that_cannot_be_is_named_with_its_limit(rank, words):
+    case = low_rank_case(0, (60, 50), 3)
+    with pytest.raises(dmf.RankError, match=words) as caught:
+        dmf.refine(case.observations, nearby(case, 0.1)[0], rank)
+    assert caught.value.value == rank
