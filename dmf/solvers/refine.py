@@ -179,8 +179,8 @@ def refine(
         rank = check_rank(rank, observations.shape)
         if rank > s.shape[0]:
             raise RankError(
-                f"rank={rank}, but the network has a least width of {s.shape[0]}, and its product no higher rank. Pass a rank up to "
-                f"{s.shape[0]}, or a wider network.",
+                f"rank={rank}, but the network has a least width of {s.shape[0]}, and its product no higher rank. Pass a rank "
+                f"up to {s.shape[0]}, or a wider network.",
                 argument="rank",
                 value=rank,
                 limit=(1, s.shape[0]),
