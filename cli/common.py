@@ -14,6 +14,7 @@ import click
 
 import dmf
 from dmf.backend import on_device_of, set_threads
+from dmf.interrupts import remembered_interrupts
 from dmf.intervals import half_width
 from dmf.model_files import HELDOUT_ERROR, QUANTILES
 from dmf.solvers import Snapshot
@@ -38,7 +39,8 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             if threads is not None:
                 set_threads(threads)
-            return command(*args, **options)
+            with remembered_interrupts():
+                return command(*args, **options)
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
             raise
         except KeyboardInterrupt:

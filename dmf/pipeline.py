@@ -17,6 +17,7 @@ import numpy as np
 
 from dmf.backend import namespace, number, to_host
 from dmf.dense_core import DenseCore, dense_core
+from dmf.interrupts import remembered_interrupts
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
@@ -57,7 +58,7 @@ def solve(observations: Observations, plan: Plan) -> Recovery:
     Recovery
         Its options hold "rank", "noise" (standard deviation; 0 where the recovery is exact) and "exact".
     """
-    with observations.threads():
+    with observations.threads(), remembered_interrupts():
         return _solve(Phases(observations, plan))
 
 
@@ -91,7 +92,7 @@ def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
     large table, they are fitted first, and start the fit to all.
     """
     phases = Phases(observations, plan)
-    with observations.threads():
+    with observations.threads(), remembered_interrupts():
         core = dense_core(observations)
         recovery = _grown(phases, core)
         if core is not None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from dmf.backend import as_array, namespace, to_host
 from dmf.errors import ArgumentError, DTypeError, ShapeError
+from dmf.interrupts import Interrupts, remembered_interrupts
 from dmf.networks import DeepLinearNetwork
 from dmf.observations import Observations
 from dmf.options import check_option
@@ -219,6 +220,20 @@ def follow(
             argument="callback",
             value=callback,
         )
+    with remembered_interrupts() as interrupts:
+        return _loop(solver, data, network, iterations, tolerance, record_every, callback, interrupts)
+
+
+def _loop(
+    solver: Any,
+    data: Any,
+    network: Any,
+    iterations: int,
+    tolerance: float,
+    record_every: int,
+    callback: Callback | None,
+    interrupts: Interrupts,
+) -> tuple[Any, History, Status]:
     with np.errstate(over="ignore", invalid="ignore"):
         state = solver.init(data, network)
     if not math.isfinite(solver.loss(state)):
@@ -250,6 +265,7 @@ def follow(
     try:
         end = ends()
         while end is None and iteration < iterations:
+            interrupts.check()
             chunk = min(
                 record_every - iteration % record_every, iterations - iteration, max(1, int(rate * _CHUNK_SECONDS))
             )
@@ -268,6 +284,7 @@ def follow(
     except (KeyboardInterrupt, SystemError) as error:
         if not _interrupted(error):
             raise
+        interrupts.pending = False
         end = "interrupted", f"Ctrl-C after iteration {iteration}; this is the last good state"
     loss = solver.loss(state)
     if records.last_iteration() < iteration:
