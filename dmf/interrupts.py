@@ -1,13 +1,14 @@
-"""Ctrl-C that is not lost: Python drops an exception raised within a callback of a compiler, and a KeyboardInterrupt with it."""
+"""Ctrl-C that neither gets lost in a compiler nor breaks what it is compiling."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
+
+_COMPILERS = ("numba", "llvmlite")
 
 
 class Interrupts:
@@ -16,29 +17,30 @@ class Interrupts:
     Attributes
     ----------
     pending : bool
-        Set by Ctrl-C, together with the KeyboardInterrupt; cleared by whoever ends its work because of it.
+        Set by Ctrl-C; cleared by whoever ends its work because of it.
     """
 
     def __init__(self) -> None:
         self.pending = False
 
     def check(self) -> None:
-        """Raise the KeyboardInterrupt that was lost, if one was."""
+        """Raise the KeyboardInterrupt that had to wait, or was lost in a callback from C."""
         if self.pending:
             raise KeyboardInterrupt
 
-    def __call__(self, number: int, frame: Any) -> None:
-        """The handler of the signal."""
-        self.pending = True
-        signal.default_int_handler(number, frame)
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the signal: raises KeyboardInterrupt, within a compiler only the second time."""
+        again, self.pending = self.pending, True
+        if again or not _compiling(frame):
+            signal.default_int_handler(number, frame)
 
 
 @contextmanager
 def remembered_interrupts() -> Iterator[Interrupts]:
-    """Within it, Ctrl-C raises KeyboardInterrupt as ever, and is known of even if that exception was dropped on its way.
+    """Within it, Ctrl-C while a kernel is loaded or compiled waits for the next `check`; else it acts at once, as ever.
 
-    Numba loads and compiles kernels by way of callbacks from C, for up to seconds at a time. Python can raise nothing through
-    them: it prints the exception as ignored and goes on. That print is left out here, as the interrupt is not ignored.
+    Numba does that by way of callbacks from C. Python can raise nothing through them: it would print the KeyboardInterrupt as
+    ignored and go on, at times with a kernel that is never finished.
 
     Contexts may be nested: all of them yield the same object. Outside the main thread, which alone gets signals, and where a
     program has a handler of its own, nothing is changed and nothing is ever pending.
@@ -50,16 +52,16 @@ def remembered_interrupts() -> Iterator[Interrupts]:
     if current is not signal.default_int_handler:
         yield current if isinstance(current, Interrupts) else interrupts
         return
-    report = sys.unraisablehook
-
-    def quiet(unraisable: Any) -> None:
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            report(unraisable)
-
     signal.signal(signal.SIGINT, interrupts)
-    sys.unraisablehook = quiet
     try:
         yield interrupts
     finally:
-        sys.unraisablehook = report
         signal.signal(signal.SIGINT, current)
+
+
+def _compiling(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in _COMPILERS:
+            return True
+        frame = frame.f_back
+    return False
