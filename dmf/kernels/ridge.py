@@ -28,7 +28,7 @@ WIDEST_BYTES = 768  # of a row; at 100 samples a row, BLAS takes as long there, 
 
 @njit(cache=True)
 def accumulate(length, first, end, width, index, values, factor, gram, target):
-    """Sums of ``v v^T`` into the rows of `gram` and of ``value v`` into `target`, over the samples of one row."""
+    """Sums of ``v v^T`` into `gram` and, unless `values` is None, of ``value v`` into `target`, over the samples of one row."""
     two = length * factor.itemsize > 4 * 32  # of long rows, two samples at a time fill the registers; else four
     zeros = simd.zeros_like(simd.load(factor, 0, length))
     for a in range(width):
@@ -57,16 +57,19 @@ def accumulate(length, first, end, width, index, values, factor, gram, target):
                 row = simd.add_scaled(row, factor[at1 + a], v1)
                 row = simd.add_scaled(row, factor[at2 + a], v2)
                 simd.store(gram, a * length, simd.add_scaled(row, factor[at3 + a], v3))
-        sums = simd.add_scaled(simd.add_scaled(sums, values[k], v0), values[k + 1], v1)
-        sums = simd.add_scaled(simd.add_scaled(sums, values[k + 2], v2), values[k + 3], v3)
+        if values is not None:
+            sums = simd.add_scaled(simd.add_scaled(sums, values[k], v0), values[k + 1], v1)
+            sums = simd.add_scaled(simd.add_scaled(sums, values[k + 2], v2), values[k + 3], v3)
         k += 4
     for rest in range(k, end):
         at = np.intp(index[rest]) * length
         v = simd.load(factor, at, length)
         for a in range(width):
             simd.store(gram, a * length, simd.add_scaled(simd.load(gram, a * length, length), factor[at + a], v))
-        sums = simd.add_scaled(sums, values[rest], v)
-    simd.store(target, 0, sums)
+        if values is not None:
+            sums = simd.add_scaled(sums, values[rest], v)
+    if values is not None:
+        simd.store(target, 0, sums)
 
 
 @njit(cache=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, prange
 
 from dmf.kernels import simd
+from dmf.kernels.ridge import accumulate
 
 WIDEST_STEP = 256  # bytes of a row
 MOST_BYTES = 2**28  # of all blocks; beyond, passes for both factors take less memory
@@ -76,17 +77,10 @@ def _compile(length: int, parallel: bool):
         for chunk in prange(bounds.shape[0] - 1):
             gram, triangle = np.empty(size, factor.dtype), np.empty(size, factor.dtype)
             order = np.empty(width, np.intp)
-            zeros = simd.zeros_like(simd.load(factor, 0, length))
             for i in range(bounds[chunk], bounds[chunk + 1]):
+                accumulate(length, starts[i], starts[i + 1], width, index, None, factor, gram, None)
                 for a in range(width):
-                    simd.store(gram, a * length, zeros)
-                    gram[a * length + a] = damping
-                for k in range(starts[i], starts[i + 1]):
-                    at = np.intp(index[k]) * length
-                    row = simd.load(factor, at, length)
-                    for a in range(width):
-                        sums = simd.add_scaled(simd.load(gram, a * length, length), factor[at + a], row)
-                        simd.store(gram, a * length, sums)
+                    gram[a * (length + 1)] += damping
                 invert_block(length, width, gram, triangle, order, result, i * size)
 
     @compiled
