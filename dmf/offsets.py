@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from dmf.backend import Array, device, namespace, number
 from dmf.observations import SampledEntries
-from dmf.observations.base import mean_square
 
 _LEAST_VARIANCE = 1e-8  # relative to the mean square of what the mean leaves
 
@@ -58,7 +57,7 @@ def fit_offsets(observations: SampledEntries, rounds: int = 10) -> Offsets:
         xp.ones((size, 1), dtype=observations.dtype, device=device(observations.values)) for size in observations.shape
     ]
     mean, centred = observations.centred()
-    noise = mean_square(centred)
+    noise = centred.mean_square
     size = noise / observations.mean_weight  # of the matrix without its mean
     effects = [0 * ones[0], 0 * ones[1]]
     variances, least = [size / 4, size / 4], _LEAST_VARIANCE * noise

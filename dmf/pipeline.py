@@ -22,7 +22,6 @@ from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations, SampledEntries
-from dmf.observations.base import mean_square
 from dmf.phases import Phases, Plan
 from dmf.results import Recovery, Status
 from dmf.solvers.continuation import Continuation, VariationalBayes
@@ -144,7 +143,7 @@ def sees_noise(recovery: Recovery) -> bool:
     """
     observations = recovery.observations
     assert isinstance(observations, SampledEntries)
-    total = mean_square(observations.centred()[1])
+    total = observations.centred()[1].mean_square
     bound = recovery.options["rank_bound"] or _wide(observations)
     rank = recovery.options["rank"]
     settled = rank > 0 and _determined(observations, bound, _SCARCE if rank < bound else _SURE)
@@ -203,7 +202,7 @@ def _determined(observations: Observations, rank: int, least: float) -> bool:
 
 def _continued(phases: Phases, solver: Continuation, network: DeepLinearNetwork) -> Recovery | None:
     """Follow the homotopy; at each of its levels try the rank that it shows. The exact recovery, if one is found."""
-    first = mean_square(phases.observations)
+    first = phases.observations.mean_square
     for until in _LEVELS:
         if solver.start is not None and solver.start <= until * first:
             continue
@@ -252,7 +251,7 @@ def _before_small_ones(network: DeepLinearNetwork) -> int:
 
 
 def _relative_residual(observations: Observations, recovery: Recovery) -> float:
-    size = mean_square(observations)
+    size = observations.mean_square
     return math.sqrt(2 * recovery.history.loss[-1] / size) if size > 0 else 0.0
 
 

@@ -12,7 +12,6 @@ from dmf.intervals import calibrate, judged_as
 from dmf.linalg import dense_svd
 from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
-from dmf.observations.base import mean_square
 from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.weighted import as_entries
 from dmf.offsets import fit_offsets
@@ -174,7 +173,7 @@ def factorize(matrix: Any, rank: int | None = None, *, depth: int = 3, seed: int
     residual = observations.loss(*network.factors())
     if noise is None:
         noise = (2 * number(residual) / observations.n_measurements) ** 0.5
-    size = mean_square(observations) * observations.n_measurements
+    size = observations.mean_square * observations.n_measurements
     relative = (2 * number(residual) / size) ** 0.5 if size > 0 else 0.0
     exact = relative <= float(xp.finfo(observations.dtype).eps) ** (2 / 3)
     history = History({"iteration": [0], "loss": [number(residual) / observations.n_measurements], "seconds": [0.0]})
@@ -272,7 +271,7 @@ def _offsets_help(observations: SampledEntries, seed: int) -> bool:
         except ObservationError:  # all are of one entry
             return False
         alone += 2 * number(held.loss(*fit_offsets(kept, _ROUNDS).factors()))
-        nothing += mean_square(held) * held.n_measurements
+        nothing += held.mean_square * held.n_measurements
         held_out, seed = held_out + held.n_measurements, seed + 1
     return alone < _OFFSETS_GAIN * nothing
 

@@ -28,7 +28,6 @@ _NARROW = (
 )
 _MOST_DESCENT = 64  # numbers in a row of a chunk of descent; its dense products are then better left to BLAS
 _BLOCK_BYTES = 256  # of a wide row: eight vector registers
-_LINE_BYTES = 64
 _TRANSPOSED_ROWS = 512  # at a time
 _CHUNKS = 64  # pieces of equal work, handed to the threads in order
 _PARALLEL_WORK = 500_000  # multiply-adds below which starting threads costs more than it saves
@@ -41,17 +40,6 @@ def _row_length(width: int, itemsize: int) -> tuple[int, int]:
         return length, length
     block = _BLOCK_BYTES // itemsize
     return -(-length // block) * block, block
-
-
-def _padded_rows(factor: np.ndarray, length: int) -> np.ndarray:
-    """Rows padded with zeros to `length` numbers, from a cache-line boundary on: a vector across two lines costs twice."""
-    size = factor.shape[0] * length * factor.itemsize
-    buffer = np.empty(size + _LINE_BYTES, np.uint8)
-    start = -buffer.ctypes.data % _LINE_BYTES
-    rows = buffer[start : start + size].view(factor.dtype).reshape(factor.shape[0], length)
-    rows[:, : factor.shape[1]] = factor
-    rows[:, factor.shape[1] :] = 0
-    return rows
 
 
 def _transposed(rows: np.ndarray) -> np.ndarray:
@@ -144,7 +132,7 @@ def sampled_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray, cols:
     """Entries of ``left @ right`` at (rows, cols); see `dmf.kernels.reference.sampled_product`."""
     length, _, (product, _, _) = _kernels(left.shape[1], left.itemsize, rows.shape[0] * left.shape[1])
     values = np.empty(rows.shape[0], left.dtype)
-    product(_padded_rows(left, length), _padded_rows(right.T, length), rows, cols, values)
+    product(simd.padded_rows(left, length), simd.padded_rows(right.T, length), rows, cols, values)
     return values
 
 
@@ -198,7 +186,7 @@ class SampledEntries:
             return np.empty((starts.shape[0] - 1, 0), factor.dtype)
         length, _, (_, gather, _) = _kernels(width, factor.itemsize, weights.shape[0] * width)
         result = np.empty((starts.shape[0] - 1, length), factor.dtype)
-        gather(starts, index, weights, _padded_rows(factor, length), bounds, result)
+        gather(starts, index, weights, simd.padded_rows(factor, length), bounds, result)
         return result[:, :width]
 
     def _samples_of(self, side):
@@ -223,7 +211,7 @@ class SampledEntries:
             residual = self.product(left, right) - values
             grad_left, grad_right = self.adjoint(residual, left, right)
             return 0.5 * np.sum(residual * residual, dtype=np.float64), grad_left, grad_right
-        left, right = _padded_rows(left, length), _padded_rows(right.T, length)
+        left, right = simd.padded_rows(left, length), simd.padded_rows(right.T, length)
         grad_left, losses = self._residual_side(residual_rows, 0, values, left, right)
         grad_right, _ = self._residual_side(residual_rows, 1, values, right, left)
         return (
@@ -258,8 +246,8 @@ class SampledEntries:
                 starts,
                 index,
                 values,
-                _padded_rows(factor, length).ravel(),
-                _padded_rows(variances if spread else factor[:0], length).ravel(),
+                simd.padded_rows(factor, length).ravel(),
+                simd.padded_rows(variances if spread else factor[:0], length).ravel(),
                 np.ascontiguousarray(penalty),
                 means,
                 roots if weighted else values[:0],

@@ -12,6 +12,7 @@ nothing is assumed about NaN, infinities or signed zeros.
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic, models, register_model
@@ -27,6 +28,17 @@ def padded(count: int, itemsize: int) -> int:
     """Smallest row length >= count that fills machine vectors of numbers of `itemsize` bytes."""
     lanes = _VECTOR_BITS // (8 * itemsize)
     return -(-count // lanes) * lanes
+
+
+def padded_rows(rows: np.ndarray, length: int) -> np.ndarray:
+    """Rows padded with zeros to `length` numbers, from a cache-line boundary on: a vector across two lines costs twice."""
+    size = rows.shape[0] * length * rows.itemsize
+    buffer = np.empty(size + _LINE_BYTES, np.uint8)
+    start = -buffer.ctypes.data % _LINE_BYTES
+    result = buffer[start : start + size].view(rows.dtype).reshape(rows.shape[0], length)
+    result[:, : rows.shape[1]] = rows
+    result[:, rows.shape[1] :] = 0
+    return result
 
 
 class Row(types.Type):

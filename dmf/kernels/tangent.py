@@ -138,15 +138,17 @@ class TangentSystem:
         self._samples, self._most, self._width = samples, most, u.shape[1]
         self._length, self._damping = simd.padded(u.shape[1], u.itemsize), u.dtype.type(damping)
         invert, self._multiply, self._couple = _compile(self._length, parallel)
-        u, v = self.padded(u), self.padded(v)
         self._blocks = []
         for (starts, index, bounds), factor in zip(samples, (v, u), strict=True):
             blocks = np.empty((starts.shape[0] - 1) * self._width * self._length, u.dtype)
-            invert(starts, index, factor.ravel(), self._width, self._damping, bounds, blocks)
+            invert(starts, index, self.padded(factor).ravel(), self._width, self._damping, bounds, blocks)
             self._blocks.append(blocks)
         # What the samples of a row meet, and of a column, and the rows and columns themselves: halves are those of the step.
-        self._met = [np.concatenate([v, 0 * v], axis=1), np.concatenate([u, 0 * u], axis=1)]
-        self._rows, self._cols = np.concatenate([0 * u, u], axis=1), np.concatenate([0 * v, v], axis=1)
+        double = 2 * self._length
+        self._met = [simd.padded_rows(factor, double) for factor in (v, u)]
+        self._rows, self._cols = (simd.padded_rows(factor[:, :0], double) for factor in (u, v))
+        for rows, factor in ((self._rows, u), (self._cols, v)):
+            rows[:, self._length : self._length + self._width] = factor
 
     @property
     def n_columns(self) -> int:
@@ -155,9 +157,7 @@ class TangentSystem:
 
     def padded(self, factor):
         """Rows of the length that the methods take."""
-        rows = np.zeros((factor.shape[0], self._length), factor.dtype)
-        rows[:, : self._width] = factor
-        return rows
+        return simd.padded_rows(factor, self._length)
 
     def solve_blocks(self, side, rows):
         """The rows of P (side 0) or of Q (side 1) that the blocks of the normal matrix map to these."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from dmf.backend import Array, check_device, device, is_numpy, namespace, number, on_device_of
@@ -70,6 +71,11 @@ class Observations(ABC):
     def dtype(self) -> Any:
         """Dtype of the measurements, float32 or float64."""
         return self.values.dtype
+
+    @cached_property
+    def mean_square(self) -> float:
+        """Mean square of the measurements, summed in float64."""
+        return 2 * number(half_square(self.values)) / self.n_measurements
 
     @abstractmethod
     def predict(self, left: Array, right: Array) -> Array:
@@ -267,9 +273,4 @@ class Observations(ABC):
 def half_square(residual: Array) -> Array:
     """``1/2 ||residual||^2`` summed in float64."""
     xp = namespace(residual)
-    return 0.5 * xp.sum(xp.astype(residual, xp.float64) ** 2)
-
-
-def mean_square(observations: Observations) -> float:
-    """Mean square of the measurements, summed in float64."""
-    return 2 * number(half_square(observations.values)) / observations.n_measurements
+    return 0.5 * xp.sum(xp.astype(residual, xp.float64, copy=False) ** 2)

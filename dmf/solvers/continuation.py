@@ -23,7 +23,6 @@ from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
-from dmf.observations.base import mean_square
 from dmf.options import check_option, positive_integer
 from dmf.results import Recovery
 from dmf.solvers.driver import Callback, run
@@ -83,9 +82,9 @@ class _Alternating:
         xp = namespace(observations.values)
         left, right = network.factors()
         u, s, vt = factored_svd(left, right)
-        noise = mean_square(observations) if self.start is None else self.start
+        noise = observations.mean_square if self.start is None else self.start
         square = 2 * number(observations.loss(left, right)) / observations.n_measurements
-        nothing = mean_square(observations) == 0
+        nothing = observations.mean_square == 0
         roots = 0 * s if nothing else xp.sqrt(s)
         factors = u * roots, xp.matrix_transpose(vt) * roots
         variances = (0 * factors[0], 0 * factors[1]) if self.uncertain else (None, None)
@@ -176,7 +175,7 @@ class VariationalBayes(_Alternating):
             return replace(state, square=square, noise=estimate, finished="the noise level settled" if still else "")
         noise = max(estimate, self.decay * state.noise)
         finished = ""
-        if noise <= self.until * mean_square(observations):
+        if noise <= self.until * observations.mean_square:
             finished = "no noise was seen"
         return replace(
             state, square=square, noise=noise, arrived=still and estimate > _ARRIVED * state.noise, finished=finished
@@ -203,7 +202,7 @@ class Continuation(_Alternating):
         if square > _CONTRADICTED * state.noise:
             return replace(state, finished="the residual contradicts a level of noise as low as this")
         noise = self.decay * state.noise
-        finished = "the level is down to the end of the path" if noise <= self.until * mean_square(observations) else ""
+        finished = "the level is down to the end of the path" if noise <= self.until * observations.mean_square else ""
         return replace(state, noise=noise, sweeps=0, finished=finished)
 
 

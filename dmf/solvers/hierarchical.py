@@ -20,7 +20,6 @@ from dmf.linalg import factored_svd, gaussian
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations, SampledEntries
-from dmf.observations.base import mean_square
 from dmf.offsets import Offsets
 from dmf.pattern import pattern_features
 
@@ -81,7 +80,7 @@ class HierarchicalBayes:
         xp = namespace(observations.values)
         features = pattern_features(observations, self.seed)
         mean, centred = observations.centred()
-        total = mean_square(centred)
+        total = centred.mean_square
         size = total / observations.mean_weight
         left, right = network.factors()
         starts = (
@@ -112,7 +111,7 @@ class HierarchicalBayes:
         return state, iterations
 
     def _sweep(self, state: _State) -> _State:
-        m, total = state.centred.n_measurements, mean_square(state.centred)
+        m, total = state.centred.n_measurements, state.centred.mean_square
         rows, _ = _fitted(0, *state.sides, state)
         cols, fit = _fitted(1, state.sides[1], rows, state)
         square = fit.square / m
@@ -167,7 +166,7 @@ def _fitted(side: int, mine: _Side, other: _Side, state: _State) -> tuple[_Side,
     """
     xp = namespace(mine.means)
     dtype, m = to_host(mine.means[:1, :1]).dtype, state.centred.n_measurements
-    total = mean_square(state.centred)
+    total = state.centred.mean_square
     ones, zeros = xp.ones_like(other.means[:, :1]), xp.zeros_like(other.means[:, :1])
     factor = xp.concat([other.means[:, :-1], ones, other.means[:, -1:]], axis=1)
     spreads = xp.concat([other.variances[:, :-1], zeros, other.variances[:, -1:]], axis=1)
@@ -200,7 +199,7 @@ def hierarchical_start(observations: SampledEntries, width: int, seed: int) -> D
     """`width` components: Gaussian columns, of a size that leaves room for rows of the same; rows and offsets zero."""
     xp = namespace(observations.values)
     mean, centred = observations.centred()
-    deviation = math.sqrt(mean_square(centred) / observations.mean_weight)
+    deviation = math.sqrt(centred.mean_square / observations.mean_weight)
     d1, d2 = observations.shape
     right = math.sqrt(deviation / (3 * math.sqrt(width))) * gaussian((d2, width), seed, observations.values)
     like = {"dtype": observations.dtype, "device": device(observations.values)}

@@ -12,7 +12,6 @@ from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
 from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
-from dmf.observations.base import mean_square
 from dmf.observations.checks import check_rank
 from dmf.results import Recovery
 from dmf.solvers.driver import Callback, run
@@ -89,7 +88,7 @@ class GaussNewton:
     def _step(self, observations, state):
         xp = namespace(state.u)
         d1, rank = observations.shape[0], state.s.shape[0]
-        size, eps = 0.5 * mean_square(observations), float(xp.finfo(observations.dtype).eps)
+        size, eps = 0.5 * observations.mean_square, float(xp.finfo(observations.dtype).eps)
         relative = math.sqrt(state.loss / size) if size else 0.0
         tolerance = max(relative, _SHARPEST, _NOISE * eps / relative if relative else 0.0)
         step = observations.tangent_step(
