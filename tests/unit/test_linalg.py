@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmf.backend import to_host
-from dmf.linalg import chain_product, conjugate_gradient, dense_svd, gaussian, identity, truncated_svd
+from dmf.linalg import chain_product, conjugate_gradient, dense_svd, gaussian, identity, reduced_qr, truncated_svd
 
 from helpers import DTYPES, LIBRARIES, random_weights, seeds
 
@@ -73,6 +73,39 @@ def check_triplets(matrix, u, s, vt, tolerance):
     np.testing.assert_allclose(vt @ vt.T, np.eye(rank), rtol=0, atol=100 * np.finfo(u.dtype).eps)
     np.testing.assert_allclose(matrix @ vt.T, u * s, rtol=0, atol=tolerance * exact[0])
     np.testing.assert_allclose(matrix.T @ u, vt.T * s, rtol=0, atol=tolerance * exact[0])
+
+
+def check_qr(matrix, q, r):
+    eps = np.finfo(matrix.dtype).eps
+    assert q.dtype == r.dtype == matrix.dtype and q.shape == matrix.shape
+    np.testing.assert_allclose(q.T @ q, np.eye(r.shape[0]), rtol=0, atol=20 * eps)
+    np.testing.assert_allclose(q @ r, matrix, rtol=0, atol=20 * eps * np.linalg.norm(matrix, 2))
+    assert not np.tril(r, -1).any()
+
+
+@dtypes
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e3, 1e4, 1e7, 1e9, 1e14, np.inf])
+def test_tall_matrices_of_any_condition_have_an_orthogonal_factor(dtype, condition, order, rng):
+    """To the rounding errors of LAPACK, on either side of the condition number from which on LAPACK is asked."""
+    matrix = with_spectrum(
+        rng, (20_000, 12), np.geomspace(1, 1 / condition, 12) if np.isfinite(condition) else [1.0, 0.5]
+    )
+    matrix = np.asarray(matrix, dtype, order=order)
+    check_qr(matrix, *reduced_qr(matrix))
+
+
+def test_tall_matrices_of_good_condition_need_no_reflections(monkeypatch, rng):
+    matrix = rng.standard_normal((20_000, 12))
+    monkeypatch.setattr(np.linalg, "qr", None)  # calling it would raise
+    check_qr(matrix, *reduced_qr(matrix))
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_reduced_qr_of_zeros_and_nan_is_that_of_lapack(value):
+    matrix = np.full((20_000, 12), value)
+    for ours, theirs in zip(reduced_qr(matrix), np.linalg.qr(matrix), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def iterate(matrix, rank, move=np.asarray, **options):
