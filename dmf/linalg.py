@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from dmf.backend import Array, device, from_host, is_numpy, namespace, number
+from dmf.backend import Array, device, from_host, is_numpy, namespace, number, one_blas_thread
 from dmf.options import random_generator
 
 _OVERSAMPLING = 10
@@ -92,7 +92,8 @@ def reduced_qr(matrix: Array) -> tuple[Array, Array]:
     .. [1] Yamamoto, Nakatsukasa, Yanagisawa, Fukaya, ETNA 44 (2015): CholeskyQR2.
     """
     if is_numpy(matrix) and matrix.size >= _TALL and matrix.shape[0] >= 4 * matrix.shape[1]:
-        with contextlib.suppress(np.linalg.LinAlgError):
+        # On one thread: those of BLAS wait for one another after every few hundred rows, and for seconds on a busy machine.
+        with contextlib.suppress(np.linalg.LinAlgError), one_blas_thread():
             first, r_first = _cholesky_pass(matrix, matrix.T @ matrix)
             gram = first.T @ first
             if np.max(np.abs(gram - np.eye(gram.shape[0]))) < _NEARLY:

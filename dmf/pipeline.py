@@ -99,11 +99,11 @@ def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
             start, left = core.widened(recovery.network), 0 if phases.exhausted() else None
             del recovery, core  # their memory
             recovery = phases.run("offsets", solver, start, left)
-    rank, noise = int(recovery.options["rank"]), recovery.options["noise"]
-    sentence = f"rank {rank} and offsets; noise of standard deviation {noise:.3g}."
-    status = phases.ended or Status("budget spent" if phases.exhausted() else "converged", sentence)
-    network, offsets = separated(recovery.network, observations.centred()[0], max(rank, 1), plan.depth)
-    return replace(_finished(phases, recovery, status), network=network, offsets=offsets)
+        rank, noise = int(recovery.options["rank"]), recovery.options["noise"]
+        sentence = f"rank {rank} and offsets; noise of standard deviation {noise:.3g}."
+        status = phases.ended or Status("budget spent" if phases.exhausted() else "converged", sentence)
+        network, offsets = separated(recovery.network, observations.centred()[0], max(rank, 1), plan.depth)
+        return replace(_finished(phases, recovery, status), network=network, offsets=offsets)
 
 
 def _grown(phases: Phases, core: DenseCore | None) -> Recovery:

@@ -198,9 +198,11 @@ class SampledEntries:
     def product(self, left, right):
         return sampled_product(left, right, self._rows, self._cols)
 
-    def adjoint(self, weights, left, right):
+    def adjoint(self, weights, left, right, repeated=False):
         grad_left = self._gathered(0, weights, right.T)
-        by_column = self._to_columns(weights) if left.shape[1] else weights
+        by_column = weights
+        if left.shape[1]:
+            by_column = self._values_to_columns(weights) if repeated else self._to_columns(weights)
         grad_right = self._gathered(1, by_column, left)
         return np.ascontiguousarray(grad_left), _transposed(grad_right)
 

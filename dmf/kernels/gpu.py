@@ -121,13 +121,13 @@ class SampledEntries:
         """Entries of ``left @ right`` at the positions; see the twin."""
         return sampled_product(left, right, self._rows, self._cols)
 
-    def adjoint(self, weights: Array, left: Array, right: Array) -> tuple[Array, Array]:
+    def adjoint(self, weights: Array, left: Array, right: Array, repeated: bool = False) -> tuple[Array, Array]:
         """Products of the matrix that holds `weights`; see the twin."""
         cupy, width = cupy_module(), max(left.shape[1], right.shape[0])
         if width > cuda.WIDEST:
             starts = range(0, width, cuda.WIDEST)
             blocks = [slice(b, b + cuda.WIDEST) for b in starts]
-            parts = [self.adjoint(weights, left[:, b], right[b, :]) for b in blocks]
+            parts = [self.adjoint(weights, left[:, b], right[b, :], repeated) for b in blocks]
             return cupy.concatenate([p[0] for p in parts], axis=1), cupy.concatenate([p[1] for p in parts])
         passes = self._passes(width, left.dtype)
         grad_left = cupy.empty((left.shape[0], right.shape[0]), left.dtype)
@@ -135,7 +135,8 @@ class SampledEntries:
         if right.shape[0]:
             passes.gather(0, contiguous(weights), padded(right.T, passes.length), grad_left)
         if left.shape[1]:
-            passes.gather(1, self._by_column(weights), padded(left, passes.length), grad_right.T)
+            by_column = self._values_by_column(weights) if repeated else self._by_column(weights)
+            passes.gather(1, by_column, padded(left, passes.length), grad_right.T)
         return grad_left, grad_right
 
     def residual(self, values: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:

@@ -71,10 +71,11 @@ class SampledEntries:
         """Entries of ``left @ right`` at the positions, shape (m,)."""
         return sampled_product(left, right, self._rows, self._cols)
 
-    def adjoint(self, weights: Array, left: Array, right: Array) -> tuple[Array, Array]:
+    def adjoint(self, weights: Array, left: Array, right: Array, repeated: bool = False) -> tuple[Array, Array]:
         """``R @ right^T`` (d1, r) and ``left^T @ R`` (q, d2) for the R that holds `weights` (m,).
 
-        The widths q of `left` (d1, q) and r of `right` (r, d2) are usually one; 0 spares the work for that product.
+        The widths q of `left` (d1, q) and r of `right` (r, d2) are usually one; 0 spares the work for that product. `repeated`:
+        the same array, unchanged, comes with the next call, so that its order by columns is worth keeping.
         """
         xp = namespace(weights, left, right)
         terms = weights[:, None] * xp.matrix_transpose(xp.take(right, self._cols, axis=1))

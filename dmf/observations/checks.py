@@ -172,8 +172,7 @@ def check_finite(values: Array, argument: str, hint: str = "Remove them.") -> No
 def check_scale(observations: Observations) -> None:
     """Raise ObservationError if products of the measurements would leave the range of their dtype: solvers multiply four."""
     xp = namespace(observations.values)
-    values = xp.astype(observations.values, xp.float64)
-    size = float(xp.max(xp.abs(values)))
+    size = max(float(xp.max(observations.values)), -float(xp.min(observations.values)))
     most = float(xp.finfo(observations.dtype).max) ** 0.4
     if size != 0 and not 1 / most <= size <= most:
         raise ObservationError(

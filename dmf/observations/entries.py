@@ -218,8 +218,8 @@ class SampledEntries(Observations):
         like = {"dtype": self.dtype, "device": device(self.values)}
         no_rows, no_cols = xp.zeros((self.shape[0], 0), **like), xp.zeros((0, self.shape[1]), **like)
         return truncated_svd(
-            lambda block: self._kernel.adjoint(weights, no_rows, xp.matrix_transpose(block))[0],
-            lambda block: xp.matrix_transpose(self._kernel.adjoint(weights, block, no_cols)[1]),
+            lambda block: self._kernel.adjoint(weights, no_rows, xp.matrix_transpose(block), repeated=True)[0],
+            lambda block: xp.matrix_transpose(self._kernel.adjoint(weights, block, no_cols, repeated=True)[1]),
             self.shape,
             rank,
             like=self.values,
