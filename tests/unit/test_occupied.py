@@ -90,8 +90,8 @@ def test_copies_of_noise_are_no_exact_matrix(copies, rng):
 
 
 def test_copies_of_measurements_are_no_exact_matrix(rng):
-    operator, values = rng.standard_normal((30, 6, 5)), rng.standard_normal(30)
-    sensed = dmf.sense(np.tile(operator, (4, 1, 1)), np.tile(values, 4))
+    operator, values = rng.standard_normal((30, 10, 10)), rng.standard_normal(30)
+    sensed = dmf.sense(np.tile(operator, (4, 1, 1)), np.tile(values, 4), 2)
     assert sensed.observations.n_distinct == 30 and not sensed.options["exact"]
 
 
