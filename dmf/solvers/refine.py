@@ -14,7 +14,7 @@ from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
 from dmf.observations.checks import check_rank
 from dmf.results import Recovery
-from dmf.solvers.driver import Callback, run
+from dmf.solvers.driver import Callback, check_problem, run
 
 _SHRINK, _GROW, _FIRST_DAMPING = 0.1, 10.0, 1e-3  # of the damping after a good step and a bad one; of the gain
 _GOOD = 0.25  # share of the promised gain from which on a step is good
@@ -195,6 +195,7 @@ def refine(
     ----------
     .. [1] Zilber, Nadler, GNMR: a provable one-line algorithm for low rank matrix recovery, SIMODS 2022 (arXiv 2106.12933).
     """
+    check_problem(observations, network)
     u, s, vt = factored_svd(*network.factors())
     if rank is not None:
         rank = check_rank(rank, observations.shape)
