@@ -20,7 +20,7 @@ from dmf.dense_core import DenseCore, dense_core
 from dmf.interrupts import remembered_interrupts
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
-from dmf.networks.initialize import balanced_network
+from dmf.networks.initialize import balanced_network, truncated_network
 from dmf.observations import Observations, SampledEntries
 from dmf.phases import Phases, Plan
 from dmf.results import Recovery, Status
@@ -102,7 +102,7 @@ def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
         rank, noise = int(recovery.options["rank"]), recovery.options["noise"]
         sentence = f"rank {rank} and offsets; noise of standard deviation {noise:.3g}."
         status = phases.ended or Status("budget spent" if phases.exhausted() else "converged", sentence)
-        network, offsets = separated(recovery.network, observations.centred()[0], max(rank, 1), plan.depth)
+        network, offsets = separated(recovery.network, observations.centred()[0], rank, plan.depth)
         return replace(_finished(phases, recovery, status), network=network, offsets=offsets)
 
 
@@ -223,7 +223,7 @@ def _refined(phases: Phases, recovery: Recovery, first: int = _FIRST_STEPS) -> R
     rank = int(recovery.options["rank"])
     if rank == 0 or not _determined(observations, rank, _FEWEST):
         return None
-    refined = phases.run("refine", GaussNewton(tries=first), truncated(recovery.network, rank), _MOST_STEPS)
+    refined = phases.run("refine", GaussNewton(tries=first), truncated_network(recovery.network, rank), _MOST_STEPS)
     if not _is_exact(observations, refined):
         return None
     fewer = _before_small_ones(refined.network)
@@ -267,6 +267,8 @@ def _noisy(phases: Phases, estimate: Recovery) -> Recovery:
         sentence += " The measurements are few for this rank, and no exact fit was found: more of them would help most."
     if phases.ended is not None:
         return _finished(phases, estimate, phases.ended)
+    if phases.observations.mean_square == 0:
+        return _finished(phases, estimate, Status("converged", "rank 0, no noise: all measurements are 0."), exact=True)
     return _finished(phases, estimate, Status("budget spent" if phases.exhausted() else "converged", sentence))
 
 
@@ -282,11 +284,5 @@ def _finished(phases: Phases, recovery: Recovery, status: Status, exact: bool = 
         "iterations": phases.spent,
         "phases": phases.names,
     }
-    network = truncated(recovery.network, max(rank, 1), phases.plan.depth)
+    network = truncated_network(recovery.network, rank, phases.plan.depth)
     return replace(recovery, network=network, history=phases.history(), status=status, options=options)
-
-
-def truncated(network: DeepLinearNetwork, rank: int, depth: int | None = None) -> DeepLinearNetwork:
-    """Balanced network of the best approximation of this rank; as deep as `network` unless given."""
-    u, s, vt = factored_svd(*network.factors())
-    return balanced_network(u[:, :rank], s[:rank], vt[:rank, :], network.depth if depth is None else depth)

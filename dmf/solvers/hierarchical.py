@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from dmf.backend import Array, device, from_host, namespace, number, to_host
-from dmf.linalg import factored_svd, gaussian
+from dmf.linalg import gaussian
 from dmf.networks import DeepLinearNetwork
-from dmf.networks.initialize import balanced_network
+from dmf.networks.initialize import truncated_network
 from dmf.observations import Observations, SampledEntries
 from dmf.offsets import Offsets
 from dmf.pattern import pattern_features
@@ -212,6 +212,5 @@ def hierarchical_start(observations: SampledEntries, width: int, seed: int) -> D
 def separated(network: DeepLinearNetwork, mean: float, rank: int, depth: int) -> tuple[DeepLinearNetwork, Offsets]:
     """Balanced network of this rank, and the offsets, of a network that `HierarchicalBayes` returned."""
     left, right = network.factors()
-    u, s, vt = factored_svd(left[:, :-2], right[:-2, :])
     offsets = Offsets(mean, left[:, -2] - mean, right[-1, :])
-    return balanced_network(u[:, :rank], s[:rank], vt[:rank, :], depth), offsets
+    return truncated_network(DeepLinearNetwork((right[:-2, :], left[:, :-2])), rank, depth), offsets

@@ -299,3 +299,17 @@ def test_float32_is_exact_to_its_precision(seed, rank):
     residual, eps = np.sqrt(2 * recovery.history.loss[-1]), float(np.finfo(np.float32).eps)
     assert residual <= eps ** (2 / 3) * np.sqrt(np.mean(case.values**2))
     assert case.error(recovery) <= 2 * (residual + eps) * np.sqrt(len(case.rows)) * replace(case, noise=1.0).oracle()
+
+
+@pytest.mark.parametrize("offsets", [False, True])
+def test_noise_alone_is_a_matrix_of_zeros(offsets, rng):
+    """A model of rank 0 predicts nothing but its offsets."""
+    rows, cols = np.nonzero(rng.random((40, 30)) < 0.4)
+    run = dmf.complete(dmf.SampledEntries(rows, cols, rng.standard_normal(rows.size), (40, 30)), offsets=offsets)
+    assert run.options["rank"] == 0 and not run.network.product().any()
+
+
+def test_zeros_are_fitted_exactly(rng):
+    zeros = dmf.complete(dmf.SampledEntries([0, 1, 2], [1, 0, 1], np.zeros(3), (3, 2)))
+    assert zeros.options["exact"] and zeros.options["noise"] == zeros.options["rank"] == 0
+    assert zeros.status.advice.startswith("rank 0, no noise") and not zeros.product().any()
