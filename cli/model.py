@@ -10,6 +10,7 @@ import numpy as np
 
 import dmf
 from dmf.intervals import interval_around
+from dmf.io.archive import check_writable
 from dmf.io.matrices import format_predictions, read_entries, read_pairs, read_row_ids, write_predictions
 from dmf.ranking import align, row_positions, top_columns
 from dmf.results import position_of
@@ -66,6 +67,8 @@ def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
     to_stdout = str(output) == "-"
     check_distinct(MODEL=model, PAIRS=pairs, the_output=None if to_stdout else output)
     check_distinct(the_seen_entries=seen, the_output=None if to_stdout else output)
+    if not to_stdout:
+        check_writable(output)
     recovery = dmf.load(model)
     quiet = as_json or to_stdout
     if top is None:

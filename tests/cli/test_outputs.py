@@ -1,0 +1,47 @@
+"""Where results go: what is refused before any work, what is never replaced, what a full disk leads to."""
+
+import os
+
+import numpy as np
+import pytest
+
+import dmf
+
+from cli.program import error_line
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows keeps pipes and devices out of its folders")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["complete", "data.csv", "-o", "special"],
+        ["complete", "data.csv", "-o", "special.csv", "--format", "table"],
+        ["complete", "data.csv", "--report", "special.html"],
+        ["factorize", "data.csv", "-o", "special.npz"],
+        ["predict", "m.npz", "--top", "1", "-o", "special"],
+        ["rank", "data.csv", "--plot", "special.png"],
+        ["demo", "-o", "special.png"],
+        ["dynamics", "--problem", "sensing"],
+        ["reproduce", "depth", "--small"],
+    ],
+)
+def test_a_pipe_is_refused_by_every_command_before_it_works(dmf_program, tmp_path, arguments):
+    """And stays a pipe; nothing else is written."""
+    (tmp_path / "data.csv").write_text("1,2,3\n2,4.5,\n3,6,9\n" if "table" in arguments else "a,x,1\na,y,2\n")
+    dmf.factorize(np.eye(3)).save(tmp_path / "m.npz")
+    names = [
+        "special",
+        "special.csv",
+        "special.html",
+        "special.npz",
+        "special.png",
+        "dynamics-sensing-times.png",
+        "depth.png",
+    ]
+    for name in names:
+        os.mkfifo(tmp_path / name)
+    line = error_line(dmf_program(*arguments, code=1))
+    assert "FileError: cannot write" in line and "it is a pipe" in line
+    assert all((tmp_path / name).is_fifo() for name in names)
+    assert {path.name for path in tmp_path.iterdir()} == {"data.csv", "m.npz", *names}
