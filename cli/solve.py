@@ -315,7 +315,7 @@ def _timed(
 
 
 def _report_path(output: Path) -> Path:
-    return output.with_name(output.name.removesuffix(".npz") + ".json")
+    return Path(str(output).removesuffix(".npz") + ".json")  # also of "." and "", which are refused as models later on
 
 
 def _keep(

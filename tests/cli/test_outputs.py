@@ -4,8 +4,10 @@ import os
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import dmf
+from dmf_cli import solve
 
 from cli.program import error_line
 
@@ -45,3 +47,26 @@ def test_a_pipe_is_refused_by_every_command_before_it_works(dmf_program, tmp_pat
     assert "FileError: cannot write" in line and "it is a pipe" in line
     assert all((tmp_path / name).is_fifo() for name in names)
     assert {path.name for path in tmp_path.iterdir()} == {"data.csv", "m.npz", *names}
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (".", "cannot write .: it is a folder"),
+        ("", "cannot write .: it is a folder"),
+        ("..", "cannot write ..: it is a folder"),
+        ("/", "cannot write /: it is a folder"),
+        (
+            "missing/../ok.npz",
+            "cannot write missing/../ok.npz: No such file or directory. Name a file in a folder that exists",
+        ),
+    ],
+)
+def test_paths_that_are_no_files(monkeypatch, tmp_path, output, words):
+    """They are found out before the fit."""
+    (tmp_path / "data.csv").write_text("a,x,1\na,y,2\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dmf, "complete", None)
+    done = CliRunner().invoke(solve.complete, ["data.csv", "-o", output])
+    assert done.exit_code == 1 and words in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
