@@ -108,7 +108,9 @@ def _ranked(recovery, file, top, rows, seen, quiet):
     row_names = recovery.row_ids or [str(k) for k in range(recovery.shape[0])]
     col_names = recovery.col_ids or [str(k) for k in range(recovery.shape[1])]
     if file is not None:
-        wanted = read_row_ids(file, set(row_names))
+        wanted, notes = read_row_ids(file, set(row_names))
+        for sentence in notes:
+            note(sentence, quiet)
     else:
         wanted = row_names if rows is None else [name.strip() for name in next(csv.reader([rows]))]
     positions = row_positions(recovery, wanted)
