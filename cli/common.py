@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,31 +45,44 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 return command(*args, **options)
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
             raise
-        except KeyboardInterrupt:
-            problem = "interrupted."
+        except (Exception, KeyboardInterrupt) as error:
             if debug:
-                raise
-        except dmf.DmfError as error:
-            problem = f"{type(error).__name__}: {error}"
-            if debug:
-                raise
-        except MemoryError:
-            problem = "not enough memory. Take a smaller --rank or a smaller problem."
-            if debug:
-                raise
-        except Exception as error:
-            problem = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"
-            if debug:
-                raise
-        click.echo(f"Error: {' '.join(problem.split())}", err=True)
-        raise click.exceptions.Exit(1)
+                traceback.print_exception(error)
+            with contextlib.suppress(dmf.FileError):  # stderr cannot be written to: the exit code remains
+                echo(f"Error: {_problem(error)}", err=True)
+            raise click.exceptions.Exit(1) from error
 
     return wrapper
 
 
+def _problem(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    match error:
+        case KeyboardInterrupt():
+            problem = "interrupted."
+        case dmf.DmfError():
+            problem = f"{type(error).__name__}: {error}"
+        case MemoryError():
+            problem = "not enough memory. Take a smaller --rank or a smaller problem."
+        case _:
+            problem = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"
+    return " ".join(problem.split())
+
+
+def echo(text: str, err: bool = False, nl: bool = True) -> None:
+    """Print on stdout or stderr; FileError if that cannot be written to, as on a full disk. A closed pipe is left to click."""
+    try:
+        click.echo(text, err=err, nl=nl)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        stream = "stderr" if err else "stdout"
+        raise dmf.FileError(f"cannot write to {stream}: {error.strerror or error}. Send it elsewhere.") from error
+
+
 def emit(as_json: bool, report: Mapping[str, Any], lines: Sequence[str]) -> None:
     """Print the report as JSON, or the lines."""
-    click.echo(to_json(report) if as_json else "\n".join(lines))
+    echo(to_json(report) if as_json else "\n".join(lines))
 
 
 def to_json(report: Mapping[str, Any]) -> str:
@@ -87,7 +102,7 @@ def _plain(value: Any) -> Any:
 
 def note(text: str, as_json: bool = False) -> None:
     """One line of information: on stdout, or on stderr where stdout holds JSON."""
-    click.echo(text, err=as_json)
+    echo(text, err=as_json)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -188,12 +203,12 @@ class Progress:
 
     def _show(self, text: str) -> None:
         if self._shown:
-            click.echo(f"\r{text:<78}", nl=False, err=True)
+            echo(f"\r{text:<78}", nl=False, err=True)
 
     def done(self) -> None:
         """Clear the line."""
         if self._shown:
-            click.echo("\r" + " " * 78 + "\r", nl=False, err=True)
+            echo("\r" + " " * 78 + "\r", nl=False, err=True)
 
 
 layout_option = click.option(

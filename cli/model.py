@@ -14,7 +14,7 @@ from dmf.io.archive import check_writable
 from dmf.io.matrices import format_predictions, read_entries, read_pairs, read_row_ids, write_predictions
 from dmf.ranking import align, row_positions, top_columns
 from dmf.results import position_of
-from dmf_cli.common import check_distinct, common_options, emit, error_texts, note, other_options
+from dmf_cli.common import check_distinct, common_options, echo, emit, error_texts, note, other_options
 
 _INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -82,7 +82,7 @@ def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
         columns |= {name: np.where(known, end, np.nan) for name, end in zip(("low", "high"), ends, strict=True)}
     if to_stdout:
         for line in format_predictions(row_ids, col_ids, columns):
-            click.echo(line, nl=False)
+            echo(line, nl=False)
         return
     write_predictions(output, row_ids, col_ids, columns)
     unknown = {} if top is not None else {"unknown": int((~known).sum())}

@@ -24,6 +24,7 @@ from dmf_cli.common import (
     check_distinct,
     common_options,
     compare_ranks,
+    echo,
     emit,
     error_texts,
     found_errors,
@@ -184,7 +185,7 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
             lines.append(f"report         {report}")
     except BaseException:
         if model is not None:
-            click.echo(f"the fit had ended: its model is in {model}", err=True)
+            echo(f"the fit had ended: its model is in {model}", err=True)
         raise
     _tell(model, filled, recovery, told | more, lines, as_json)
 
@@ -372,5 +373,5 @@ def _tell(
     ]
     emit(as_json, report, summary)
     if recovery.status.reason not in _ENDED:
-        click.echo(f"Error: {recovery.status.reason}; the last good state was written to {model or filled}.", err=True)
+        echo(f"Error: {recovery.status.reason}; the last good state was written to {model or filled}.", err=True)
         raise click.exceptions.Exit(1)

@@ -1,6 +1,9 @@
 """Where results go: what is refused before any work, what is never replaced, what a full disk leads to."""
 
 import os
+import stat
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from click.testing import CliRunner
 import dmf
 from dmf_cli import solve
 
-from cli.program import error_line
+from cli.program import PROGRAM, error_line
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows keeps pipes and devices out of its folders")
 
@@ -70,3 +73,47 @@ def test_paths_that_are_no_files(monkeypatch, tmp_path, output, words):
     done = CliRunner().invoke(solve.complete, ["data.csv", "-o", output])
     assert done.exit_code == 1 and words in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A device on which nothing can be written: a copy of /dev/full, as root could replace the original."""
+    path = tmp_path / "full"
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 7))
+        path.open("w").close()
+    except PermissionError:
+        path = Path("/dev/full")  # which only root could replace
+        if not path.exists():
+            pytest.skip("this system has no device that is always full")
+    with path.open("w") as file:
+        yield file
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "m.npz"],
+        ["info", "m.npz", "--json"],
+        ["predict", "m.npz", "--top", "60", "-o", "-"],
+        ["--help"],
+        ["info", "--help"],
+        ["--version"],
+    ],
+)
+def test_a_full_disk_on_stdout_is_one_line(tmp_path, full_disk, arguments):
+    dmf.factorize(np.eye(60)).save(tmp_path / "m.npz")
+    pipes = {"stdout": full_disk, "stderr": subprocess.PIPE, "text": True}
+    done = subprocess.run([PROGRAM, *arguments], cwd=tmp_path, timeout=300, check=False, **pipes)
+    assert done.returncode == 1
+    last = error_line(done)
+    assert "cannot write to stdout: No space left on device" in last
+    notes = ["all columns are ranked"] * ("--top" in arguments)
+    assert all(map(str.startswith, done.stderr.splitlines(), [*notes, "Error"]))
+    assert len(done.stderr.splitlines()) == len(notes) + 1
+
+
+def test_a_full_disk_on_stderr_ends_the_program_quietly(tmp_path, full_disk):
+    pipes = {"stderr": full_disk, "stdout": subprocess.PIPE, "text": True}
+    done = subprocess.run([PROGRAM, "info", __file__], cwd=tmp_path, timeout=300, check=False, **pipes)
+    assert (done.returncode, done.stdout) == (1, "")

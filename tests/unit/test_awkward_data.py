@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf_cli.main import main
+from dmf_cli.commands import program
 
 from helpers import seeds
 
@@ -122,7 +122,7 @@ def run(folder, content, *arguments):
     path.write_text(content)
     for old in folder.glob("out*"):
         old.unlink()
-    return CliRunner().invoke(main, ["complete", str(path), *map(str, arguments)])
+    return CliRunner().invoke(program, ["complete", str(path), *map(str, arguments)])
 
 
 @tables
