@@ -27,6 +27,8 @@ _SHOWN = 0.9  # coverage of the intervals that summaries mention
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --seed, --threads, --json and --debug, and turn errors into one line on stderr with exit code 1.
 
+    With --json, stdout holds one JSON object then, too, with the member "error"; not after wrong usage (exit code 2).
+
     The command gets the keyword arguments `seed` and `as_json`.
     """
 
@@ -34,7 +36,9 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all random choices."
     )
     @click.option("--threads", type=click.IntRange(min=1), help="Most threads to use; all cores unless given.")
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+    @click.option(
+        "--json", "as_json", is_flag=True, help='Print one JSON object instead of text; of an error, {"error": ...}.'
+    )
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(command)
     def wrapper(*args: Any, threads: int | None, debug: bool, **options: Any) -> Any:
@@ -48,8 +52,13 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 traceback.print_exception(error)
-            with contextlib.suppress(dmf.FileError):  # stderr cannot be written to: the exit code remains
-                echo(f"Error: {_problem(error)}", err=True)
+            problem = _problem(error)
+            for text, err in [
+                (f"Error: {problem}", True),
+                *[(to_json({"error": problem}), False)] * options["as_json"],
+            ]:
+                with contextlib.suppress(dmf.FileError):  # nothing can be written there: the exit code remains
+                    echo(text, err=err)
             raise click.exceptions.Exit(1) from error
 
     return wrapper

@@ -65,6 +65,8 @@ def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
             "their high predictions. Predict PAIRS that do not depend on the predictions."
         )
     to_stdout = str(output) == "-"
+    if to_stdout and as_json:
+        raise click.UsageError("-o - prints the predictions, --json a report in their place. Give one of them.")
     check_distinct(MODEL=model, PAIRS=pairs, the_output=None if to_stdout else output)
     check_distinct(the_seen_entries=seen, the_output=None if to_stdout else output)
     if not to_stdout:

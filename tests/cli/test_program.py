@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cli.program import as_json
+from cli.program import as_json, error_line
 
 COMMANDS = ["demo", "complete", "predict", "rank", "factorize", "sense", "info", "reproduce", "dynamics"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -63,3 +63,15 @@ def test_reproduce_makes_its_folder_or_says_why_not_before_it_works(dmf_program,
 
 def test_data_is_for_movielens_only(dmf_program, ratings):
     assert "--data is only for" in dmf_program("reproduce", "depth", "--data", ratings, code=2).stderr
+
+
+def test_an_error_is_a_json_object_where_one_is_asked_for(dmf_program, tmp_path):
+    """The line on stderr is there as well; wrong usage is told there alone."""
+    (tmp_path / "bad.csv").write_text("a,x,1\na,y,zwölf\n")
+    done = dmf_program("complete", "bad.csv", "--json", code=1)
+    assert f"Error: {as_json(done)['error']}" == error_line(done)
+    assert "line 2: the value (third field) is 'zwölf'" in as_json(done)["error"]
+    assert dmf_program("complete", "bad.csv", code=1).stdout == ""
+    assert dmf_program("complete", "bad.csv", "--json", "--rank", 0, code=2).stdout == ""
+    done = dmf_program("predict", "bad.csv", "--top", 1, "-o", "-", "--json", code=2)
+    assert "Give one of them" in done.stderr
