@@ -1,17 +1,20 @@
-"""The start of the program dmf: its commands are imported within the part that tells of a full disk in one line."""
+"""The start of the program dmf: quick to import, so that Ctrl-C during the imports that follow is one line, like a full disk."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from types import FrameType
 
 
 def main() -> None:
     """Run the program; what goes wrong outside its commands is one line on stderr, too."""
     try:
-        from dmf_cli.commands import program
-
+        with _ended_by_interrupts():
+            from dmf_cli.commands import program
         program()
     except OSError as error:  # of help and usage messages: commands tell theirs
         with contextlib.suppress(OSError):
@@ -19,6 +22,23 @@ def main() -> None:
         raise SystemExit(1) from None
     finally:
         _drop_unwritable()
+
+
+@contextlib.contextmanager
+def _ended_by_interrupts() -> Iterator[None]:
+    """Within it, Ctrl-C ends the process at once: raised within an import, it would come as a long traceback, or get lost."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as in the background of a shell
+        yield
+        return
+    signal.signal(signal.SIGINT, _end)
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"Error: interrupted.\n")
+    os._exit(1)
 
 
 def _drop_unwritable() -> None:

@@ -1,6 +1,9 @@
 """Help, version, and the paper's experiments as commands."""
 
 import json
+import os
+import signal
+from functools import partial
 
 import pytest
 
@@ -75,3 +78,19 @@ def test_an_error_is_a_json_object_where_one_is_asked_for(dmf_program, tmp_path)
     assert dmf_program("complete", "bad.csv", "--json", "--rank", 0, code=2).stdout == ""
     done = dmf_program("predict", "bad.csv", "--top", 1, "-o", "-", "--json", code=2)
     assert "Give one of them" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent differently on Windows")
+@pytest.mark.parametrize(("imported", "ignored"), [("click", False), ("numba", False), ("click", True)])
+def test_ctrl_c_during_the_imports_is_one_line(dmf_program, tmp_path, imported, ignored):
+    """Pressed as a package is first imported; ignored where the caller ignores it, as a shell does for jobs in its background."""
+    press = "import signal\nsignal.raise_signal(signal.SIGINT)\nraise SystemExit(7)\n"
+    (tmp_path / f"{imported}.py").write_text(press)
+    handler = signal.SIG_IGN if ignored else signal.SIG_DFL
+    done = dmf_program(
+        "--help",
+        code=7 if ignored else 1,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        preexec_fn=partial(signal.signal, signal.SIGINT, handler),
+    )
+    assert (done.stdout, done.stderr) == ("", "" if ignored else "Error: interrupted.\n")
