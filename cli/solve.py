@@ -13,6 +13,7 @@ import numpy as np
 
 import dmf
 from dmf.backend import check_device
+from dmf.interrupts import remembered_interrupts
 from dmf.io.archive import check_writable, write_text
 from dmf.io.matrices import MatrixFile, read_entries, read_matrix, read_sensing
 from dmf.io.tables import Table, write_filled
@@ -343,8 +344,10 @@ def _keep(
     if model is not None:
         report["model"] = str(model)
         history = {name: np.asarray(column).tolist() for name, column in recovery.history.items()}
-        recovery.save(model)
-        write_text(_report_path(model), to_json(report | {"history": history}) + "\n")
+        text = to_json(report | {"history": history}) + "\n"
+        with remembered_interrupts() as interrupts, interrupts.held():
+            recovery.save(model)
+            write_text(_report_path(model), text)
     return report
 
 

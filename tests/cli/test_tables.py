@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,24 @@ def test_an_interrupted_fit_is_kept_and_no_further_one_begun(monkeypatch, measur
     arguments = [str(path), "-o", "m.npz", "--report", "r.html", "--ranks"]
     done = CliRunner().invoke(solve.complete, arguments)
     assert done.exit_code == 1 and "Error: interrupted." in done.output and "its model is in m.npz" in done.output
+
+
+def test_a_model_and_its_json_are_both_written_when_ctrl_c_comes_between_them(monkeypatch, measured, tmp_path):
+    path, _ = measured
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    written = solve.write_text
+
+    def interrupted(*arguments):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        written(*arguments)
+
+    monkeypatch.setattr(solve, "write_text", interrupted)
+    done = CliRunner().invoke(solve.complete, [str(path), "-o", "m.npz", "--rank", "2"])
+    signal.signal(signal.SIGINT, before)
+    assert done.exit_code == 1 and "Error: interrupted." in done.output
+    assert json.loads((tmp_path / "m.json").read_text())["model"] == "m.npz" and dmf.load("m.npz").shape == (40, 12)
 
 
 def test_the_best_columns_of_rows(dmf_program, ratings, tmp_path):
