@@ -59,6 +59,7 @@ class DelimitedText:
         self, path: os.PathLike, file: BinaryIO, columns: Sequence[str], plausible: Callable[[list[str]], bool]
     ) -> None:
         self.path, self.line = path, 0
+        self._ended = 0  # line on which the last whole record ended
         self._file, self._start = file, 1
         self._kept: list[str] | None = None
         self._sample = self._read_sample()
@@ -107,6 +108,7 @@ class DelimitedText:
     def __iter__(self) -> Iterator[list[str]]:
         width = self.width
         for record in self._records:
+            self._ended = self.line
             if len(record) == width:
                 yield record
             elif _is_filled(record):
@@ -120,6 +122,14 @@ class DelimitedText:
     def error(self, reason: str, record: Iterable[str] = (), line: int | None = None) -> FileError:
         """FileError that names the file and `line`, or the first line of the current record."""
         return FileError(f"cannot read {self.path}, line {line or self.first_line(record)}: {reason}")
+
+    def quoting_error(self, error: csv.Error) -> FileError:
+        """FileError for the record that is being read: its quotes opened on its first line, wherever they then led."""
+        first = max(self._start, self._ended + 1)
+        noticed = f" (noticed on line {self.line})" if self.line > first else ""
+        return self.error(
+            f"{error}{noticed}. Check the quotes there, and whether each that is opened is closed.", line=first
+        )
 
     def first_line(self, record: Iterable[str]) -> int:
         """Number of the first line of the current record."""
@@ -196,13 +206,11 @@ def open_delimited(
         Inside the ``with`` block too, when a record cannot be read; the message names file and line.
     """
     with open(path, "rb") as file:  # noqa: PTH123 - also takes pipes
-        text = None
+        text = DelimitedText(path, file, columns, plausible)
         try:
-            text = DelimitedText(path, file, columns, plausible)
             yield text
         except csv.Error as error:
-            line = text.line if text else 1
-            raise FileError(f"cannot read {path}, line {line}: {error}. Check the quotes there.") from error
+            raise text.quoting_error(error) from error
 
 
 def is_number(text: str) -> bool:

@@ -128,6 +128,12 @@ TEXT_ERRORS = {
     "one endless line": (b"a" * 2**20, "line of a MiB"),
     "old line ends": ("a,b,1\rc,d,2\r", "line 1: a carriage return"),
     "open quote": ('a,b,1\n"a,b,1\n', "line 2: unexpected end of data"),
+    "open quote far up": ('a,b,1\n\n"a,b,1\n' + "a,b,1\n" * 50, "line 3: unexpected end of data (noticed on line 53)"),
+    "open quote before a quote": (
+        '"a\nb",b,1\n"a,b,1\na,b,1\n"c,d",x,1\n',
+        "line 3: ',' expected after '\"' (noticed on line 5)",
+    ),
+    "open quote of a large file": ('# x\n\na,b,1\n"a,b,1\n' + "a,b,1\n" * 50_000, "line 4: field larger"),
     "stray quote": ('a\tb\t1\t"x" y\n', "line 1: "),
     "endless field": ("a,b,1\n" + "a" * 200_000 + ",b,1\n", "line 2: field larger"),
 }
