@@ -144,9 +144,12 @@ class DelimitedText:
                 if raw.startswith(codecs.BOM_UTF8):
                     self.head, raw = codecs.BOM_UTF8, raw.removeprefix(codecs.BOM_UTF8)
             self.line = number
-            if b"\0" in raw or len(raw) >= _LONGEST_LINE:
+            if b"\0" in raw:
+                raise self.error("no text (it has NUL bytes). Pass csv, tsv, npy, npz, mtx or parquet.")
+            if len(raw) >= _LONGEST_LINE:
                 raise self.error(
-                    "no text (it has NUL bytes, or a line of a MiB or more). Pass csv, tsv, npy, npz, mtx or parquet."
+                    f"a line of {_LONGEST_LINE} bytes or more, the longest that is read: a file without line ends would fill "
+                    "the memory. End lines with \\n or \\r\\n; pass a table as wide as this as .npy."
                 )
             if b"\r" in raw.strip():
                 raise self.error("a carriage return within the line. End lines with \\n or \\r\\n.")
