@@ -126,6 +126,22 @@ def test_notes_say_what_was_decided(write):
     )
 
 
+@pytest.mark.parametrize("labels", [("x", "y", "x"), ("2001", "2002", "2001"), ("x", "", "y")])
+@pytest.mark.parametrize("heading", ["name", "Year"])
+def test_labels_that_repeat_name_no_rows(write, tmp_path, heading, labels):
+    """The table is read without them, and filled around them."""
+    lines = [f"{label},{k + 0.5},,{k + 1.5}\n" for k, label in enumerate(labels)]
+    lines[0] = lines[0].replace(",,", ",7,")
+    found = read_entries(write("t.csv", f"{heading},a,b,c\n" + "".join(lines)))
+    assert (found.row_ids, found.col_ids) == (("0", "1", "2"), ("a", "b", "c"))
+    reason = "line 4: the row name" if labels[1] else "line 3: the row name is empty"
+    (told,) = [note for note in found.notes if "ignored" in note]
+    assert told.startswith(f"column ignored: {heading.lower()}, which names no rows ({reason}")
+    assert write_filled(tmp_path / "out.csv", found.table, np.full((3, 3), 9.0)) == 2
+    filled = "".join(lines).replace(",,2.5", ",9,2.5").replace(",,3.5", ",9,3.5")
+    assert (tmp_path / "out.csv").read_text() == f"{heading},a,b,c\n{filled}"
+
+
 @pytest.mark.parametrize(
     "observed, number",
     [("3", "0.123457"), ("1.5", "0.123457"), ("1.23456789", "0.123456789"), ("0.00012345678", "0.12345679")],
