@@ -158,7 +158,8 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
     known = source.observations
     d1, d2 = known.shape
     text = None if filled is None else _to_fill(file, filled, source)
-    found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({known.n_measurements / (d1 * d2):.2%})"
+    seen = known.n_measurements - source.n_repeated
+    found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({seen / (d1 * d2):.2%} of its positions)"
     _begin(model, [filled, report], (*source.notes, found), as_json)
     options["offsets"] = "auto" if offsets is None else offsets
     single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0

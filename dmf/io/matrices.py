@@ -44,6 +44,8 @@ class MatrixFile:
         The layout, if the file was a table in delimited text, for `dmf.io.tables.write_filled`.
     delimited : bool
         Whether the file was delimited text, a table or not.
+    n_repeated : int
+        Number of entries at the position of another one before them.
     """
 
     observations: SampledEntries
@@ -52,6 +54,7 @@ class MatrixFile:
     notes: tuple[str, ...]
     table: Table | None
     delimited: bool
+    n_repeated: int
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def read_entries(path: str | os.PathLike, layout: str = "auto") -> MatrixFile:
         From `SampledEntries`, if what was read is no set of entries.
     """
     found = _load(path, layout)
-    notes = found.notes
+    notes, repeated = found.notes, 0
     if isinstance(found.data, SampledEntries):
         entries = found.data
         if repeated := _repeated(entries):
@@ -133,7 +136,8 @@ def read_entries(path: str | os.PathLike, layout: str = "auto") -> MatrixFile:
         missing = found.data.size - entries.n_measurements
         if missing and found.table is None:  # which has said so
             notes += (f"{missing} of {found.data.size} entries are NaN, which marks them as missing",)
-    return MatrixFile(entries, found.row_ids, found.col_ids, notes, found.table, _reader(Path(path)) is None)
+    delimited = _reader(Path(path)) is None
+    return MatrixFile(entries, found.row_ids, found.col_ids, notes, found.table, delimited, repeated)
 
 
 def read_matrix(path: str | os.PathLike, layout: str = "auto") -> CompleteMatrix:

@@ -146,6 +146,13 @@ def test_the_program_on_tables(table, folder):
         assert "unexpected" not in done.stderr and not list(folder.glob("out*"))
 
 
+def test_the_share_seen_is_one_of_positions(folder):
+    """Entries that repeat make no matrix more than known."""
+    done = run(folder, "a,x,1\na,x,3\na,x,2\na,y,1\nb,y,2\n", "-o", folder / "out.npz")
+    assert "2 entries repeat a position" in done.output
+    assert "5 entries of a 2 x 2 matrix (75.00% of its positions)" in done.output
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
