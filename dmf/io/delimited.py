@@ -216,10 +216,21 @@ def open_delimited(
             raise text.quoting_error(error) from error
 
 
+def as_number(text: str) -> float:
+    """The number that a field is, NaN and infinities included; ValueError if it is none.
+
+    Python also takes 1_000 and the digits of other scripts for numbers; in a file they are more likely ids or mistakes.
+    """
+    value = float(text)
+    if "_" in text or not text.strip().isascii():
+        raise ValueError(f"{shown(text)} is no number")
+    return value
+
+
 def is_number(text: str) -> bool:
     """Whether a field is a number, NaN and infinities included."""
     try:
-        float(text)
+        as_number(text)
     except ValueError:
         return False
     return True

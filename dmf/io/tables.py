@@ -21,7 +21,7 @@ import numpy as np
 
 from dmf.errors import FileError
 from dmf.io.archive import write_atomically
-from dmf.io.delimited import BLANKS, DelimitedText, ignored, is_meant_as_number, is_missing, is_number, shown
+from dmf.io.delimited import BLANKS, DelimitedText, as_number, ignored, is_meant_as_number, is_missing, is_number, shown
 
 _MANY = 4  # lines of ids and a value have at most this many columns of numbers: two ids, the value, a time
 # Headings of a first column of names: of those that must differ, and of those that may repeat and then name nothing.
@@ -75,7 +75,7 @@ def is_table(sample: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_id(text: str) -> bool:
-    return not is_missing(text) and (not is_number(text) or float(text).is_integer())
+    return not is_missing(text) and (not is_number(text) or as_number(text).is_integer())
 
 
 def _numeric(records: Sequence[Sequence[str]]) -> list[int]:
@@ -111,7 +111,7 @@ class _Columns:
             value = math.nan
             if not is_missing(cell):
                 with contextlib.suppress(ValueError):
-                    value = float(cell)
+                    value = as_number(cell)
                 if not math.isfinite(value):
                     self.wrong.setdefault(k, (line, cell))
                 meant = is_meant_as_number(cell)
