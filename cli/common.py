@@ -220,6 +220,24 @@ class Progress:
             echo("\r" + " " * 78 + "\r", nl=False, err=True)
 
 
+class InputFile(click.Path):
+    """A file to read. A dash is none: models are named after their files, and some formats cannot be read from a pipe."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The path."""
+        if value == "-":
+            self.fail(
+                "- does not stand for stdin here. Name a file; where text comes from a pipe, /dev/stdin (on Linux and macOS), or "
+                "./- for a file of that name.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 layout_option = click.option(
     "--format", "layout", type=click.Choice(["auto", "entries", "table"]), default="auto", show_default=True,
     help="What delimited text holds: lines of row, column and value, or a table with missing cells.",

@@ -21,6 +21,7 @@ from dmf.options import check_bounds
 from dmf.recover import solve_on
 from dmf.report import check_report_path, write_report
 from dmf_cli.common import (
+    InputFile,
     Progress,
     check_distinct,
     common_options,
@@ -35,7 +36,6 @@ from dmf_cli.common import (
     to_json,
 )
 
-_INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path(path_type=Path)
 _HOLDOUT = 0.1  # share of the entries
 _ENDED = ("converged", "budget spent")  # reasons of a run that nobody and nothing broke off
@@ -110,7 +110,7 @@ class _Bounds(click.ParamType):
 
 
 @click.command()
-@click.argument("file", type=_INPUT)
+@click.argument("file", type=InputFile())
 @_model_options("Upper bound on the rank")
 @_iterations_option
 @_device_option
@@ -218,7 +218,7 @@ def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
 
 
 @click.command()
-@click.argument("file", type=_INPUT)
+@click.argument("file", type=InputFile())
 @_model_options("Rank of the approximation")
 @_device_option
 @layout_option
@@ -245,7 +245,7 @@ def factorize(file, output, device, layout, seed, as_json, **options):
 
 
 @click.command()
-@click.argument("file", type=_INPUT)
+@click.argument("file", type=InputFile())
 @_model_options("Upper bound on the rank")
 @_iterations_option
 @_device_option

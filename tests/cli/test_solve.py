@@ -10,8 +10,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import dmf
+from dmf_cli.commands import program
 
 from cli.program import PROGRAM, as_json, error_line
 
@@ -142,6 +144,19 @@ def test_bad_arguments(dmf_program, ratings, tmp_path):
     (tmp_path / "model.npz").write_bytes(b"PK nonsense")
     assert "cannot read model.npz" in error_line(dmf_program("info", "model.npz", code=1))
     assert "Traceback" in dmf_program("info", "model.npz", "--debug", code=1).stderr
+
+
+@pytest.mark.parametrize("command", ["complete", "rank", "factorize", "sense", "info", "predict"])
+def test_a_dash_is_no_file_to_read(command):
+    done = CliRunner().invoke(program, [command, "-", *["-o", "o.csv"] * (command == "predict")])
+    assert done.exit_code == 2 and "- does not stand for stdin here" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="no name for stdin")  # noqa: PTH110
+def test_entries_from_a_pipe_by_the_name_of_stdin(dmf_program, ratings, tmp_path):
+    """What the message about the dash advises."""
+    done = dmf_program("complete", "/dev/stdin", "-o", "m.npz", input=ratings.read_text())
+    assert "2,000 entries of a 60 x 50 matrix" in done.stdout and dmf.load(tmp_path / "m.npz").shape == (60, 50)
 
 
 def test_unknown_ids_without_offsets(dmf_program, ratings, tmp_path):

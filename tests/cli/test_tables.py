@@ -165,6 +165,8 @@ def test_rankings_that_cannot_be(dmf_program, ratings):
     dmf_program("complete", ratings, "--iterations", 5, "-o", "m.npz")
     arguments = ["predict", "m.npz", "-o", "-"]
     assert "'nobody'" in error_line(dmf_program(*arguments, "--top", 1, "--rows", "u1,nobody", code=1))
+    assert "--rows names no row" in dmf_program(*arguments, "--top", 1, "--rows", "", code=2).stderr
+    assert "(the first: '')" in error_line(dmf_program(*arguments, "--top", 1, "--rows", ",", code=1))
     assert "give a file of PAIRS" in dmf_program(*arguments, code=2).stderr
     assert "only for --top" in dmf_program(*arguments, ratings, "--seen", ratings, code=2).stderr
     assert "given twice" in dmf_program(*arguments, ratings, "--top", 1, "--rows", "u1", code=2).stderr
