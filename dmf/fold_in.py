@@ -10,7 +10,7 @@ from dmf.backend import Array, device, namespace, number
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.linalg import factored_svd
 from dmf.networks import DeepLinearNetwork
-from dmf.observations import SampledEntries
+from dmf.observations import SampledEntries, WeightedEntries
 from dmf.results import History, Recovery, Status
 
 _SIDES = ("rows", "columns")
@@ -135,18 +135,44 @@ def _least_squares(observations: SampledEntries, side: int, design: Array) -> tu
     whose bias shrinks with each regression on the residual.
     """
     xp = namespace(design)
-    least = float(xp.finfo(design.dtype).eps) ** 0.5
-    largest = number(xp.max(xp.sum(design * design, axis=0)))
-    penalty = xp.full_like(design[0, :], least * largest if largest > 0 else 1.0)
-    found, square, remaining = None, float("inf"), observations
+    penalty = xp.full_like(design[0, :], float(xp.finfo(design.dtype).eps) ** 0.5)
+    largest = _unless_zero(xp.max(xp.abs(design)))
+    design = design / largest
+    scaled = _scaled(observations, side, design)
+    found, square, remaining = None, float("inf"), scaled
     for _ in range(_PASSES):
         fit = remaining.ridge(side, design, penalty)
         if found is not None and fit.square > _FALLING * square:
             break
         found, square = fit.rows if found is None else found + fit.rows, fit.square
         factors = (found, xp.matrix_transpose(design)) if side == 0 else (design, xp.matrix_transpose(found))
-        remaining = observations.with_values(observations.values - observations.predict(*factors))
-    return found, square
+        remaining = scaled.with_values(scaled.values - scaled.predict(*factors))
+    return found / largest, 2 * number(observations.loss(*factors))
+
+
+def _scaled(observations: SampledEntries, side: int, design: Array) -> WeightedEntries:
+    """The entries with the weights of each row scaled to a normal matrix of trace 1, which one penalty fits for all rows.
+
+    Without noise only ratios of weights within a row matter. A penalty made of the whole design or of unscaled weights is
+    too large for rows that see little of it.
+    """
+    xp = namespace(design)
+    plain = observations.unweighted
+    weights = xp.ones_like(plain.values) if observations.weights is None else observations.weights
+    weights = weights / xp.max(weights)
+    own, met = (plain.rows, plain.cols) if side == 0 else (plain.cols, plain.rows)
+    seen = weights * xp.take(xp.sum(design * design, axis=1), met)
+    ones = [xp.ones((size, 1), dtype=design.dtype, device=device(design)) for size in plain.shape]
+    trace = xp.reshape(plain.adjoint(seen, ones[0], xp.matrix_transpose(ones[1]))[side], (-1,))
+    return WeightedEntries(
+        plain.rows, plain.cols, plain.values, plain.shape, weights / xp.take(_unless_zero(trace), own)
+    )
+
+
+def _unless_zero(numbers: Array) -> Array:
+    """`numbers`, with 1 in place of 0."""
+    xp = namespace(numbers)
+    return xp.where(numbers == 0, xp.ones_like(numbers), numbers)
 
 
 def _check(recovery: Recovery, observations: Any, side: int) -> float:

@@ -11,7 +11,7 @@ from dmf.backend import Array, to_host
 from dmf.errors import ArgumentError, ShapeError
 from dmf.model_files import HELDOUT_ERROR, QUANTILES
 from dmf.observations import SampledEntries
-from dmf.options import random_generator
+from dmf.options import check_kind, check_option, random_generator
 from dmf.results import Recovery
 
 _MOST = 999  # order statistics kept: coverages up to 99.9 %
@@ -35,9 +35,10 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
 
     Raises
     ------
-    ShapeError
-        If `held` is of another matrix shape.
+    ArgumentError, ShapeError
+        If `held` are no entries, or of another matrix shape.
     """
+    check_kind("held", held, SampledEntries, "Pass SampledEntries, as observations.split holds out.")
     if held.shape != recovery.shape:
         raise ShapeError(
             f"held entries are of a {held.shape} matrix, but the recovery is of a {recovery.shape} one.",
@@ -79,6 +80,7 @@ def half_width(recovery: Recovery, coverage: float = 0.9) -> float:
             argument="recovery",
         )
     levels = len(quantiles)
+    coverage = check_option("coverage", coverage, strictly=True, hint="Pass a share, such as 0.9.")
     if not 0 < coverage <= levels / (levels + 1):
         raise ArgumentError(
             f"coverage={coverage!r}, but {levels} residuals of held-out entries support 0 < coverage <= "

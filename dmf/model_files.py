@@ -17,7 +17,7 @@ from dmf.errors import ArgumentError, DmfError, FileError
 from dmf.io.archive import read_archive, write_archive
 from dmf.networks import DeepLinearNetwork
 from dmf.offsets import Offsets
-from dmf.options import check_bounds
+from dmf.options import check_bounds, check_path
 
 FORMAT = "dmf-model"
 FORMAT_VERSION = 1
@@ -54,9 +54,12 @@ def write_model(
 
     Raises
     ------
+    ArgumentError
+        If `path` names no file.
     FileError
         If it cannot be written; a file that was there before is then untouched.
     """
+    check_path(path)
     arrays = {f"weights_{k}": to_host(w) for k, w in enumerate(network.weights, start=1)}
     arrays |= {f"history_{name}": column for name, column in history.items()}
     if offsets is not None:
@@ -92,9 +95,12 @@ def read_model(path: str | os.PathLike, reasons: Collection[str]) -> dict[str, A
 
     Raises
     ------
+    ArgumentError
+        If `path` names no file.
     FileError
         If the file cannot be read, is truncated, or is not a valid model.
     """
+    check_path(path)
     header, arrays = read_archive(path)
 
     def fail(reason: str) -> FileError:

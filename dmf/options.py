@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,17 @@ def check_kind(argument: str, value: Any, kind: type, hint: str) -> None:
             argument=argument,
             value=type(value).__name__,
             limit=kind.__name__,
+        )
+
+
+def check_path(path: Any) -> None:
+    """Raise ArgumentError unless `path` can name a file."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError(
+            f"path={path!r}, but it is the name of a file. Pass a str or a pathlib.Path.",
+            argument="path",
+            value=path,
+            limit="str or os.PathLike",
         )
 
 

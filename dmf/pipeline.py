@@ -196,8 +196,8 @@ def _start(observations: Observations, bound: int, plan: Plan) -> DeepLinearNetw
 
 
 def _determined(observations: Observations, rank: int, least: float) -> bool:
-    """Whether there are at least `least` measurements for each degree of freedom of a matrix of this rank."""
-    return observations.n_measurements >= least * rank * (sum(observations.shape) - rank)
+    """Whether there are at least `least` different measurements for each degree of freedom of a matrix of this rank."""
+    return observations.n_distinct >= least * rank * (sum(observations.shape) - rank)
 
 
 def _continued(phases: Phases, solver: Continuation, network: DeepLinearNetwork) -> Recovery | None:

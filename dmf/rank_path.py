@@ -33,13 +33,14 @@ class RankStep:
     rank : int
         The bound; 0: nothing but offsets, or zero where the model has none.
     heldout_rmse, standard_error : float
-        Root-mean-square error on the held-out entries, and its standard error.
+        Root-mean-square error on the held-out entries, in the unit of the data, and its standard error. Squares of entries
+        with weights are averaged with these, whose common factor does not matter.
     train_rmse : float
         The same on the entries fitted.
     found : int
         Rank of the fit; below the bound where the data support no more.
     noise : float
-        Standard deviation of the noise that the fit sees; 0 where it is exact.
+        Standard deviation of the noise that the fit sees, of an entry of weight 1; 0 where it is exact.
     seconds : float
     """
 
@@ -181,10 +182,11 @@ def rank_path(
 
 @dataclass(frozen=True)
 class _Fit:
-    """A step, the squared errors on the held-out entries, and whether the model has offsets."""
+    """A step, the squared errors on the held-out entries and their weights, and whether the model has offsets."""
 
     step: RankStep
     squares: np.ndarray
+    weights: np.ndarray
     offsets: bool
 
     def is_of_its_rank(self) -> bool:
@@ -195,8 +197,8 @@ class _Fit:
         """Whether its mean square is lower by more than one standard error of the difference, taken entry by entry."""
         if not self.is_of_its_rank():
             return False
-        gain = other.squares - self.squares
-        return float(np.mean(gain)) > float(np.std(gain)) / math.sqrt(gain.size)
+        gain, error = _mean(other.squares - self.squares, self.weights)
+        return gain > error
 
 
 def _fit(rank: int, solve: Callable[[], Recovery], kept: SampledEntries, held: SampledEntries) -> _Fit:
@@ -205,17 +207,33 @@ def _fit(rank: int, solve: Callable[[], Recovery], kept: SampledEntries, held: S
     seconds = time.perf_counter() - begin
     if recovery.status.reason == "interrupted":  # Ctrl-C is meant for the whole comparison, not for one of its fits
         raise KeyboardInterrupt
-    squares = _squares(recovery, held)
-    rmse = math.sqrt(np.mean(squares))
-    error = float(np.std(squares)) / (2 * max(rmse, 1e-300) * math.sqrt(squares.size))  # delta method
-    train = math.sqrt(np.mean(_squares(recovery, kept)))
+    squares, weights = _squares(recovery, held), _weights(held)
+    mean, uncertainty = _mean(squares, weights)
+    rmse = math.sqrt(mean)
+    error = uncertainty / (2 * max(rmse, 1e-300))  # delta method
+    train = math.sqrt(_mean(_squares(recovery, kept), _weights(kept))[0])
     found = recovery.options
     step = RankStep(rank, rmse, error, train, int(found["rank"]), float(found["noise"]), seconds)
-    return _Fit(step, squares, bool(found["offsets"]))
+    return _Fit(step, squares, weights, bool(found["offsets"]))
 
 
 def _squares(recovery: Recovery, entries: SampledEntries) -> np.ndarray:
+    entries = entries.unweighted
     return to_host(entries.predict(*recovery.factors()) - entries.values).astype(np.float64) ** 2
+
+
+def _weights(entries: SampledEntries) -> np.ndarray:
+    """Weights of the entries, of mean 1."""
+    if entries.weights is None:
+        return np.ones(entries.n_measurements)
+    weights = to_host(entries.weights).astype(np.float64)
+    return weights / np.mean(weights)
+
+
+def _mean(numbers: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Mean with weights of mean 1, and its standard error: that of a ratio, as the weights are a sample, too."""
+    mean = float(np.mean(weights * numbers))
+    return mean, math.sqrt(float(np.mean((weights * (numbers - mean)) ** 2)) / numbers.size)
 
 
 def _identifiable(entries: SampledEntries) -> int:

@@ -14,18 +14,20 @@ from dmf.networks.initialize import balanced_network
 from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
 from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.weighted import as_entries
+from dmf.occupied import OccupiedPart, occupied_part, short_of
 from dmf.offsets import fit_offsets
 from dmf.options import check_bounds, check_option, positive_integer
 from dmf.phases import Plan
 from dmf.pipeline import sees_noise, solve, solve_with_offsets
 from dmf.rank import visible_rank
 from dmf.results import History, Recovery, Status
-from dmf.solvers.driver import Callback
+from dmf.solvers.driver import Callback, Snapshot
 
 _HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
 _FEWEST_HELD_OUT = 20  # fewer say too little to choose by, and further ones are held out in their place
 _OFFSETS_GAIN = 0.9  # offsets are taken if they alone cut the held-out mean square below this share
 _ROUNDS = 2  # of fitting them for that
+_FEW = 5_000  # entries, of which an exact fit is looked for even if noise is seen: it takes no time, and so few may mislead
 _ITERATIONS = 10_000
 _ENDED = ("converged", "budget spent")  # reasons of a run that nobody and nothing broke off
 
@@ -120,13 +122,55 @@ def complete(
 
 
 def _completed(observations: SampledEntries, plan: Plan, offsets: bool | str) -> Recovery:
-    """One fit to all of these entries."""
+    """One fit to all of these entries; rows and columns without any take no part in it."""
+    part = occupied_part(observations)
+    if part is None:
+        return _with_gaps_told(_fitted(observations, plan, offsets), observations)
+    bound = None if plan.rank is None else min(plan.rank, *part.observations.shape)
+    recovery = _fitted(part.observations, replace(plan, rank=bound, callback=_of_all(part, plan.callback)), offsets)
+    recovery = replace(
+        recovery,
+        network=part.widened(recovery.network),
+        offsets=None if recovery.offsets is None else part.widened_offsets(recovery.offsets),
+        observations=observations,
+        options=recovery.options | {"rank_bound": plan.rank},
+    )
+    return _with_gaps_told(recovery, observations)
+
+
+def _of_all(part: OccupiedPart, callback: Callback | None) -> Callback | None:
+    """The callback, which is to see networks of the whole matrix, for networks of a part."""
+    if callback is None:
+        return None
+
+    def of_part(snapshot: Snapshot):
+        seen = Snapshot(snapshot.iteration, snapshot.loss, snapshot.seconds, lambda: part.widened(snapshot.network))
+        seen.phase = snapshot.phase
+        return callback(seen)
+
+    return of_part
+
+
+def _with_gaps_told(recovery: Recovery, observations: SampledEntries) -> Recovery:
+    """With a word on the rows and columns that an exact recovery does not determine."""
+    if not recovery.options["exact"]:
+        return recovery
+    short = zip(short_of(observations, recovery.options["rank"]), ("rows", "columns"), strict=True)
+    lines = " and ".join(f"{count:,} {kind}" for count, kind in short if count)
+    if not lines:
+        return recovery
+    told = f"{recovery.status.advice} Of {lines} fewer entries are seen than the rank: the others there are one of many fits."
+    return replace(recovery, status=replace(recovery.status, advice=told))
+
+
+def _fitted(observations: SampledEntries, plan: Plan, offsets: bool | str) -> Recovery:
     if offsets is True:
         return _reported(solve_with_offsets(observations, plan), observations)
     if offsets is False or not _offsets_help(observations, plan.seed):
         return _reported(solve(observations, plan), observations)
     found = _reported(solve_with_offsets(observations, plan), observations)
-    if found.status.reason != "diverged" and (found.status.reason != "converged" or sees_noise(found)):
+    known = sees_noise(found) and observations.n_measurements > _FEW
+    if found.status.reason != "diverged" and (found.status.reason != "converged" or known):
         return found
     spent = found.options["iterations"]
     exact = _reported(solve(observations, replace(plan, iterations=plan.iterations - spent)), observations)

@@ -15,6 +15,7 @@ from dmf.model_files import are_names, read_model, write_model
 from dmf.networks import DeepLinearNetwork
 from dmf.observations import Observations
 from dmf.offsets import Offsets
+from dmf.options import check_kind
 
 REASONS = ("converged", "budget spent", "diverged", "stopped", "interrupted")
 
@@ -173,9 +174,18 @@ class Recovery:
 
         Raises
         ------
+        ShapeError
+            If there are not as many row as column names.
         ObservationError
             If there are unknown ones and the model has no offsets.
         """
+        if len(row_ids) != len(col_ids):
+            raise ShapeError(
+                f"there are {len(row_ids)} row_ids and {len(col_ids)} col_ids, but each pair of them names an entry. Pass as "
+                "many of one as of the other.",
+                argument="row_ids, col_ids",
+                value=(len(row_ids), len(col_ids)),
+            )
         rows = _positions(row_ids, self.row_ids, self.shape[0])
         cols = _positions(col_ids, self.col_ids, self.shape[1])
         known = (rows >= 0) & (cols >= 0)
@@ -211,13 +221,17 @@ class Recovery:
         array, shape (d1, d2)
             An entry that was observed several times is the mean of these observations.
         """
-        observations = observations or self.observations
+        if observations is None:
+            observations = self.observations
         if observations is None:
             raise ArgumentError(
                 "observations are missing: a loaded model holds no data. Pass filled(observations=...), or use product() "
                 "for predictions everywhere.",
                 argument="observations",
             )
+        check_kind(
+            "observations", observations, Observations, "Pass for example SampledEntries.from_dense(array with NaN)."
+        )
         if observations.shape != self.shape:
             raise ShapeError(
                 f"observations are of a {observations.shape} matrix, but the model is of a {self.shape} one.",

@@ -127,10 +127,10 @@ class SampledEntries:
         -------
         rows : array, shape (n, w)
         inverses : array, shape (n, w), or None
-            Diagonals of the N_i^-1; None without variances.
+            Of the diagonals of the N_i; None without variances.
         square, uncertainty, freedom : float
             Sums over the rows of ``||D_i x_i - y_i||^2``, ``<a_i, x_i^2>`` and
-            ``<diag(D_i^T D_i) + a_i, diag(N_i^-1)>``, in float64; the last two are 0 without variances.
+            ``<diag(D_i^T D_i) + a_i, 1 / diag(N_i)>``, in float64; the last two are 0 without variances.
         """
         xp = namespace(values, factor, penalty)
         slots, index = (self._row_slots, self._cols) if side == 0 else (self._col_slots, self._rows)
@@ -147,7 +147,8 @@ class SampledEntries:
         identity = xp.eye(factor.shape[1], dtype=factor.dtype, device=device(factor))
         least = 8 * factor.shape[1] * xp.finfo(factor.dtype).eps * diagonal
         penalty = xp.where(penalty > least, penalty, least)
-        root = _cholesky(xp, normal * (1 - identity) + (diagonal + penalty)[:, :, None] * identity)
+        whole = diagonal + penalty
+        root = _cholesky(xp, normal * (1 - identity) + whole[:, :, None] * identity)
         right = transposed @ target
         if means is not None:
             right = right + (penalty * means)[:, :, None]
@@ -156,10 +157,9 @@ class SampledEntries:
         rows = rows[:, :, 0]
         if variances is None:
             return rows, None, square, 0.0, 0.0
-        inverses = xp.sum(xp.linalg.solve(root, xp.broadcast_to(identity, normal.shape)) ** 2, axis=1)
         uncertainty = number(xp.sum(_double(xp, rows) ** 2 * _double(xp, added)))
-        freedom = number(xp.sum(_double(xp, diagonal) * _double(xp, inverses)))
-        return rows, inverses, square, uncertainty, freedom
+        freedom = number(xp.sum(_double(xp, diagonal) / _double(xp, whole)))
+        return rows, 1 / whole, square, uncertainty, freedom
 
     def tangent_system(self, u: Array, vt: Array, damping: float):
         """Linearised least squares with one factor eliminated; None: its twin is `Observations.tangent_step`."""

@@ -145,19 +145,9 @@ extern "C" __global__ void ridge_rows(int rows, const int64 *starts, const int *
         for (int a = threadIdx.x; a < width; a += THREADS) {
             out[i * width + a] = solution[a];
             if (variances == 0) continue;
-            // Column a of the inverse of the Cholesky factor, kept in row a of the upper triangle.
-            const REAL first = 1 / roots[a];
-            REAL squares = first * first;
-            for (int r = a + 1; r < width; r++) {
-                REAL sum = normal[r * STEP + a] * first;
-                for (int e = a + 1; e < r; e++) sum += normal[r * STEP + e] * normal[a * STEP + e];
-                const REAL entry = -sum / roots[r];
-                normal[a * STEP + r] = entry;
-                squares += entry * entry;
-            }
-            inverses[i * width + a] = squares;
+            inverses[i * width + a] = 1 / whole[a];
             terms[a] = (double)solution[a] * (double)solution[a] * (double)added[a];
-            terms[WIDTH + a] = (double)diagonal[a] * (double)squares;
+            terms[WIDTH + a] = (double)diagonal[a] / (double)whole[a];
         }
         __syncthreads();
         if (variances != 0 && threadIdx.x < 2) {

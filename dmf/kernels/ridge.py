@@ -110,27 +110,6 @@ def solve(lanes, width, normal, target):
         simd.store(target, a * lanes, simd.product(value, simd.load(normal, (a * width + a) * lanes, lanes)))
 
 
-@njit(cache=True)
-def invert(lanes, width, normal, inverse):
-    """Diagonals of the inverses of `lanes` matrices whose Cholesky factors `solve` left; the second half is scratch."""
-    one = simd.broadcast(normal.dtype.type(1), simd.load(normal, 0, lanes))
-    for a in range(width):
-        squares = simd.zeros_like(one)
-        for r in range(a, width):
-            diagonal = simd.load(normal, (r * width + r) * lanes, lanes)
-            if r == a:
-                value = diagonal
-            else:
-                sums = simd.zeros_like(one)
-                for e in range(a, r):
-                    left = simd.load(normal, (r * width + e) * lanes, lanes)
-                    sums = simd.add_product(sums, left, simd.load(inverse, (width + e) * lanes, lanes))
-                value = simd.product(simd.difference(simd.zeros_like(one), sums), diagonal)
-            simd.store(inverse, (width + r) * lanes, value)
-            squares = simd.add_product(squares, value, value)
-        simd.store(inverse, a * lanes, squares)
-
-
 @cache
 def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool, weighted: bool):
     """Compiled form for factor rows padded to `length` numbers and `lanes` rows side by side.
@@ -147,7 +126,7 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool, weighte
 
     @compiled
     def ridge(starts, index, values, factor, variances, penalty, means, roots, most, bounds):
-        """Rows, inverse diagonals, and for each row: squared residual, uncertainty of the prediction, degrees of freedom."""
+        """Rows, inverses of diagonals, and for each row: squared residual, uncertainty of the prediction, degrees of freedom."""
         count, width = starts.shape[0] - 1, penalty.shape[0]
         rows = np.zeros((count, length), factor.dtype)
         inverses = np.zeros((count if spread else 0, length), factor.dtype)
@@ -156,7 +135,6 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool, weighte
         for chunk in prange(bounds.shape[0] - 1):
             gram, target = np.empty(width * length, factor.dtype), np.empty(length, factor.dtype)
             normal, targets = np.empty(width * width * lanes, factor.dtype), np.empty(width * lanes, factor.dtype)
-            inverse = np.empty(2 * width * lanes, factor.dtype)
             added, diagonal = np.zeros((lanes, length), factor.dtype), np.empty((lanes, length), factor.dtype)
             scaled, places = np.empty(most * length, factor.dtype), np.arange(most).astype(index.dtype)
             for block in range(bounds[chunk], bounds[chunk + 1], lanes):
@@ -194,8 +172,6 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool, weighte
                         if drawn:
                             targets[a * lanes + lane] += added_here * means[i, a]
                 solve(lanes, width, normal, targets)
-                if spread:
-                    invert(lanes, width, normal, inverse)
                 for lane in range(used):
                     i = block + lane
                     for a in range(width):
@@ -212,9 +188,10 @@ def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool, weighte
                     sums[i, 0] = square
                     if spread:
                         for a in range(width):
-                            inverses[i, a] = inverse[a * lanes + lane]
+                            whole = diagonal[lane, a] + max(penalty[a], least * diagonal[lane, a])
+                            inverses[i, a] = factor.dtype.type(1) / whole
                             sums[i, 1] += np.float64(rows[i, a]) ** 2 * np.float64(added[lane, a])
-                            sums[i, 2] += np.float64(diagonal[lane, a]) * np.float64(inverse[a * lanes + lane])
+                            sums[i, 2] += np.float64(diagonal[lane, a]) / np.float64(whole)
         return rows, inverses, sums
 
     return ridge
@@ -231,7 +208,6 @@ def wide_ridge(starts, index, values, factor, variances, penalty, means, roots):
     inverses = np.zeros((0 if variances is None else count, width), factor.dtype)
     sums = np.zeros((count, 3), np.float64)
     least = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps)
-    invert_factor = lapack.get_lapack_funcs("potri", (factor,))
     solve_factor = lapack.get_lapack_funcs("potrs", (factor,))
     with threadpoolctl.threadpool_limits(1, "blas"):
         for i in range(count):
@@ -246,16 +222,17 @@ def wide_ridge(starts, index, values, factor, variances, penalty, means, roots):
                 added = np.sum(met if roots is None else roots[part, None] ** 2 * met, axis=0)
                 diagonal += added
             penalised = np.maximum(penalty, least * diagonal)
-            np.fill_diagonal(normal, diagonal + penalised)
+            whole = diagonal + penalised
+            np.fill_diagonal(normal, whole)
             triangle = _cholesky(normal)
             right = design.T @ target + (penalised * means[i] if means.shape[0] else 0)
             row = solve_factor(triangle, right, lower=True)[0]
             rows[i] = row
             sums[i, 0] = np.sum((design @ row - target).astype(np.float64) ** 2)
             if variances is not None:
-                inverses[i] = invert_factor(triangle, lower=True)[0].diagonal()
+                inverses[i] = 1 / whole
                 sums[i, 1] = np.sum(row.astype(np.float64) ** 2 * added)
-                sums[i, 2] = np.sum(diagonal.astype(np.float64) * inverses[i])
+                sums[i, 2] = np.sum(diagonal.astype(np.float64) / whole)
     return rows, inverses, sums
 
 

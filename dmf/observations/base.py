@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dmf.backend import Array, check_device, device, is_numpy, namespace, number, on_device_of
-from dmf.linalg import conjugate_gradient
+from dmf.linalg import conjugate_gradient, gaussian
 
 _RIDGE_TOLERANCE, _RIDGE_STEPS = 1e-3, 30  # of the default `ridge`: it starts from the last solution
 
@@ -22,8 +22,9 @@ class Ridge(NamedTuple):
     rows : array, shape (n, w)
         The fitted factor.
     variances : array, shape (n, w), or None
-        Variances of `rows` in units of the noise variance: diagonals of the inverse normal matrices, or, where the regression
-        does not fall into one for each row, the inverses of the diagonal.
+        Variances of `rows` in units of the noise variance, of each number given all others: inverses of the diagonals of the
+        normal matrices. Given nothing they are larger, but not independent: a row seen once, or with one entry of large weight,
+        is known well in one direction, and were it taken to be uncertain in all, noise would be seen where there is none.
     square : float
         ``||A(U V^T) - y||^2`` at the solution.
     uncertainty : float
@@ -66,6 +67,15 @@ class Observations(ABC):
     def n_measurements(self) -> int:
         """Number m of measurements."""
         return self.values.shape[0]
+
+    @cached_property
+    def n_distinct(self) -> int:
+        """Number of different measurements, of which copies say nothing new: those that predict different values of a matrix."""
+        xp, (d1, d2) = namespace(self.values), self.shape
+        predicted = self.predict(gaussian((d1, 1), 0, self.values), gaussian((1, d2), 1, self.values))
+        ordered = xp.sort(predicted)
+        alike = 4 * float(xp.finfo(self.dtype).eps) * number(xp.max(xp.abs(ordered)))
+        return 1 + int(number(xp.sum(xp.astype(ordered[1:] - ordered[:-1] > alike, xp.int64))))
 
     @property
     def dtype(self) -> Any:

@@ -170,7 +170,11 @@ def check_finite(values: Array, argument: str, hint: str = "Remove them.") -> No
 
 
 def check_scale(observations: Observations) -> None:
-    """Raise ObservationError if products of the measurements would leave the range of their dtype: solvers multiply four."""
+    """Raise ObservationError if products would leave the range of their dtype, or the operator is zero.
+
+    Solvers multiply four measurements, and square ``A^T A A^T y``; the size of A is the root mean square of the norms of the
+    ``A_i``.
+    """
     xp = namespace(observations.values)
     size = max(float(xp.max(observations.values)), -float(xp.min(observations.values)))
     most = float(xp.finfo(observations.dtype).max) ** 0.4
@@ -180,6 +184,27 @@ def check_scale(observations: Observations) -> None:
             f"or below {1 / most:.0e} are lost. Take another unit: multiply the measurements by a constant.",
             argument="values",
             value=size,
+            limit=(1 / most, most),
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        gain = observations.gain
+    if gain == 0:
+        raise ObservationError(
+            f"the operator measures 0 of every matrix, or its squares are lost in {observations.dtype}, so that nothing is "
+            "learnt of any entry. Correct it, or multiply it and the measurements by a constant.",
+            argument="operator",
+            value=0.0,
+        )
+    norm = (gain * observations.shape[0] * observations.shape[1] / observations.n_measurements) ** 0.5
+    # The third, of which there is only the square, may reach to the root of the range; the last is the size of the matrix.
+    reached = (norm, norm * norm, (norm * norm * size or norm) ** (5 / 6), size / norm or norm)
+    if not 1 / most <= min(reached) <= max(reached) <= most:
+        raise ObservationError(
+            f"the operator has a size of {norm:.3g} (root mean square of the norms of its matrices) and the measurements are up "
+            f"to {size:.3g}, but in {observations.dtype} products of these beyond {most:.0e} or below {1 / most:.0e} are lost. "
+            "Take other units: multiply the operator, or the weights, and the measurements by constants.",
+            argument="operator",
+            value=norm,
             limit=(1 / most, most),
         )
 

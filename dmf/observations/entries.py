@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,12 @@ class SampledEntries(Observations):
     def unweighted(self) -> SampledEntries:
         """The entries as they are, whose `values` are those of the matrix."""
         return self
+
+    @cached_property
+    def n_distinct(self):
+        xp = namespace(self.values)
+        another = (self.rows[1:] != self.rows[:-1]) | (self.cols[1:] != self.cols[:-1])
+        return 1 + int(number(xp.sum(xp.astype(another, xp.int64))))
 
     @property
     def mean_weight(self) -> float:

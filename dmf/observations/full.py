@@ -72,7 +72,7 @@ class FullMatrix(Observations):
         square = 2 * number(half_square(rows @ xp.matrix_transpose(factor) - matrix))
         if variances is None:
             return Ridge(rows, None, square, 0.0, 0.0)
-        inverse = scale**2 * xp.linalg.diagonal(xp.linalg.inv(normal))
+        inverse = 1 / penalised
         squares, added, seen, spread = (
             to_host(a).astype(np.float64) for a in (xp.sum(rows * rows, axis=0), added, diagonal, inverse)
         )

@@ -15,7 +15,7 @@ from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.interrupts import Interrupts, remembered_interrupts
 from dmf.networks import DeepLinearNetwork
 from dmf.observations import Observations
-from dmf.options import check_option
+from dmf.options import check_kind, check_option
 from dmf.results import History, Recovery, Status
 
 _COLUMNS = ("iteration", "loss", "seconds")
@@ -178,7 +178,7 @@ def run(
     Recovery
         Always finite. Ctrl-C ends the run at its last good state, with the status "interrupted".
     """
-    _check(observations, network)
+    check_problem(observations, network)
     with observations.threads():
         state, history, status = follow(
             solver,
@@ -300,7 +300,12 @@ def _interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _check(observations, network) -> None:
+def check_problem(observations: Any, network: Any) -> None:
+    """Raise unless they are observations and a network of the same shape, library, device and dtype."""
+    check_kind(
+        "observations", observations, Observations, "Pass for example SampledEntries(rows, cols, values, shape)."
+    )
+    check_kind("network", network, DeepLinearNetwork, "Pass for example spectral_network(observations, rank).")
     if network.shape != observations.shape:
         raise ShapeError(
             f"network is of shape {network.shape}, but the observations are of a {observations.shape} matrix.",

@@ -14,13 +14,17 @@ from dmf.networks.initialize import balanced_network
 from dmf.observations import Observations
 from dmf.observations.checks import check_rank
 from dmf.results import Recovery
-from dmf.solvers.driver import Callback, run
+from dmf.solvers.driver import Callback, check_problem, run
 
 _SHRINK, _GROW, _FIRST_DAMPING = 0.1, 10.0, 1e-3  # of the damping after a good step and a bad one; of the gain
-_GAINED = 0.999  # a step that leaves more of the loss than this gains nothing
+_GOOD = 0.25  # share of the promised gain from which on a step is good
+_FALLING = 0.999  # a step that leaves more of the loss than this gains little
 _ROUNDING = 32.0  # units in the last place, relative to the measurements, to which residuals can fall
 _PROMISING = 0.03  # share of the loss that the first steps leave if the rank is right
-_TRIALS = 4  # steps without a gain before giving up
+_TRIALS = 4  # steps of little gain in a row before a limited number of tries is over
+_TOO_SLOW = "the loss falls too slowly for the right rank"
+_EXACT = "the residual is down to rounding"
+_RUNAWAY = 100.0  # times the size that the measurements let expect: the matrix grows where nothing was measured
 _SHARPEST = (
     1e-6  # of linear systems: beyond, rounding grows along directions that change the factors, not their product
 )
@@ -37,7 +41,7 @@ class _State:
     gradient: Array  # (d1 + d2, r): its components P and Q^T along P V^T + U Q
     depth: int
     damping: float = 0.0
-    failures: int = 0
+    slow: int = 0  # steps of little gain in a row
     steps: int = 0
     first_loss: float = math.inf
     finished: str = ""
@@ -56,7 +60,8 @@ class GaussNewton:
     inner : int, >= 1
         Most steps of conjugate gradients in one iteration.
     tries : int, >= 1, optional
-        Steps after which the solver ends unless they lowered the loss as they do from a good start at the right rank.
+        Steps after which the solver ends unless they lowered the loss as they do from a good start at the right rank; it also
+        ends after a few steps in a row that hardly lower it. Unless given, it goes on while steps lower the loss at all.
     """
 
     inner: int = 500
@@ -82,7 +87,7 @@ class GaussNewton:
                 return state, done
             state = replace(self._step(observations, state), steps=state.steps + 1, first_loss=state.first_loss)
             if state.steps == self.tries and state.loss > _PROMISING * state.first_loss and not state.finished:
-                state = replace(state, finished="the loss falls too slowly for the right rank")
+                state = replace(state, finished=_TOO_SLOW)
         return state, iterations
 
     def _step(self, observations, state):
@@ -98,20 +103,35 @@ class GaussNewton:
         left = xp.concat([state.u * state.s + p, state.u], axis=1)
         u, s, vt = factored_svd(left, xp.concat([state.vt, q]))
         following = self._state(observations, u[:, :rank], s[:rank], vt[:rank, :], state.depth)
-        least = (_ROUNDING * eps) ** 2 * size
-        gained = following.loss < _GAINED * state.loss
-        if gained:
-            following = replace(following, damping=_SHRINK * state.damping)
-            return (
-                replace(following, finished="the residual is down to rounding")
-                if following.loss <= least
-                else following
-            )
-        failures = state.failures + 1
-        damping = max(_GROW * state.damping, _FIRST_DAMPING * observations.gain)
-        at_rounding = relative <= eps ** (2 / 3)
-        finished = "no step lowers the residual further" if at_rounding or failures == _TRIALS else ""
-        return replace(state, damping=damping, failures=failures, finished=finished)
+        # Of the linearised problem, half of it if the damping is large.
+        promised = 0.5 * number(-xp.sum(state.gradient * step)) / observations.n_measurements
+        gain = state.loss - following.loss
+        falling, good = following.loss < _FALLING * state.loss, gain > _GOOD * promised
+        following = following if gain > 0 else state
+        grown = max(_GROW * state.damping, _FIRST_DAMPING * observations.gain)
+        slow, finished = 0 if falling else state.slow + 1, ""
+        rounding = 2 * eps * math.sqrt(state.loss * size / observations.n_measurements)  # of the loss
+        if following.loss <= (_ROUNDING * eps) ** 2 * size or (relative <= eps ** (2 / 3) and not (falling and good)):
+            finished = _EXACT
+        elif not falling and promised <= rounding:
+            # A step of large damping is a short one along the gradient and lowers the loss unless that is rounding, so that
+            # failures end here.
+            finished = "no step lowers the residual further"
+            excess = self._excess(observations, following)
+            if excess > _RUNAWAY:
+                finished += (
+                    f", but the matrix has grown to {excess:.0e} times what was measured: no minimum is near. Start closer, or "
+                    "take another rank"
+                )
+        elif self.tries is not None and slow == _TRIALS:
+            finished = _TOO_SLOW
+        damping = _SHRINK * state.damping if good else grown
+        return replace(following, damping=damping, slow=slow, finished=finished)
+
+    def _excess(self, observations, state):
+        """Norm of the matrix over what the measurements let expect."""
+        expected = observations.mean_square * observations.n_measurements
+        return number(namespace(state.s).linalg.vector_norm(state.s)) * math.sqrt(observations.gain / expected)
 
     def loss(self, state: Any) -> float:
         """Half the mean squared residual."""
@@ -162,7 +182,9 @@ def refine(
     Returns
     -------
     Recovery
-        A balanced network. "converged" once the residual is down to rounding or no step lowers it further.
+        A balanced network, its loss no higher than that of the truncated start. "converged" once the residual is down to
+        rounding or no step, however short, lowers it further; the status says if the matrix has grown far beyond the
+        measurements on the way, as it does from a poor start or at a wrong rank.
 
     Raises
     ------
@@ -173,6 +195,7 @@ def refine(
     ----------
     .. [1] Zilber, Nadler, GNMR: a provable one-line algorithm for low rank matrix recovery, SIMODS 2022 (arXiv 2106.12933).
     """
+    check_problem(observations, network)
     u, s, vt = factored_svd(*network.factors())
     if rank is not None:
         rank = check_rank(rank, observations.shape)

@@ -11,6 +11,7 @@ from dmf.errors import ArgumentError, DTypeError, RankError, ShapeError
 from dmf.linalg import chain_product, gaussian
 from dmf.networks import DeepLinearNetwork
 from dmf.observations.checks import check_finite, check_rank
+from dmf.options import check_kind
 
 _PROBES = 8
 _SKETCH = 64  # ranks below this are found without a singular value decomposition of the whole matrix
@@ -18,6 +19,7 @@ _SKETCH = 64  # ranks below this are found without a singular value decompositio
 
 def checked_target(target: Array, network: DeepLinearNetwork) -> Array:
     """`target` as an array of the shape, dtype, library and device of the network; errors if it is not, or not finite."""
+    check_kind("network", network, DeepLinearNetwork, "Pass the wide start, for example orthogonal_network(...).")
     target = floating(as_array(target, "target"), "target")
     namespace(target, network.weights[0])
     if tuple(target.shape) != network.shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmf.backend import as_array, to_host
+from dmf.backend import as_array, floating, to_host
 from dmf.errors import ArgumentError
 from dmf.options import check_option, check_reduction, layer_factors
 
@@ -34,7 +34,7 @@ def recorded_iterations(iterations: int, record_every: int) -> np.ndarray:
 
 def checked_values(singular_values) -> np.ndarray:
     """Singular values as a float64 vector; ArgumentError unless they are finite, at least 0 and at least one."""
-    values = to_host(as_array(singular_values, "singular_values")).astype(float)
+    values = to_host(floating(as_array(singular_values, "singular_values"), "singular_values")).astype(float)
     if values.ndim != 1 or not values.size or not np.all(np.isfinite(values)) or np.any(values < 0):
         raise ArgumentError(
             f"singular_values={singular_values!r}, but they are a sequence of at least one finite number of at least 0.",

@@ -102,20 +102,18 @@ def test_ridge_satisfies_the_normal_equations(kind, move, dtype, shape, seed, wi
     if result.variances is None:
         assert result.uncertainty == result.freedom == 0
         return
-    # Of linear measurements the posterior factorises over all numbers.
-    entries = not isinstance(observations, dmf.LinearMeasurements)
-    exact = np.diag(np.linalg.inv(normal)) if entries else 1 / np.diag(normal)
-    np.testing.assert_allclose(to_host(result.variances).ravel(), exact, rtol=eps * np.linalg.cond(normal))
+    exact = 1 / np.diag(normal)  # the posterior factorises over all numbers
+    np.testing.assert_allclose(to_host(result.variances).ravel(), exact, rtol=eps)
     np.testing.assert_allclose(result.uncertainty, np.sum(rows**2 * added), rtol=eps)
     seen = np.sum(design**2, axis=0) + added.ravel()
-    np.testing.assert_allclose(result.freedom, seen @ exact, rtol=eps * np.linalg.cond(normal))
+    np.testing.assert_allclose(result.freedom, seen @ exact, rtol=eps)
 
 
 @direct_kinds_and_libraries
 @settings(max_examples=5)
 @given(seed=seeds, width=st.integers(1, 3), side=st.sampled_from([0, 1]))
 def test_freedom_is_at_least_the_trace_of_the_hat_matrix(kind, move, seed, width, side):
-    """``tr D N^-1 D^T <= <diag D^T D, diag N^-1>``: what rows with independent entries of the same variances would add.
+    """``tr D N^-1 D^T <= <diag D^T D, 1 / diag N>``: what the variances of the numbers, each given the others, add.
 
     Equal where the normal matrix is diagonal, as for sampled entries and width 1.
     """

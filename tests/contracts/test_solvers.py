@@ -38,8 +38,9 @@ def solver(request):
 
 
 @pytest.fixture
-def observations():
-    return observe("entries")
+def observations(solver):
+    """Gauss-Newton has fitted a few entries after 1 step."""
+    return observe("full" if isinstance(solver, GaussNewton) else "entries")
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 7])

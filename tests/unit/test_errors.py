@@ -3,6 +3,7 @@
 import inspect
 import pickle
 
+import numpy as np
 import pytest
 
 import dmf
@@ -44,3 +45,41 @@ def test_errors_cross_the_border_of_a_process(cls):
     assert type(other) is cls
     assert str(other) == "message"
     assert vars(other) == vars(error)
+
+
+TABLE = np.outer(np.arange(1.0, 9), np.arange(1.0, 7))
+ENTRIES = dmf.SampledEntries.from_dense(TABLE)
+NETWORK = dmf.spectral_network(ENTRIES, 1)
+
+
+def judged():
+    """A recovery with errors on held-out entries."""
+    return dmf.calibrate(dmf.factorize(TABLE, 1), ENTRIES)
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: dmf.prediction_interval(judged(), [0], [0], "a"), "coverage"),
+        (lambda: dmf.prediction_interval(judged(), [0], [0], None), "coverage"),
+        (lambda: dmf.prediction_interval(judged(), [0], [0], float("nan")), "coverage"),
+        (lambda: dmf.calibrate(judged(), TABLE), "held"),
+        (lambda: judged().filled(TABLE), "observations"),
+        (lambda: judged().predict_named(["0", "1"], ["0"]), "row_ids, col_ids"),
+        (lambda: judged().save(None), "path"),
+        (lambda: dmf.load(None), "path"),
+        (lambda: dmf.refine(ENTRIES, None), "network"),
+        (lambda: dmf.refine(TABLE, NETWORK), "observations"),
+        (lambda: dmf.gradient_descent(TABLE, NETWORK, 0.1, iterations=1), "observations"),
+        (lambda: dmf.follow_gradient_flow(ENTRIES, TABLE), "network"),
+        (lambda: dmf.theory.exact_compression(TABLE, 3), "network"),
+        (lambda: dmf.theory.learning_times("ab", 3, 0.1), "singular_values"),
+        (lambda: dmf.theory.learning_times([[1], [1, 2]], 3, 0.1), "singular_values"),
+    ],
+)
+def test_what_an_argument_cannot_be_is_said_under_its_name(call, argument):
+    """No error of Python from inside."""
+    with pytest.raises(dmf.ArgumentError) as caught:
+        call()
+    assert caught.value.argument == argument
+    assert argument.split(",")[0] in str(caught.value)

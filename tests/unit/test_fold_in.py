@@ -126,6 +126,32 @@ def test_exact_rows_of_a_completed_matrix(rng):
     assert np.linalg.norm(turned.product() - matrix[:, 60:]) <= 1e-12 * np.linalg.norm(matrix[:, 60:])
 
 
+@given(seed=seeds, scale=st.integers(-12, 12), spread=st.integers(0, 6), with_offsets=st.booleans())
+def test_only_ratios_of_weights_within_a_row_matter_without_noise(seed, scale, spread, with_offsets):
+    """Rows are exact whatever the scale of their weights, and however it differs between rows; so are columns."""
+    rng = np.random.default_rng(seed)
+    left, right = rng.standard_normal((30, 3)), rng.standard_normal((3, 40))
+    offsets = Offsets(1.0, rng.standard_normal(30), rng.standard_normal(40)) if with_offsets else None
+    whole = left @ right + (offsets.mean + offsets.row[:, None] + offsets.col if with_offsets else 0)
+    rows, cols = np.nonzero(rng.random(whole.shape) < 0.5)
+    for fold_in, own, size in ((dmf.new_rows, rows, 30), (dmf.new_columns, cols, 40)):
+        weights = 10.0 ** (scale + rng.uniform(-spread, spread, size)[own]) * rng.uniform(0.1, 1, rows.size)
+        entries = dmf.WeightedEntries(rows, cols, whole[rows, cols], whole.shape, weights)
+        found = fold_in(recovery_of(left, right, 0.0, offsets), entries)
+        enough = np.bincount(own, minlength=size) > 6
+        errors = np.abs(found.product() - whole)[enough] if own is rows else np.abs(found.product() - whole)[:, enough]
+        assert errors.max(initial=0) <= 1e-9 * np.abs(whole).max()
+
+
+def test_exact_rows_from_a_small_share_of_many_columns_in_single_precision(rng):
+    """What is seen decides the penalty, not the 2500 times larger design of all columns."""
+    matrix = (rng.standard_normal((60, 3)) @ rng.standard_normal((3, 50_000))).astype(np.float32)
+    recovery = dmf.factorize(matrix, 3)
+    rows, cols = np.repeat(np.arange(60), 20), rng.integers(0, 50_000, 1200)
+    found = dmf.new_rows(recovery, dmf.SampledEntries(rows, cols, matrix[rows, cols], matrix.shape))
+    assert np.linalg.norm(found.product() - matrix) <= 1e-5 * np.linalg.norm(matrix)
+
+
 @pytest.mark.parametrize("offsets", [False, True])
 def test_folding_a_fitted_row_in_gives_it_back(offsets, rng):
     """To a few tenths of its distance to the truth: the fit also knows how uncertain the columns are, and fits offsets first."""

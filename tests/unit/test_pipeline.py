@@ -126,6 +126,35 @@ def test_the_unit_of_the_data_does_not_matter_or_is_refused(dtype):
             dmf.complete(there)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scales"), [(np.float64, [1e-100, 1e-20, 1e20, 1e60, 1e200]), (np.float32, [1e-10, 1e-3, 1e3, 1e7])]
+)
+def test_the_unit_of_the_operator_does_not_matter_or_is_refused(dtype, scales, rng):
+    """The measurements in the same unit, so that the matrix stays: it is found, or it is an error, not a zero matrix."""
+    operator, matrix = rng.standard_normal((60, 6, 5)), np.outer(rng.standard_normal(6), rng.standard_normal(5))
+    values, refused = np.tensordot(operator, matrix, 2), 0
+    for scale in scales:
+        with np.errstate(under="ignore"):
+            arrays = (scale * operator).astype(dtype), (scale * values).astype(dtype)
+        try:
+            recovery = dmf.sense(*arrays)
+        except dmf.ObservationError as error:
+            assert "by " in str(error) and "constant" in str(error)
+            refused += 1
+        else:
+            assert np.linalg.norm(recovery.product() - matrix) <= 1e3 * np.finfo(dtype).eps * np.linalg.norm(matrix)
+    assert refused == len(scales) - 2
+
+
+def test_an_operator_that_is_zero_is_refused():
+    for observations in (
+        dmf.LinearMeasurements(np.zeros((30, 4, 3)), np.ones(30)),
+        dmf.RankOneMeasurements(np.zeros((30, 4)), np.ones((30, 3)), np.ones(30)),
+    ):
+        with pytest.raises(dmf.ObservationError, match="measures 0 of every matrix"):
+            dmf.sense(observations)
+
+
 def test_one_history_for_all_phases():
     """Iterations and seconds go on from phase to phase; what a callback measured in some of them is NaN in the others."""
     case = hard_case()

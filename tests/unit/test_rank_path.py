@@ -49,6 +49,31 @@ def test_the_numbers_are_those_of_the_fits():
     assert len(path.steps) <= 5 and not path.offsets
 
 
+def weighted_samples(scale):
+    """Entries of a matrix of rank 2, nine in ten with noise 0.1, the others with 100 times that and weights to match."""
+    entries = samples(2, (40, 50), 2, 5, 0.1)
+    rng = np.random.default_rng(2)
+    bad = rng.random(entries.n_measurements) < 0.1
+    values = entries.values + bad * 10 * rng.standard_normal(bad.size)
+    return dmf.WeightedEntries(entries.rows, entries.cols, values, entries.shape, scale * np.where(bad, 1e-4, 1.0))
+
+
+def test_errors_and_ranks_do_not_depend_on_the_scale_of_weights():
+    """Errors are in the unit of the data, and the few bad entries, known as such, drown nothing."""
+    one, other = (dmf.rank_path(weighted_samples(scale), offsets=False) for scale in (1.0, 2.0**-26))
+    assert one.best == other.best == 2
+    for a, b in zip(one.steps[:3], other.steps[:3], strict=True):
+        for name in ("heldout_rmse", "standard_error", "train_rmse"):
+            np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-6)
+        np.testing.assert_allclose(2.0**13 * b.noise, a.noise, rtol=1e-6)
+    kept, held = weighted_samples(1.0).split(0.1, 0)
+    fit = dmf.complete(kept, 2, offsets=False)
+    for part, rmse in ((held, one.steps[2].heldout_rmse), (kept, one.steps[2].train_rmse)):
+        errors = fit.predict(part.rows, part.cols) - part.unweighted.values
+        np.testing.assert_allclose(rmse, np.sqrt(np.average(errors**2, weights=part.weights)), rtol=1e-9)
+    assert 0.08 < one.steps[2].heldout_rmse < 0.2
+
+
 @pytest.mark.parametrize("offsets", [True, False])
 def test_rank_zero_where_there_is_nothing_but_offsets_or_noise(offsets):
     rng = np.random.default_rng(0)
