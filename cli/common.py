@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ _SHOWN = 0.9  # coverage of the intervals that summaries mention
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --seed, --threads, --json and --debug, and turn errors into one line on stderr with exit code 1.
 
+    With --json, stdout holds one JSON object then, too, with the member "error"; not after wrong usage (exit code 2).
+
     The command gets the keyword arguments `seed` and `as_json`.
     """
 
@@ -32,7 +36,9 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all random choices."
     )
     @click.option("--threads", type=click.IntRange(min=1), help="Most threads to use; all cores unless given.")
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+    @click.option(
+        "--json", "as_json", is_flag=True, help='Print one JSON object instead of text; of an error, {"error": ...}.'
+    )
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(command)
     def wrapper(*args: Any, threads: int | None, debug: bool, **options: Any) -> Any:
@@ -43,31 +49,49 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 return command(*args, **options)
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
             raise
-        except KeyboardInterrupt:
-            problem = "interrupted."
+        except (Exception, KeyboardInterrupt) as error:
             if debug:
-                raise
-        except dmf.DmfError as error:
-            problem = f"{type(error).__name__}: {error}"
-            if debug:
-                raise
-        except MemoryError:
-            problem = "not enough memory. Take a smaller --rank or a smaller problem."
-            if debug:
-                raise
-        except Exception as error:
-            problem = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"
-            if debug:
-                raise
-        click.echo(f"Error: {' '.join(problem.split())}", err=True)
-        raise click.exceptions.Exit(1)
+                traceback.print_exception(error)
+            problem = _problem(error)
+            for text, err in [
+                (f"Error: {problem}", True),
+                *[(to_json({"error": problem}), False)] * options["as_json"],
+            ]:
+                with contextlib.suppress(dmf.FileError):  # nothing can be written there: the exit code remains
+                    echo(text, err=err)
+            raise click.exceptions.Exit(1) from error
 
     return wrapper
 
 
+def _problem(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    match error:
+        case KeyboardInterrupt():
+            problem = "interrupted."
+        case dmf.DmfError():
+            problem = f"{type(error).__name__}: {error}"
+        case MemoryError():
+            problem = "not enough memory. Take a smaller --rank or a smaller problem."
+        case _:
+            problem = f"unexpected {type(error).__name__}: {error} (--debug shows the traceback; please report it)"
+    return " ".join(problem.split())
+
+
+def echo(text: str, err: bool = False, nl: bool = True) -> None:
+    """Print on stdout or stderr; FileError if that cannot be written to, as on a full disk. A closed pipe is left to click."""
+    try:
+        click.echo(text, err=err, nl=nl)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        stream = "stderr" if err else "stdout"
+        raise dmf.FileError(f"cannot write to {stream}: {error.strerror or error}. Send it elsewhere.") from error
+
+
 def emit(as_json: bool, report: Mapping[str, Any], lines: Sequence[str]) -> None:
     """Print the report as JSON, or the lines."""
-    click.echo(to_json(report) if as_json else "\n".join(lines))
+    echo(to_json(report) if as_json else "\n".join(lines))
 
 
 def to_json(report: Mapping[str, Any]) -> str:
@@ -87,7 +111,7 @@ def _plain(value: Any) -> Any:
 
 def note(text: str, as_json: bool = False) -> None:
     """One line of information: on stdout, or on stderr where stdout holds JSON."""
-    click.echo(text, err=as_json)
+    echo(text, err=as_json)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -188,12 +212,30 @@ class Progress:
 
     def _show(self, text: str) -> None:
         if self._shown:
-            click.echo(f"\r{text:<78}", nl=False, err=True)
+            echo(f"\r{text:<78}", nl=False, err=True)
 
     def done(self) -> None:
         """Clear the line."""
         if self._shown:
-            click.echo("\r" + " " * 78 + "\r", nl=False, err=True)
+            echo("\r" + " " * 78 + "\r", nl=False, err=True)
+
+
+class InputFile(click.Path):
+    """A file to read. A dash is none: models are named after their files, and some formats cannot be read from a pipe."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The path."""
+        if value == "-":
+            self.fail(
+                "- does not stand for stdin here. Name a file; where text comes from a pipe, /dev/stdin (on Linux and macOS), or "
+                "./- for a file of that name.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
 
 
 layout_option = click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dmf.experiments.dynamics import PROBLEMS, draw_dynamics, dynamics
+from dmf.experiments.dynamics import PROBLEMS, draw_dynamics, dynamics, picture_paths
 from dmf.io.archive import check_writable, make_folder, write_text
 from dmf_cli.common import Progress, common_options, emit, table, to_json
 
@@ -32,11 +32,13 @@ def dynamics_command(problem, rank, size, depth, scale, output, seed, as_json):
     """
     numbers = output / f"dynamics-{problem}.json"
     make_folder(output)
-    check_writable(numbers)
+    pictures = picture_paths(problem, output).values()
+    for path in (*pictures, numbers):
+        check_writable(path)
     progress = Progress()
     result = dynamics(problem, rank, size, depth, scale, seed, progress)
     progress.done()
-    pictures = draw_dynamics(result, output)
+    draw_dynamics(result, output)
     report = result.as_json()
     write_text(numbers, to_json(report) + "\n")
     del report["histories"]

@@ -1,34 +1,51 @@
-"""The program dmf. Commands parse, call the library and print; there is no mathematics here."""
+"""The start of the program dmf: quick to import, so that Ctrl-C during the imports that follow is one line, like a full disk."""
 
 from __future__ import annotations
 
-import click
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
 
-import dmf_cli.dynamics
-import dmf_cli.model
-import dmf_cli.paper
-import dmf_cli.rank
-import dmf_cli.solve
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="dmf")
 def main() -> None:
-    """Recover low-rank matrices with compressed deep linear networks.
+    """Run the program; what goes wrong outside its commands is one line on stderr, too."""
+    try:
+        with _ended_by_interrupts():
+            from dmf_cli.commands import program
+        program()
+    except OSError as error:  # of help and usage messages: commands tell theirs
+        with contextlib.suppress(OSError):
+            print(f"Error: cannot write to stdout: {error.strerror or error}.", file=sys.stderr)
+        raise SystemExit(1) from None
+    finally:
+        _drop_unwritable()
 
-    Start with `dmf demo`, or complete a file of ratings with `dmf complete FILE`. Exit codes: 0 done, 1 error, 2 wrong usage.
-    """
+
+@contextlib.contextmanager
+def _ended_by_interrupts() -> Iterator[None]:
+    """Within it, Ctrl-C ends the process at once: raised within an import, it would come as a long traceback, or get lost."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as in the background of a shell
+        yield
+        return
+    signal.signal(signal.SIGINT, _end)
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-for command in (
-    dmf_cli.paper.demo,
-    dmf_cli.solve.complete,
-    dmf_cli.model.predict,
-    dmf_cli.rank.rank,
-    dmf_cli.solve.factorize,
-    dmf_cli.solve.sense,
-    dmf_cli.model.info,
-    dmf_cli.paper.reproduce,
-    dmf_cli.dynamics.dynamics_command,
-):
-    main.add_command(command)
+def _end(number: int, frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"Error: interrupted.\n")
+    os._exit(1)
+
+
+def _drop_unwritable() -> None:
+    """Leave Python nothing to write when it ends: where it cannot, it would print a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # closed by the caller
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -10,12 +10,11 @@ import numpy as np
 
 import dmf
 from dmf.intervals import interval_around
+from dmf.io.archive import check_writable
 from dmf.io.matrices import format_predictions, read_entries, read_pairs, read_row_ids, write_predictions
 from dmf.ranking import align, row_positions, top_columns
 from dmf.results import position_of
-from dmf_cli.common import check_distinct, common_options, emit, error_texts, note, other_options
-
-_INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
+from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, error_texts, note, other_options
 
 
 class _Positions:
@@ -29,8 +28,8 @@ class _Positions:
 
 
 @click.command()
-@click.argument("model", type=_INPUT)
-@click.argument("pairs", type=_INPUT, required=False)
+@click.argument("model", type=InputFile())
+@click.argument("pairs", type=InputFile(), required=False)
 @click.option(
     "-o",
     "--output",
@@ -45,7 +44,7 @@ class _Positions:
     help="Add columns low and high: intervals that hold this share of new entries, such as 0.9. Not with --top: columns chosen "
     "for their high predictions are overestimated more often than this allows for.",
 )  # fmt: skip
-@click.option("--seen", type=_INPUT, help="With --top: file of entries, as for complete, that are left out.")
+@click.option("--seen", type=InputFile(), help="With --top: file of entries, as for complete, that are left out.")
 @common_options
 def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
     """Predict entries of a completed matrix, or rank the columns of its rows.
@@ -58,14 +57,22 @@ def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
         raise click.UsageError("give a file of PAIRS to predict, or --top N; --rows and --seen are only for --top.")
     if pairs is not None and rows is not None:
         raise click.UsageError("rows are given twice: by PAIRS and by --rows. Give one of them.")
+    if rows is not None and not rows.strip():
+        raise click.UsageError(
+            "--rows names no row. Give their names, separated by commas, or leave it out for all rows."
+        )
     if top is not None and interval is not None:
         raise click.UsageError(
             "--interval does not go with --top: intervals hold their share of all entries, but fewer of those chosen for "
             "their high predictions. Predict PAIRS that do not depend on the predictions."
         )
     to_stdout = str(output) == "-"
+    if to_stdout and as_json:
+        raise click.UsageError("-o - prints the predictions, --json a report in their place. Give one of them.")
     check_distinct(MODEL=model, PAIRS=pairs, the_output=None if to_stdout else output)
     check_distinct(the_seen_entries=seen, the_output=None if to_stdout else output)
+    if not to_stdout:
+        check_writable(output)
     recovery = dmf.load(model)
     quiet = as_json or to_stdout
     if top is None:
@@ -79,7 +86,7 @@ def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
         columns |= {name: np.where(known, end, np.nan) for name, end in zip(("low", "high"), ends, strict=True)}
     if to_stdout:
         for line in format_predictions(row_ids, col_ids, columns):
-            click.echo(line, nl=False)
+            echo(line, nl=False)
         return
     write_predictions(output, row_ids, col_ids, columns)
     unknown = {} if top is not None else {"unknown": int((~known).sum())}
@@ -105,7 +112,9 @@ def _ranked(recovery, file, top, rows, seen, quiet):
     row_names = recovery.row_ids or [str(k) for k in range(recovery.shape[0])]
     col_names = recovery.col_ids or [str(k) for k in range(recovery.shape[1])]
     if file is not None:
-        wanted = read_row_ids(file, set(row_names))
+        wanted, notes = read_row_ids(file, set(row_names))
+        for sentence in notes:
+            note(sentence, quiet)
     else:
         wanted = row_names if rows is None else [name.strip() for name in next(csv.reader([rows]))]
     positions = row_positions(recovery, wanted)
@@ -122,7 +131,7 @@ def _ranked(recovery, file, top, rows, seen, quiet):
 
 
 @click.command()
-@click.argument("model", type=_INPUT)
+@click.argument("model", type=InputFile())
 @common_options
 def info(model, seed, as_json):
     """Show what a model file holds."""

@@ -10,11 +10,11 @@ import click
 from dmf.io.archive import check_suffix, check_writable
 from dmf.io.matrices import read_entries
 from dmf.plotting_recovery import plot_rank_path
-from dmf_cli.common import check_distinct, common_options, compare_ranks, emit, layout_option, note, table
+from dmf_cli.common import InputFile, check_distinct, common_options, compare_ranks, emit, layout_option, note, table
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=InputFile())
 @click.option(
     "--most", type=click.IntRange(min=1), help="Largest rank tried; as many as the entries allow unless given."
 )

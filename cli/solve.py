@@ -13,6 +13,7 @@ import numpy as np
 
 import dmf
 from dmf.backend import check_device
+from dmf.interrupts import remembered_interrupts
 from dmf.io.archive import check_writable, write_text
 from dmf.io.matrices import MatrixFile, read_entries, read_matrix, read_sensing
 from dmf.io.tables import Table, write_filled
@@ -20,10 +21,12 @@ from dmf.options import check_bounds
 from dmf.recover import solve_on
 from dmf.report import check_report_path, write_report
 from dmf_cli.common import (
+    InputFile,
     Progress,
     check_distinct,
     common_options,
     compare_ranks,
+    echo,
     emit,
     error_texts,
     found_errors,
@@ -33,7 +36,6 @@ from dmf_cli.common import (
     to_json,
 )
 
-_INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUTPUT = click.Path(path_type=Path)
 _HOLDOUT = 0.1  # share of the entries
 _ENDED = ("converged", "budget spent")  # reasons of a run that nobody and nothing broke off
@@ -108,7 +110,7 @@ class _Bounds(click.ParamType):
 
 
 @click.command()
-@click.argument("file", type=_INPUT)
+@click.argument("file", type=InputFile())
 @_model_options("Upper bound on the rank")
 @_iterations_option
 @_device_option
@@ -156,7 +158,8 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
     known = source.observations
     d1, d2 = known.shape
     text = None if filled is None else _to_fill(file, filled, source)
-    found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({known.n_measurements / (d1 * d2):.2%})"
+    seen = known.n_measurements - source.n_repeated
+    found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({seen / (d1 * d2):.2%} of its positions)"
     _begin(model, [filled, report], (*source.notes, found), as_json)
     options["offsets"] = "auto" if offsets is None else offsets
     single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0
@@ -184,7 +187,7 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
             lines.append(f"report         {report}")
     except BaseException:
         if model is not None:
-            click.echo(f"the fit had ended: its model is in {model}", err=True)
+            echo(f"the fit had ended: its model is in {model}", err=True)
         raise
     _tell(model, filled, recovery, told | more, lines, as_json)
 
@@ -215,7 +218,7 @@ def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
 
 
 @click.command()
-@click.argument("file", type=_INPUT)
+@click.argument("file", type=InputFile())
 @_model_options("Rank of the approximation")
 @_device_option
 @layout_option
@@ -242,7 +245,7 @@ def factorize(file, output, device, layout, seed, as_json, **options):
 
 
 @click.command()
-@click.argument("file", type=_INPUT)
+@click.argument("file", type=InputFile())
 @_model_options("Upper bound on the rank")
 @_iterations_option
 @_device_option
@@ -315,7 +318,7 @@ def _timed(
 
 
 def _report_path(output: Path) -> Path:
-    return output.with_name(output.name.removesuffix(".npz") + ".json")
+    return Path(str(output).removesuffix(".npz") + ".json")  # also of "." and "", which are refused as models later on
 
 
 def _keep(
@@ -342,8 +345,10 @@ def _keep(
     if model is not None:
         report["model"] = str(model)
         history = {name: np.asarray(column).tolist() for name, column in recovery.history.items()}
-        recovery.save(model)
-        write_text(_report_path(model), to_json(report | {"history": history}) + "\n")
+        text = to_json(report | {"history": history}) + "\n"
+        with remembered_interrupts() as interrupts, interrupts.held():
+            recovery.save(model)
+            write_text(_report_path(model), text)
     return report
 
 
@@ -372,5 +377,5 @@ def _tell(
     ]
     emit(as_json, report, summary)
     if recovery.status.reason not in _ENDED:
-        click.echo(f"Error: {recovery.status.reason}; the last good state was written to {model or filled}.", err=True)
+        echo(f"Error: {recovery.status.reason}; the last good state was written to {model or filled}.", err=True)
         raise click.exceptions.Exit(1)

@@ -22,15 +22,28 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.pending = False
+        self._held = False
 
     def check(self) -> None:
         """Raise the KeyboardInterrupt that had to wait, or was lost in a callback from C."""
         if self.pending:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within it, Ctrl-C waits for its end, however often it comes: for files that only together make sense."""
+        self.pending, self._held = False, True
+        try:
+            yield
+        finally:
+            self._held = False
+        self.check()
+
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """The handler of the signal: raises KeyboardInterrupt, within a compiler only the second time."""
+        """The handler of the signal: raises KeyboardInterrupt; within a compiler only the second time, not where held."""
         again, self.pending = self.pending, True
+        if self._held:
+            return
         if again or not _compiling(frame):
             signal.default_int_handler(number, frame)
 

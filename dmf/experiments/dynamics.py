@@ -180,26 +180,26 @@ def measured_times(run: Recovery, singular_values: np.ndarray) -> np.ndarray:
     return np.where(reached.any(axis=0), run.history.iteration[reached.argmax(axis=0)], np.inf)
 
 
-def draw_dynamics(result: Dynamics, folder: Path) -> list[Path]:
-    """Write the pictures of a result as PNG files into `folder`; their paths."""
-    paths = []
+def picture_paths(problem: str, folder: Path) -> dict[str, Path]:
+    """Where `draw_dynamics` puts each picture, by its name."""
+    of_runs = [f"{kind}-{name}" for name in ("original", "compressed") for kind in ("spectrum", "alignment", "layers")]
+    return {name: folder / f"dynamics-{problem}-{name}.png" for name in (*of_runs, "error", "times")}
 
-    def path(name: str) -> Path:
-        paths.append(folder / f"dynamics-{result.problem}-{name}.png")
-        return paths[-1]
 
+def draw_dynamics(result: Dynamics, folder: Path) -> None:
+    """Write the pictures of a result as PNG files into `folder`."""
+    paths = picture_paths(result.problem, folder)
     title = f"{result.problem.capitalize()}, {result.settings['size']} x {result.settings['size']}"
     for name, run in result.runs().items():
         history, label = run.history, f"{title}, {name} network"
-        plot_singular_values(path(f"spectrum-{name}"), label, history.iteration, history["singular_values"])
+        plot_singular_values(paths[f"spectrum-{name}"], label, history.iteration, history["singular_values"])
         overlaps = history["left_overlap"], history["right_overlap"]
-        plot_alignment(path(f"alignment-{name}"), label, history.iteration, *overlaps)
+        plot_alignment(paths[f"alignment-{name}"], label, history.iteration, *overlaps)
         after = [np.linalg.svd(w, compute_uv=False) for w in run.network.weights]
-        plot_layer_spectra(path(f"layers-{name}"), label, result.before[name], after)
+        plot_layer_spectra(paths[f"layers-{name}"], label, result.before[name], after)
     curves = [(name, run.history) for name, run in result.runs().items()]
-    plot_errors(path("error"), title, "relative error", curves)
+    plot_errors(paths["error"], title, "relative error", curves)
     times = [
         (name, result.predicted, measured_times(run, result.singular_values)) for name, run in result.runs().items()
     ]
-    plot_learning_times(path("times"), title, result.singular_values, times)
-    return paths
+    plot_learning_times(paths["times"], title, result.singular_values, times)

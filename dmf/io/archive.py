@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import stat
 import tempfile
 import warnings
 import zipfile
@@ -20,22 +21,27 @@ from dmf.errors import FileError
 
 _HEADER = "header"
 _MOST_MEMBERS = 10_000
+_SPECIAL = (
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
 _WAY_OUT = "Name a file in a folder that exists and can be written to."
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
-    """Call ``write(file)`` on a temporary file beside `path`, then rename it to `path`.
+    """Call ``write(file)`` on a temporary file, then rename it to `path`, or to what `path` links to.
 
     Raises
     ------
     FileError
-        If the folder is missing or not writable, or `path` is a folder. The old file, if any, is then untouched.
+        If the folder is missing or not writable, or `path` is a folder, a device or a pipe. The old file, if any, is then
+        untouched.
     """
-    path = Path(path)
-    if _is_folder(path):
-        raise FileError(f"cannot write {path}: it is a folder. Name a file.")
+    target = _target(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(**_temporary(target))
     except OSError as error:
         raise FileError(f"cannot write {path}: {_reason(error)}. {_WAY_OUT}") from error
     try:
@@ -44,7 +50,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) 
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        Path(temporary).replace(target)
     except BaseException as error:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
@@ -55,14 +61,41 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) 
 
 def check_writable(path: str | os.PathLike) -> None:
     """Raise FileError if `path` cannot be written, before hours are spent on what should go there."""
-    path = Path(path)
-    if _is_folder(path):
-        raise FileError(f"cannot write {path}: it is a folder. Name a file.")
     try:
-        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent):
+        with tempfile.NamedTemporaryFile(**_temporary(_target(path))):
             pass
     except OSError as error:
         raise FileError(f"cannot write {path}: {_reason(error)}. {_WAY_OUT}") from error
+
+
+def _target(path: str | os.PathLike) -> Path:
+    """The file that writing to `path` makes or replaces, links followed; FileError if what is there is no regular file."""
+    path = Path(path)
+    try:
+        path.parent.resolve(strict=True)  # "missing/../file" is nowhere, although what is below would make it "file"
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:  # a link to nothing included: its target is then made
+            mode = stat.S_IFREG
+        target = Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL byte
+        raise FileError(f"cannot write {str(path)!r}: {error}. {_WAY_OUT}") from error
+    except OSError as error:
+        raise FileError(f"cannot write {path}: {_reason(error)}. {_WAY_OUT}") from error
+    if stat.S_ISDIR(mode):
+        raise FileError(f"cannot write {path}: it is a folder. Name a file.")
+    if not stat.S_ISREG(mode):
+        kind = next((kind for is_kind, kind in _SPECIAL if is_kind(mode)), "no regular file")
+        raise FileError(
+            f"cannot write {path}: it is {kind}, which a file would replace, as results are written to a temporary file that "
+            "is then renamed. Name a regular file, or one that does not exist yet."
+        )
+    return target
+
+
+def _temporary(target: Path) -> dict[str, Any]:
+    """Where the temporary file of a target is made: beside it, as only within a file system one file replaces another at once."""
+    return {"prefix": f".{target.name}.", "suffix": ".tmp", "dir": target.parent}
 
 
 def check_suffix(path: str | os.PathLike, what: str, suffixes: Sequence[str]) -> None:

@@ -59,6 +59,7 @@ class DelimitedText:
         self, path: os.PathLike, file: BinaryIO, columns: Sequence[str], plausible: Callable[[list[str]], bool]
     ) -> None:
         self.path, self.line = path, 0
+        self._ended = 0  # line on which the last whole record ended
         self._file, self._start = file, 1
         self._kept: list[str] | None = None
         self._sample = self._read_sample()
@@ -107,6 +108,7 @@ class DelimitedText:
     def __iter__(self) -> Iterator[list[str]]:
         width = self.width
         for record in self._records:
+            self._ended = self.line
             if len(record) == width:
                 yield record
             elif _is_filled(record):
@@ -121,6 +123,14 @@ class DelimitedText:
         """FileError that names the file and `line`, or the first line of the current record."""
         return FileError(f"cannot read {self.path}, line {line or self.first_line(record)}: {reason}")
 
+    def quoting_error(self, error: csv.Error) -> FileError:
+        """FileError for the record that is being read: its quotes opened on its first line, wherever they then led."""
+        first = max(self._start, self._ended + 1)
+        noticed = f" (noticed on line {self.line})" if self.line > first else ""
+        return self.error(
+            f"{error}{noticed}. Check the quotes there, and whether each that is opened is closed.", line=first
+        )
+
     def first_line(self, record: Iterable[str]) -> int:
         """Number of the first line of the current record."""
         return self.line - sum(field.count("\n") for field in record)
@@ -134,9 +144,12 @@ class DelimitedText:
                 if raw.startswith(codecs.BOM_UTF8):
                     self.head, raw = codecs.BOM_UTF8, raw.removeprefix(codecs.BOM_UTF8)
             self.line = number
-            if b"\0" in raw or len(raw) >= _LONGEST_LINE:
+            if b"\0" in raw:
+                raise self.error("no text (it has NUL bytes). Pass csv, tsv, npy, npz, mtx or parquet.")
+            if len(raw) >= _LONGEST_LINE:
                 raise self.error(
-                    "no text (it has NUL bytes, or a line of a MiB or more). Pass csv, tsv, npy, npz, mtx or parquet."
+                    f"a line of {_LONGEST_LINE} bytes or more, the longest that is read: a file without line ends would fill "
+                    "the memory. End lines with \\n or \\r\\n; pass a table as wide as this as .npy."
                 )
             if b"\r" in raw.strip():
                 raise self.error("a carriage return within the line. End lines with \\n or \\r\\n.")
@@ -196,19 +209,28 @@ def open_delimited(
         Inside the ``with`` block too, when a record cannot be read; the message names file and line.
     """
     with open(path, "rb") as file:  # noqa: PTH123 - also takes pipes
-        text = None
+        text = DelimitedText(path, file, columns, plausible)
         try:
-            text = DelimitedText(path, file, columns, plausible)
             yield text
         except csv.Error as error:
-            line = text.line if text else 1
-            raise FileError(f"cannot read {path}, line {line}: {error}. Check the quotes there.") from error
+            raise text.quoting_error(error) from error
+
+
+def as_number(text: str) -> float:
+    """The number that a field is, NaN and infinities included; ValueError if it is none.
+
+    Python also takes 1_000 and the digits of other scripts for numbers; in a file they are more likely ids or mistakes.
+    """
+    value = float(text)
+    if "_" in text or not text.strip().isascii():
+        raise ValueError(f"{shown(text)} is no number")
+    return value
 
 
 def is_number(text: str) -> bool:
     """Whether a field is a number, NaN and infinities included."""
     try:
-        float(text)
+        as_number(text)
     except ValueError:
         return False
     return True

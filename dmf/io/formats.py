@@ -25,6 +25,7 @@ import scipy.sparse
 from dmf.errors import FileError, MissingPackageError
 from dmf.io.delimited import (
     DelimitedText,
+    as_number,
     ignored,
     is_meant_as_number,
     is_missing,
@@ -112,12 +113,11 @@ def _read_entries(text: DelimitedText) -> Found:
     rows, cols, values = array("i"), array("i"), array("d")
     row_ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
     col_ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
-    # A decimal comma is a number badly written, and no value an entry without one.
-    if text.first[2] and not is_meant_as_number(text.first[2]):
+    if _is_heading(text.first[2]):
         text.skip_header()
     for record in text:
         try:
-            value = float(record[2])
+            value = as_number(record[2])
         except ValueError:
             raise text.error(_reason(record[2].strip()), record) from None
         row, col = record[0].strip(), record[1].strip()
@@ -131,6 +131,12 @@ def _read_entries(text: DelimitedText) -> Found:
     shape = len(row_ids), len(col_ids)
     entries = SampledEntries(np.asarray(rows), np.asarray(cols), np.asarray(values), shape)
     return Found(entries, text.notes(3), tuple(row_ids), tuple(col_ids))
+
+
+def _is_heading(field: str) -> bool:
+    """Whether the third field of the first line heads a column; a decimal comma, 1_000 and 12% are numbers badly written."""
+    letters, digits = any(map(str.isalpha, field)), any(map(str.isdigit, field))
+    return field != "" and not is_meant_as_number(field) and (letters or not digits)
 
 
 def _reason(field: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,18 @@ import numpy as np
 
 from dmf.errors import FileError, ShapeError
 from dmf.io.archive import write_atomically
-from dmf.io.delimited import open_delimited
+from dmf.io.delimited import DelimitedText, is_meant_as_number, is_missing, is_number, open_delimited, shown
 from dmf.io.formats import Found, load_npy, load_npz, load_parquet, load_text, members_text, read_npz, readable, times
 from dmf.io.matrix_market import load_mtx
 from dmf.io.tables import Table
 from dmf.observations import FullMatrix, SampledEntries
+
+# Headings of ids, perhaps with a type behind a colon, as RecBole writes them.
+_HEADING = re.compile(
+    r"((row|col|column|user|person|member|customer|client|reader|viewer|item|movie|film|product|book|song|track|artist|station"
+    r"|sensor|sample|gene|patient|drug)s?[ _.-]?(id|ids|name|key|code|index|no|nr|number)?|[ui]?id|name|key|index)(:\w+)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,8 @@ class MatrixFile:
         The layout, if the file was a table in delimited text, for `dmf.io.tables.write_filled`.
     delimited : bool
         Whether the file was delimited text, a table or not.
+    n_repeated : int
+        Number of entries at the position of another one before them.
     """
 
     observations: SampledEntries
@@ -44,6 +54,7 @@ class MatrixFile:
     notes: tuple[str, ...]
     table: Table | None
     delimited: bool
+    n_repeated: int
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def read_entries(path: str | os.PathLike, layout: str = "auto") -> MatrixFile:
         From `SampledEntries`, if what was read is no set of entries.
     """
     found = _load(path, layout)
-    notes = found.notes
+    notes, repeated = found.notes, 0
     if isinstance(found.data, SampledEntries):
         entries = found.data
         if repeated := _repeated(entries):
@@ -125,7 +136,8 @@ def read_entries(path: str | os.PathLike, layout: str = "auto") -> MatrixFile:
         missing = found.data.size - entries.n_measurements
         if missing and found.table is None:  # which has said so
             notes += (f"{missing} of {found.data.size} entries are NaN, which marks them as missing",)
-    return MatrixFile(entries, found.row_ids, found.col_ids, notes, found.table, _reader(Path(path)) is None)
+    delimited = _reader(Path(path)) is None
+    return MatrixFile(entries, found.row_ids, found.col_ids, notes, found.table, delimited, repeated)
 
 
 def read_matrix(path: str | os.PathLike, layout: str = "auto") -> CompleteMatrix:
@@ -215,8 +227,9 @@ def read_pairs(path: str | os.PathLike, known_rows: Container[str], known_cols: 
     path : path
         Delimited text; see `dmf.io.delimited.open_delimited`. Further columns are ignored.
     known_rows, known_cols : containers of str
-        Ids that exist. The first of several lines is a header when neither its row nor its column is known; whether all other
-        ids are known is not checked here.
+        Ids that exist. The first of several lines is a header if neither its row nor its column is known, and either both are
+        headings that such files have ("row", "user_id", "movieId", ...), or one of its fields is no number while all below it
+        are. Any other line is a pair: new rows and columns are predicted, too, and whether ids are known is not checked here.
 
     Returns
     -------
@@ -234,8 +247,15 @@ def read_pairs(path: str | os.PathLike, known_rows: Container[str], known_cols: 
     rows: list[str] = []
     cols: list[str] = []
     with readable(path) as file, open_delimited(file, ("row id", "column id"), plausible) as text:
-        if not text.single and text.first[0] not in known_rows and text.first[1] not in known_cols:
+        unknown = not text.single and text.first[0] not in known_rows and text.first[1] not in known_cols
+        notes: tuple[str, ...] = ()
+        if unknown and _is_header(text, 2):
             text.skip_header()
+        elif unknown:
+            first = " and ".join(map(shown, text.first[:2]))
+            notes = (
+                f"the first line ({first}) is taken as a pair; if it is a header, call its columns row and column",
+            )
         one: dict[str, str] = {}  # so that a million lines hold each id once
         for record in text:
             row, col = record[0].strip(), record[1].strip()
@@ -245,10 +265,10 @@ def read_pairs(path: str | os.PathLike, known_rows: Container[str], known_cols: 
             cols.append(one.setdefault(col, col))
         if not rows:
             raise text.error("a header, but no pair follows. Give at least one line of row id and column id.")
-        return Pairs(rows, cols, text.notes(2))
+        return Pairs(rows, cols, (*text.notes(2), *notes))
 
 
-def read_row_ids(path: str | os.PathLike, known: Container[str]) -> list[str]:
+def read_row_ids(path: str | os.PathLike, known: Container[str]) -> tuple[list[str], tuple[str, ...]]:
     """Read ids of rows, the first column of delimited text.
 
     Parameters
@@ -256,7 +276,13 @@ def read_row_ids(path: str | os.PathLike, known: Container[str]) -> list[str]:
     path : path
         See `dmf.io.delimited.open_delimited`. Further columns are ignored.
     known : container of str
-        Ids that exist. The first of several lines is a header when its id is not known; whether all others are is not checked.
+        Ids that exist. The first of several lines is a header if its id is not known, but a heading that such files have; or if
+        one of its fields is no number while all below it are. Whether all other ids are known is not checked.
+
+    Returns
+    -------
+    ids : list of str
+    notes : tuple of str
 
     Raises
     ------
@@ -264,12 +290,23 @@ def read_row_ids(path: str | os.PathLike, known: Container[str]) -> list[str]:
         If the file cannot be read or has no such lines.
     """
     with readable(path) as file, open_delimited(file, ("row id",), lambda record: record[0].strip() in known) as text:
-        if not text.single and text.first[0] not in known:
+        if not text.single and text.first[0] not in known and _is_header(text, 1):
             text.skip_header()
         ids = [record[0].strip() for record in text]
         if not ids:
             raise text.error("a header, but no row id follows. Give at least one.")
-        return ids
+        return ids, text.notes(1)
+
+
+def _is_header(text: DelimitedText, n_ids: int) -> bool:
+    """Whether the first record, whose ids are unknown, is a header rather than new ids."""
+    if all(map(_HEADING.fullmatch, text.first[:n_ids])):
+        return True
+    columns = list(zip(*text.sample, strict=True))
+    return any(
+        not is_missing(name) and not is_meant_as_number(name) and len(below) > 0 and all(map(is_number, below))
+        for name, *below in columns
+    )
 
 
 def write_predictions(

@@ -21,10 +21,11 @@ import numpy as np
 
 from dmf.errors import FileError
 from dmf.io.archive import write_atomically
-from dmf.io.delimited import BLANKS, DelimitedText, ignored, is_meant_as_number, is_missing, is_number, shown
+from dmf.io.delimited import BLANKS, DelimitedText, as_number, ignored, is_meant_as_number, is_missing, is_number, shown
 
 _MANY = 4  # lines of ids and a value have at most this many columns of numbers: two ids, the value, a time
-_ROW_NAMES = ("", "id", "index", "row", "name", "key", "date", "time", "year")  # headings of a first column of names
+# Headings of a first column of names: of those that must differ, and of those that may repeat and then name nothing.
+_ROW_NAMES, _ROW_LABELS = ("", "id", "index", "row", "key"), ("name", "date", "time", "year")
 _FIRST_YEAR = 1000  # evenly spaced whole numbers from here on are names of columns
 _LEAST_DIGITS, _MOST_DIGITS = 6, 17  # significant, of numbers filled in
 
@@ -74,7 +75,7 @@ def is_table(sample: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_id(text: str) -> bool:
-    return not is_missing(text) and (not is_number(text) or float(text).is_integer())
+    return not is_missing(text) and (not is_number(text) or as_number(text).is_integer())
 
 
 def _numeric(records: Sequence[Sequence[str]]) -> list[int]:
@@ -110,7 +111,7 @@ class _Columns:
             value = math.nan
             if not is_missing(cell):
                 with contextlib.suppress(ValueError):
-                    value = float(cell)
+                    value = as_number(cell)
                 if not math.isfinite(value):
                     self.wrong.setdefault(k, (line, cell))
                 meant = is_meant_as_number(cell)
@@ -130,8 +131,9 @@ def read_table(text: DelimitedText) -> tuple[np.ndarray, tuple[str, ...], tuple[
       be one. The other columns are no part of the matrix.
     - The first line is a header if none of its cells above numbers is a number; also if these are evenly spaced whole numbers,
       such as years, from 1000 on or under an empty first cell.
-    - The first column holds row names if it is text without repetition, or if its heading says so (empty, "id", "index",
-      "name", "date", ... or ending in "_id").
+    - The first column holds row names if it is text without repetition, or if its heading says so (empty, "id", "index", "row",
+      "key" or ending in "_id"; "name", "date", "time" or "year" if nothing in it is repeated or empty). A column under one of
+      the latter that does repeat is no part of the matrix.
     - Rows and columns without any number are left out of the matrix: nothing is known of them.
 
     Where there are no names, rows and columns are called by their position in the file, from 0, row names not counted.
@@ -166,7 +168,7 @@ def read_table(text: DelimitedText) -> tuple[np.ndarray, tuple[str, ...], tuple[
         columns.add(first, first_line)
         _join(columns, rest)
         numeric = columns.numeric()
-    numeric, named = _row_names(text, columns, numeric, header)
+    numeric, named, about_names = _row_names(text, columns, numeric, header)
     _check(text, columns, numeric)
     matrix = np.frombuffer(columns.values).reshape(-1, text.width)[:, numeric]
     known = ~np.isnan(matrix)
@@ -184,8 +186,9 @@ def read_table(text: DelimitedText) -> tuple[np.ndarray, tuple[str, ...], tuple[
         f"{text.dialect()}; a table, {'column names in the first line' if skipped else 'no header'}, "
         f"{'row names in the first column' if named else 'no row names'}",
         *text.comments(),
+        *about_names,
     ]
-    others = [k for k in range(named, text.width) if k not in numeric]
+    others = [k for k in range(named or len(about_names), text.width) if k not in numeric]
     notes += ignored("columns without numbers", [header[k] if header else f"number {k + 1}" for k in others])
     if empty := len(known) - len(rows):
         notes.append(f"{empty} rows without any number ignored")
@@ -215,21 +218,23 @@ def _is_header(first: Sequence[str], numeric: Sequence[int]) -> bool:
 
 def _row_names(
     text: DelimitedText, columns: _Columns, numeric: list[int], header: Sequence[str] | None
-) -> tuple[list[int], bool]:
-    """The columns of numbers that are part of the matrix, and whether the first column holds row names."""
+) -> tuple[list[int], bool, list[str]]:
+    """The columns of numbers that are part of the matrix, whether the first column holds row names, and why not if it should."""
     heading = None if header is None else header[0].lower()
     expected = heading is not None and (heading in _ROW_NAMES or heading.endswith("_id"))
-    if 0 in numeric and not expected:
-        return numeric, False
+    label = heading in _ROW_LABELS
+    if 0 in numeric and not (expected or label):
+        return numeric, False, []
+    others = [k for k in numeric if k > 0]
     seen: dict[str, int] = {}
     for name, line in zip(columns.first, columns.lines, strict=True):
         if not name or name in seen:
-            if not expected:
-                return numeric, False
             reason = f"the row name {shown(name)} was on line {seen[name]} already" if name else "the row name is empty"
-            raise text.error(f"{reason}. Give each row a name of its own.", line=line)
+            if expected:
+                raise text.error(f"{reason}. Give each row a name of its own.", line=line)
+            return others, False, [f"column ignored: {heading}, which names no rows (line {line}: {reason})"] * label
         seen[name] = line
-    return [k for k in numeric if k > 0], True
+    return others, True, []
 
 
 def _check(text: DelimitedText, columns: _Columns, numeric: Sequence[int]) -> None:

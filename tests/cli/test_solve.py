@@ -10,8 +10,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import dmf
+from dmf_cli.commands import program
 
 from cli.program import PROGRAM, as_json, error_line
 
@@ -144,6 +146,19 @@ def test_bad_arguments(dmf_program, ratings, tmp_path):
     assert "Traceback" in dmf_program("info", "model.npz", "--debug", code=1).stderr
 
 
+@pytest.mark.parametrize("command", ["complete", "rank", "factorize", "sense", "info", "predict"])
+def test_a_dash_is_no_file_to_read(command):
+    done = CliRunner().invoke(program, [command, "-", *["-o", "o.csv"] * (command == "predict")])
+    assert done.exit_code == 2 and "- does not stand for stdin here" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="no name for stdin")  # noqa: PTH110
+def test_entries_from_a_pipe_by_the_name_of_stdin(dmf_program, ratings, tmp_path):
+    """What the message about the dash advises."""
+    done = dmf_program("complete", "/dev/stdin", "-o", "m.npz", input=ratings.read_text())
+    assert "2,000 entries of a 60 x 50 matrix" in done.stdout and dmf.load(tmp_path / "m.npz").shape == (60, 50)
+
+
 def test_unknown_ids_without_offsets(dmf_program, ratings, tmp_path):
     dmf_program("complete", ratings, "--no-offsets", "--iterations", 50, "-o", "m.npz")
     (tmp_path / "p.csv").write_text("u1,film 1\nnobody,film 1\n")
@@ -235,6 +250,9 @@ def test_a_single_entry_is_fitted_without_a_hold_out(dmf_program, tmp_path):
 def test_a_number_of_many_digits_names_no_row(dmf_program, tmp_path):
     dmf.factorize(np.outer(np.arange(1.0, 4.0), np.ones(3))).save(tmp_path / "m.npz")
     (tmp_path / "p.csv").write_text(f"{'9' * 5000},9\n1,2\n")
+    done = dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv", code=1)
+    assert "is taken as a pair" in done.stdout and "99999" in error_line(done)
+    (tmp_path / "p.csv").write_text("from,to\n1,2\n")
     dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv")  # the first line is a header
     assert (tmp_path / "o.csv").read_text().splitlines()[1].startswith("1,2,")
 

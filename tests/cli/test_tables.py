@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -125,6 +126,24 @@ def test_an_interrupted_fit_is_kept_and_no_further_one_begun(monkeypatch, measur
     assert done.exit_code == 1 and "Error: interrupted." in done.output and "its model is in m.npz" in done.output
 
 
+def test_a_model_and_its_json_are_both_written_when_ctrl_c_comes_between_them(monkeypatch, measured, tmp_path):
+    path, _ = measured
+    monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    written = solve.write_text
+
+    def interrupted(*arguments):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        written(*arguments)
+
+    monkeypatch.setattr(solve, "write_text", interrupted)
+    done = CliRunner().invoke(solve.complete, [str(path), "-o", "m.npz", "--rank", "2"])
+    signal.signal(signal.SIGINT, before)
+    assert done.exit_code == 1 and "Error: interrupted." in done.output
+    assert json.loads((tmp_path / "m.json").read_text())["model"] == "m.npz" and dmf.load("m.npz").shape == (40, 12)
+
+
 def test_the_best_columns_of_rows(dmf_program, ratings, tmp_path):
     dmf_program("complete", ratings, "-o", "m.npz")
     done = dmf_program("predict", "m.npz", "--top", 3, "--rows", "u7,u2", "--seen", ratings, "-o", "-")
@@ -146,6 +165,8 @@ def test_rankings_that_cannot_be(dmf_program, ratings):
     dmf_program("complete", ratings, "--iterations", 5, "-o", "m.npz")
     arguments = ["predict", "m.npz", "-o", "-"]
     assert "'nobody'" in error_line(dmf_program(*arguments, "--top", 1, "--rows", "u1,nobody", code=1))
+    assert "--rows names no row" in dmf_program(*arguments, "--top", 1, "--rows", "", code=2).stderr
+    assert "(the first: '')" in error_line(dmf_program(*arguments, "--top", 1, "--rows", ",", code=1))
     assert "give a file of PAIRS" in dmf_program(*arguments, code=2).stderr
     assert "only for --top" in dmf_program(*arguments, ratings, "--seen", ratings, code=2).stderr
     assert "given twice" in dmf_program(*arguments, ratings, "--top", 1, "--rows", "u1", code=2).stderr

@@ -1,11 +1,13 @@
 """Writing files: whole or not at all. (The suite may run as root, whom permission bits do not stop.)"""
 
 import os
+import socket
+import stat
 
 import pytest
 
 import dmf
-from dmf.io.archive import write_text
+from dmf.io.archive import check_writable, write_text
 
 from helpers import assert_same_model, example_model
 
@@ -74,3 +76,71 @@ def test_text_is_written_the_same_way(tmp_path):
     assert (tmp_path / "a.txt").read_bytes() == "ü\n".encode()
     with pytest.raises(dmf.FileError, match="a folder that exists"):
         write_text(tmp_path / "b" / "a.txt", "")
+
+
+def _device(path):
+    """A copy of /dev/full: the device itself is never put at risk."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 7))
+    except PermissionError:
+        pytest.skip("devices are made by root alone")
+
+
+def _socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))  # names of sockets are short
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps pipes and devices out of its folders")
+@pytest.mark.parametrize(("make", "kind"), [("mkfifo", "a pipe"), (_socket, "a socket"), (_device, "a device")])
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_regular_file_is_never_replaced(make, kind, linked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = name = tmp_path / "special"
+    getattr(os, make)(path) if isinstance(make, str) else make(path)
+    if linked:
+        name = tmp_path / "link"
+        name.symlink_to("special")
+    before = path.lstat()
+    for write in (check_writable, lambda path: write_text(path, "a")):
+        with pytest.raises(dmf.FileError, match=f"{name.name}: it is {kind}, .* Name a regular file"):
+            write(name)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert {p.name for p in tmp_path.iterdir()} == {"special", name.name}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+@pytest.mark.parametrize("exists", [True, False])
+def test_links_stay_and_their_targets_are_replaced(exists, tmp_path):
+    """The temporary file is made beside the target: the link may lead to another file system."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    target, link, chain = tmp_path / "a" / "target", tmp_path / "b" / "link", tmp_path / "chain"
+    link.symlink_to("../a/target")
+    chain.symlink_to(link)
+    if exists:
+        target.write_text("old")
+    check_writable(chain)
+    assert target.exists() == exists
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(dmf.FileError):
+        patch.setattr("os.replace", _fail(OSError(28, "No space left on device")))
+        write_text(chain, "half")
+    write_text(chain, "new")
+    assert target.read_text() == "new" and link.is_symlink() and chain.is_symlink()
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["target"]
+    link.unlink()
+    link.symlink_to("../chain")
+    with pytest.raises(dmf.FileError, match="symbolic links"):
+        check_writable(chain)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"), [("missing/../ok.npz", "a folder that exists"), ("a\0b", "null"), ("", "folder")]
+)
+def test_paths_that_lead_nowhere_are_found_out_before_the_work(name, match, tmp_path, monkeypatch):
+    """A missing folder is missing even if the path leaves it again."""
+    monkeypatch.chdir(tmp_path)
+    for write in (check_writable, lambda path: write_text(path, "a")):
+        with pytest.raises(dmf.FileError, match=match):
+            write(name)
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf_cli.main import main
+from dmf_cli.commands import program
 
 from helpers import seeds
 
@@ -122,7 +122,7 @@ def run(folder, content, *arguments):
     path.write_text(content)
     for old in folder.glob("out*"):
         old.unlink()
-    return CliRunner().invoke(main, ["complete", str(path), *map(str, arguments)])
+    return CliRunner().invoke(program, ["complete", str(path), *map(str, arguments)])
 
 
 @tables
@@ -144,6 +144,13 @@ def test_the_program_on_tables(table, folder):
     else:
         assert done.exit_code == 1 and done.stderr.splitlines()[-1].startswith("Error: ")
         assert "unexpected" not in done.stderr and not list(folder.glob("out*"))
+
+
+def test_the_share_seen_is_one_of_positions(folder):
+    """Entries that repeat make no matrix more than known."""
+    done = run(folder, "a,x,1\na,x,3\na,x,2\na,y,1\nb,y,2\n", "-o", folder / "out.npz")
+    assert "2 entries repeat a position" in done.output
+    assert "5 entries of a 2 x 2 matrix (75.00% of its positions)" in done.output
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,22 @@ def test_contexts_share_one_memory_and_leave_nothing_behind():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_held_it_waits_however_often_it_comes():
+    done = []
+    with remembered_interrupts(), pytest.raises(KeyboardInterrupt):
+        with remembered_interrupts() as interrupts, interrupts.held():
+            for _ in range(3):
+                press()
+                done.append(1)
+        done.append(2)
+    assert done == [1, 1, 1]
+    with remembered_interrupts() as interrupts:
+        with interrupts.held():
+            pass
+        with pytest.raises(KeyboardInterrupt):
+            press()
+
+
 def test_handlers_of_others_and_other_threads_are_left_alone():
     mine = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with remembered_interrupts() as interrupts:

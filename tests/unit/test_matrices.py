@@ -9,7 +9,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dmf.errors import DmfError, FileError, ObservationError, ShapeError
-from dmf.io.matrices import format_predictions, read_entries, read_matrix, read_pairs, read_sensing, write_predictions
+from dmf.io.matrices import (
+    format_predictions,
+    read_entries,
+    read_matrix,
+    read_pairs,
+    read_row_ids,
+    read_sensing,
+    write_predictions,
+)
 
 from matrix_files import COO, COORDINATE, CSR, DENSE, MTX, npy_of, npz, triplets, words
 
@@ -125,14 +133,38 @@ KNOWN = {"user", "u 1", "u2"}, {"item", "i1", "i;2"}
         ("user\titem\tmore\nu2\ti1\tx\n", ["user", "u2"], ["item", "i1"]),  # known ids, so no header
         ("nobody,i1\nu2,i1\n", ["nobody", "u2"], ["i1", "i1"]),  # one id is known, so no header
         ("nobody,nothing\n", ["nobody"], ["nothing"]),  # the only line
-        ("a::b\nu2::i1\n", ["u2"], ["i1"]),
+        ("User_ID::movieId\nu2::i1\n", ["u2"], ["i1"]),
+        ("user_id:token\titem_id:token\trating:float\nu2\ti1\t3\n", ["u2"], ["i1"]),
+        ("person,where\n7,8\n8,9\n", ["7", "8"], ["8", "9"]),  # words above numbers
+        ("someone,something,stars\nu2,i1,3.5\n", ["u2"], ["i1"]),
+        ("new,thing\nu2,i1\n", ["new", "u2"], ["thing", "i1"]),  # new on both sides, and a pair all the same
+        ("new,thing,3\nu2,i1,4\n", ["new", "u2"], ["thing", "i1"]),
+        ("12,13\nu2,i1\n", ["12", "u2"], ["13", "i1"]),
         ('"u 1", i1\n', ["u 1"], ["i1"]),
     ],
 )
 def test_pairs_and_their_header(write, text, rows, cols):
     pairs = read_pairs(write("pairs.txt", text), *KNOWN)
     assert (pairs.row_ids, pairs.col_ids) == (rows, cols)
-    assert ("columns ignored: number 3" in pairs.notes) == ("more" in text)
+    assert ("columns ignored: number 3" in pairs.notes) == ("more" in text or "thing,3" in text)
+    told = [note for note in pairs.notes if "is taken as a pair; if it is a header" in note]
+    assert len(told) == (rows[0] in ("new", "12"))
+
+
+@pytest.mark.parametrize(
+    "text, rows",
+    [
+        ("user\nu2\n", ["user", "u2"]),  # a known id
+        ("customers\nu2\n", ["u2"]),
+        ("new\nu2\n", ["new", "u2"]),  # an unknown id, which is refused where it is looked up
+        ("new,stars\nu2,3\n", ["u2"]),
+        ("customer\n", ["customer"]),
+    ],
+)
+def test_row_ids_and_their_header(write, text, rows):
+    ids, notes = read_row_ids(write("rows.txt", text), KNOWN[0])
+    assert ids == rows
+    assert ("no header" in notes[0]) == (text.count("\n") == len(rows))  # a line that is left out is told
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ def test_the_parts_of_any_text_joined_are_the_text(text, delimiter):
         ("id,a,b,c\n7,1.5,,3\n8,,2,3\n", "7 8", "a b c"),
         ("date,a,b\n2020-01-01,1,\n2020-01-02,,2\n", "2020-01-01 2020-01-02", "a b"),
         ("city,a,b,c\nx,,3,1\nx,1,,2\n", "0 1", "a b c"),  # text that repeats names nothing
+        ("1_000,1.5,,3\n1_001,1,2.5,3\n", "1_000 1_001", "0 1 2"),  # what only Python takes for numbers is text
+        ("١,1.5,,3\n٢,1,2.5,3\n", "١ ٢", "0 1 2"),
         ("a,b,c,d\n1,,,3\n,,,\n2,,4,\n", "0 2", "a c d"),  # nothing is known of the second row and column
         ("1,2,3,4,5\n1,2,3,4,5.5\n" * 2, "0 1 2 3", "0 1 2 3 4"),  # nothing missing, but too wide for entries
     ],
@@ -126,6 +128,22 @@ def test_notes_say_what_was_decided(write):
     )
 
 
+@pytest.mark.parametrize("labels", [("x", "y", "x"), ("2001", "2002", "2001"), ("x", "", "y")])
+@pytest.mark.parametrize("heading", ["name", "Year"])
+def test_labels_that_repeat_name_no_rows(write, tmp_path, heading, labels):
+    """The table is read without them, and filled around them."""
+    lines = [f"{label},{k + 0.5},,{k + 1.5}\n" for k, label in enumerate(labels)]
+    lines[0] = lines[0].replace(",,", ",7,")
+    found = read_entries(write("t.csv", f"{heading},a,b,c\n" + "".join(lines)))
+    assert (found.row_ids, found.col_ids) == (("0", "1", "2"), ("a", "b", "c"))
+    reason = "line 4: the row name" if labels[1] else "line 3: the row name is empty"
+    (told,) = [note for note in found.notes if "ignored" in note]
+    assert told.startswith(f"column ignored: {heading.lower()}, which names no rows ({reason}")
+    assert write_filled(tmp_path / "out.csv", found.table, np.full((3, 3), 9.0)) == 2
+    filled = "".join(lines).replace(",,2.5", ",9,2.5").replace(",,3.5", ",9,3.5")
+    assert (tmp_path / "out.csv").read_text() == f"{heading},a,b,c\n{filled}"
+
+
 @pytest.mark.parametrize(
     "observed, number",
     [("3", "0.123457"), ("1.5", "0.123457"), ("1.23456789", "0.123456789"), ("0.00012345678", "0.12345679")],
@@ -138,6 +156,7 @@ def test_numbers_are_as_precise_as_their_column_and_have_six_digits_at_least(wri
 
 ERRORS = {
     "text among numbers": ("a,b,c\n1,2,\n,x,4\n3,4,5\n", "line 3: column 2 is 'x', which is no number"),
+    "digits in groups": ("a,b,c\n1,2,\n1_000,2,4\n3,4,5\n", "line 3: column 1 is '1_000', which is no number"),
     "another mark": ("a,b,c\n1,2,\n?,2,4\n3,4,5\n", "line 3: column 1 is '?', which is no number"),
     "decimal comma": ("x;y;z\n1,5;2;3\n;3,4;4\n", "line 2: column 1 is '1,5', but numbers have a decimal point"),
     "grouping comma": ('a,b,c\n"1,234.5",2,\n"2,234.5",2,1\n', "line 2: column 1 is '1,234.5', but numbers have"),
