@@ -39,7 +39,6 @@ _SMALL = 0.2  # of the one before it
 _EARLY_STEPS, _FIRST_STEPS, _MOST_STEPS = 2, 4, 60  # early: at a level at which most ranks are seen, but not all
 _START_SWEEPS = 2  # the first sweeps of a solver do what more of them would
 _GENEROUS = 4.0  # measurements for each degree of freedom up to which a model with offsets is made wide at once
-_STILL = 1e-2  # change by a sweep that ends a fit started by that of its core: held-out errors hardly fall any more
 _CLEAR = 1e-2  # share of the variance that is noise without doubt
 _FIRST_BOUND = 10  # on the rank, where none is given; doubled as long as all of it is used
 
@@ -95,7 +94,7 @@ def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
         core = dense_core(observations)
         recovery = _grown(phases, core)
         if core is not None:
-            solver = HierarchicalBayes(plan.seed, recovery.options["noise"], _STILL)
+            solver = HierarchicalBayes(plan.seed, recovery.options["noise"])
             start, left = core.widened(recovery.network), 0 if phases.exhausted() else None
             del recovery, core  # their memory
             recovery = phases.run("offsets", solver, start, left)

@@ -28,6 +28,9 @@ _FIRST = (
 )
 _FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
 _ALIVE = 0.1  # as in dmf.solvers.continuation
+_STILL = (
+    1e-3  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
+)
 _LEAST = 1e-12  # of prior variances, relative to the mean square of the entries
 
 
@@ -67,13 +70,10 @@ class HierarchicalBayes:
     noise : float, >= 0
         Standard deviation of the noise where the start is a fit: the spreads of factors and offsets are those of the start,
         in which rows of zeros are unknown. 0: the start gives nothing but the columns.
-    still : float, > 0
-        Converged once a sweep changes the squared residual and the noise variance by less, as a ratio.
     """
 
     seed: int = 0
     noise: float = 0.0
-    still: float = 1e-3
 
     def init(self, observations: SampledEntries, network: DeepLinearNetwork) -> Any:
         """State before the first sweep."""
@@ -117,7 +117,7 @@ class HierarchicalBayes:
         square = fit.square / m
         estimate = (fit.square + fit.uncertainty + state.noise * fit.freedom) / m
         noise = max(estimate, _LEAST * total)
-        still = abs(square - state.square) <= self.still * square and abs(noise - state.noise) <= self.still * noise
+        still = abs(square - state.square) <= _STILL * square and abs(noise - state.noise) <= _STILL * noise
         finished = "the noise level settled" if still else ""
         return replace(state, sides=(rows, cols), noise=noise, square=square, finished=finished)
 
