@@ -65,11 +65,10 @@ def occupied_part(observations: SampledEntries) -> OccupiedPart | None:
 
 def short_of(observations: SampledEntries, rank: int) -> tuple[int, int]:
     """Numbers of rows and of columns with fewer different entries than `rank`, which do not determine their factors."""
-    rows, cols = to_host(observations.rows), to_host(observations.cols)
-    different = np.concatenate([[True], (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])])
-    d1, d2 = observations.shape
-    short = [np.bincount(part[different], minlength=size) < rank for part, size in ((rows, d1), (cols, d2))]
-    return int(np.sum(short[0])), int(np.sum(short[1]))
+    new, (d1, d2) = observations.new_positions(), observations.shape
+    rows = np.bincount(to_host(observations.rows)[new], minlength=d1)
+    cols = np.bincount(to_host(observations.cols)[new], minlength=d2)
+    return int(np.sum(rows < rank)), int(np.sum(cols < rank))
 
 
 def _seen(index: np.ndarray, size: int) -> np.ndarray:

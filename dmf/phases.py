@@ -79,11 +79,7 @@ class Phases:
 
     def _named(self, name: str, core: DenseCore | None) -> Callback:
         def callback(snapshot: Snapshot):
-            seen = snapshot
-            if core is not None:
-                seen = Snapshot(
-                    snapshot.iteration, snapshot.loss, snapshot.seconds, lambda: core.widened(snapshot.network)
-                )
+            seen = snapshot if core is None else snapshot.with_network(core.widened)
             seen.phase = name
             return None if self.plan.callback is None else self._checked(self.plan.callback(seen))
 

@@ -21,7 +21,7 @@ from dmf.phases import Plan
 from dmf.pipeline import sees_noise, solve, solve_with_offsets
 from dmf.rank import visible_rank
 from dmf.results import History, Recovery, Status
-from dmf.solvers.driver import Callback, Snapshot
+from dmf.solvers.driver import Callback
 
 _HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
 _FEWEST_HELD_OUT = 20  # fewer say too little to choose by, and further ones are held out in their place
@@ -140,15 +140,7 @@ def _completed(observations: SampledEntries, plan: Plan, offsets: bool | str) ->
 
 def _of_all(part: OccupiedPart, callback: Callback | None) -> Callback | None:
     """The callback, which is to see networks of the whole matrix, for networks of a part."""
-    if callback is None:
-        return None
-
-    def of_part(snapshot: Snapshot):
-        seen = Snapshot(snapshot.iteration, snapshot.loss, snapshot.seconds, lambda: part.widened(snapshot.network))
-        seen.phase = snapshot.phase
-        return callback(seen)
-
-    return of_part
+    return callback and (lambda snapshot: callback(snapshot.with_network(part.widened)))
 
 
 def _with_gaps_told(recovery: Recovery, observations: SampledEntries) -> Recovery:

@@ -157,9 +157,12 @@ class SampledEntries(Observations):
 
     @cached_property
     def n_distinct(self):
-        xp = namespace(self.values)
-        another = (self.rows[1:] != self.rows[:-1]) | (self.cols[1:] != self.cols[:-1])
-        return 1 + int(number(xp.sum(xp.astype(another, xp.int64))))
+        return int(np.count_nonzero(self.new_positions()))
+
+    def new_positions(self) -> np.ndarray:
+        """Which entries, in the order of `rows`, are at another position than the one before them: bool, (m,), on the host."""
+        rows, cols = to_host(self.rows), to_host(self.cols)
+        return np.concatenate([[True], (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])])
 
     @property
     def mean_weight(self) -> float:
@@ -235,8 +238,7 @@ class SampledEntries(Observations):
         )
 
     def split(self, fraction, seed=0):
-        rows, cols = to_host(self.rows), to_host(self.cols)
-        position = np.concatenate([[0], np.cumsum((rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1]))])
+        position = np.cumsum(self.new_positions()) - 1
         count = int(position[-1]) + 1
         held = np.zeros(count, bool)
         held[random_generator(seed).permutation(count)[: held_out_count(fraction, count)]] = True
@@ -264,7 +266,7 @@ class SampledEntries(Observations):
     def fill(self, matrix):
         rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.unweighted.values)
         weights = None if self.weights is None else to_host(self.weights)
-        first = np.concatenate([[True], (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])])
+        first = self.new_positions()
         group = np.cumsum(first) - 1
         means = values[first]
         if not first.all():  # repeated measurements

@@ -79,6 +79,12 @@ class Snapshot:
         """The network at this iteration."""
         return self._network()
 
+    def with_network(self, change: Callable[[Any], Any]) -> Snapshot:
+        """The same with ``change(network)`` in place of the network, computed if it is looked at."""
+        other = Snapshot(self.iteration, self.loss, self.seconds, lambda: change(self.network))
+        other.phase = self.phase
+        return other
+
 
 Callback = Callable[[Snapshot], Mapping[str, Any] | None]
 
