@@ -66,7 +66,7 @@ def runs(seed: int, rounds: int) -> dict[str, dict[str, Any]]:
         )
 
     def follow(accuracy):
-        return lambda callback: dmf.follow_gradient_flow(
+        return lambda callback: dmf.solvers.follow_gradient_flow(
             observations, start, outer_scale=OUTER_SCALE, accuracy=accuracy, iterations=MOST, callback=callback
         )
 

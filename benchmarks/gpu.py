@@ -28,7 +28,7 @@ from cases import paper_target, print_table, uniform_mask, write_result
 from problems import ratings
 
 import dmf
-from dmf.backend import check_device, cupy_module, set_threads
+from dmf.arrays.backend import check_device, cupy_module, set_threads
 
 ROOT = Path(__file__).parents[1]
 SHAPE, SAMPLES = (160_000, 60_000), 25_000_000
@@ -239,7 +239,7 @@ def main(tests: bool, no_save: bool) -> None:
     """Run all, print a table, write results/gpu.json."""
     try:
         check_device("cuda")
-    except dmf.DmfError as error:
+    except dmf.errors.DmfError as error:
         raise click.ClickException(str(error)) from error
     found: dict[str, Any] = {"device": device_facts()}
     if tests:

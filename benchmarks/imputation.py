@@ -24,7 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
-from dmf.backend import set_threads
+from dmf.arrays.backend import set_threads
 from dmf.estimators import DeepMatrixCompletion
 
 TABLES = ("iris", "wine", "diabetes", "breast_cancer", "digits")

@@ -21,7 +21,7 @@ from peers.common import limited
 from sklearn.datasets import load_sample_image
 
 import dmf
-from dmf.backend import set_threads
+from dmf.arrays.backend import set_threads
 
 THREADS, REMOVED, RANK = 2, 0.7, 60
 PENALTIES = (0.5, 0.7, 1.0, 1.4, 2.0)

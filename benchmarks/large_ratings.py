@@ -100,7 +100,7 @@ def peak_mb() -> float:
 def child(case: str, rank: int | None, path: Path) -> dict[str, Any]:
     """Complete one problem in this process."""
     import dmf
-    from dmf.backend import set_threads
+    from dmf.arrays.backend import set_threads
 
     set_threads(THREADS)
     offsets = case != "exact"

@@ -26,10 +26,10 @@ from cases import print_table, write_result
 from peers.common import limited
 
 import dmf
-from dmf.backend import set_threads
+from dmf.arrays.backend import set_threads
 from dmf.errors import FileError
 from dmf.experiments.problems import movielens_100k
-from dmf.offsets import fit_offsets
+from dmf.models.offsets import fit_offsets
 
 SHAPE, LOW, HIGH, FOLDS, THREADS, COVERAGE = (943, 1_682), 1, 5, 5, 2, 0.9
 PEERS: dict[str, dict[str, Any]] = {

@@ -42,7 +42,7 @@ def child(task: str, path: Path) -> dict[str, float]:
         if task == "descend":
             top = float(observations.surrogate_svd(1)[1][0])
             network = dmf.spectral_network(observations, RANK_HAT, scale=(top / 4) ** (1 / 3))
-            step = 0.5 / dmf.largest_curvature(observations, network)
+            step = 0.5 / dmf.solvers.largest_curvature(observations, network)
             found = dmf.gradient_descent(observations, network, step, iterations=ITERATIONS)
         elif task == "complete":
             if not hasattr(dmf, "complete"):

@@ -1,4 +1,4 @@
-"""How often does `dmf.rank_path` choose the true rank of a noisy matrix, and how often does `dmf.complete` find it?
+"""How often does `dmf.completion.rank_path` choose the true rank of a noisy matrix, and how often does `dmf.complete` find it?
 
     python benchmarks/rank_choice.py --trials 40
 
@@ -15,7 +15,7 @@ import problems
 from cases import print_table, write_result
 
 import dmf
-from dmf.backend import set_threads
+from dmf.arrays.backend import set_threads
 
 CASES = [(d1, d2, rank, over) for d1, d2 in ((60, 80), (100, 100), (150, 120)) for rank in (2, 3, 5) for over in (3, 6)]
 
@@ -25,7 +25,7 @@ def chosen(seed: int, d1: int, d2: int, rank: int, oversampling: float) -> tuple
     case = problems.low_rank_samples(seed, d1, d2, rank, oversampling, snr_db=20)
     entries = dmf.SampledEntries(case["rows"], case["cols"], case["values"], case["shape"])
     begin = time.perf_counter()
-    path = dmf.rank_path(entries, seed=seed)
+    path = dmf.completion.rank_path(entries, seed=seed)
     return path.best, dmf.complete(entries).options["rank"], time.perf_counter() - begin
 
 

@@ -18,7 +18,7 @@ import problems
 from cases import print_table, write_result
 
 import dmf
-from dmf.backend import set_threads
+from dmf.arrays.backend import set_threads
 
 ENTRIES: dict[str, tuple[dict[str, Any], int | None, float]] = {
     "oversampling 1.5, rank given": ({"oversampling": 1.5}, 5, 1e-4),

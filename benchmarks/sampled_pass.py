@@ -23,7 +23,7 @@ from cases import positions, print_table, write_result
 from scipy.sparse import csr_array
 
 import dmf
-from dmf.backend import thread_count
+from dmf.arrays.backend import thread_count
 
 SAMPLES, BLOCK = 1_000_000, 4_096
 _SPIN = 0.3  # seconds for which BLAS threads of the form before may go on taking a core

@@ -25,7 +25,7 @@ from cases import print_table, write_result
 from ceilings import parallel_sum
 
 import dmf
-from dmf.backend import thread_count
+from dmf.arrays.backend import thread_count
 from dmf.kernels import TABLE
 
 RANK_HAT, TRUE_RANK = 10, 5

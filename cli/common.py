@@ -15,10 +15,10 @@ from typing import Any
 import click
 
 import dmf
-from dmf.backend import on_device_of, set_threads
-from dmf.interrupts import remembered_interrupts
-from dmf.intervals import half_width
-from dmf.model_files import HELDOUT_ERROR, QUANTILES
+from dmf.arrays.backend import on_device_of, set_threads
+from dmf.arrays.interrupts import remembered_interrupts
+from dmf.recovery.intervals import half_width
+from dmf.recovery.model_files import HELDOUT_ERROR, QUANTILES
 from dmf.solvers import Snapshot
 
 _SHOWN = 0.9  # coverage of the intervals that summaries mention
@@ -57,7 +57,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 (f"Error: {problem}", True),
                 *[(to_json({"error": problem}), False)] * options["as_json"],
             ]:
-                with contextlib.suppress(dmf.FileError):  # nothing can be written there: the exit code remains
+                with contextlib.suppress(dmf.errors.FileError):  # nothing can be written there: the exit code remains
                     echo(text, err=err)
             raise click.exceptions.Exit(1) from error
 
@@ -69,7 +69,7 @@ def _problem(error: BaseException) -> str:
     match error:
         case KeyboardInterrupt():
             problem = "interrupted."
-        case dmf.DmfError():
+        case dmf.errors.DmfError():
             problem = f"{type(error).__name__}: {error}"
         case MemoryError():
             problem = "not enough memory. Take a smaller --rank or a smaller problem."
@@ -86,7 +86,9 @@ def echo(text: str, err: bool = False, nl: bool = True) -> None:
         raise
     except OSError as error:
         stream = "stderr" if err else "stdout"
-        raise dmf.FileError(f"cannot write to {stream}: {error.strerror or error}. Send it elsewhere.") from error
+        raise dmf.errors.FileError(
+            f"cannot write to {stream}: {error.strerror or error}. Send it elsewhere."
+        ) from error
 
 
 def emit(as_json: bool, report: Mapping[str, Any], lines: Sequence[str]) -> None:
@@ -165,15 +167,15 @@ def _interval(recovery: dmf.Recovery) -> float | None:
     """Half the width of the intervals shown; None where the hold-out does not support them."""
     try:
         return half_width(recovery, _SHOWN)
-    except dmf.ArgumentError:
+    except dmf.errors.ArgumentError:
         return None
 
 
-def compare_ranks(entries: dmf.SampledEntries, device: str = "cpu", **options: Any) -> dmf.RankPath:
-    """`dmf.rank_path` on a device, with its progress shown."""
+def compare_ranks(entries: dmf.SampledEntries, device: str = "cpu", **options: Any) -> dmf.completion.RankPath:
+    """`dmf.completion.rank_path` on a device, with its progress shown."""
     progress, moved = Progress(), entries.to_device(device)
     with on_device_of(moved.values):
-        path = dmf.rank_path(moved, callback=progress.rank, **options)
+        path = dmf.completion.rank_path(moved, callback=progress.rank, **options)
     progress.done()
     return path
 
@@ -206,7 +208,7 @@ class Progress:
         """The same as a solver's callback."""
         self(snapshot.phase, snapshot)
 
-    def rank(self, step: dmf.RankStep) -> None:
+    def rank(self, step: dmf.completion.RankStep) -> None:
         """Show a step of a rank path."""
         self._show(f"rank {step.rank}: held-out RMSE {step.heldout_rmse:.4g}, {step.seconds:.1f} s")
 

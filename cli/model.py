@@ -9,11 +9,11 @@ import click
 import numpy as np
 
 import dmf
-from dmf.intervals import interval_around
 from dmf.io.archive import check_writable
 from dmf.io.matrices import format_predictions, read_entries, read_pairs, read_row_ids, write_predictions
-from dmf.ranking import align, row_positions, top_columns
-from dmf.results import position_of
+from dmf.recovery.intervals import interval_around
+from dmf.recovery.ranking import align, row_positions, top_columns
+from dmf.recovery.results import position_of
 from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, error_texts, note, other_options
 
 

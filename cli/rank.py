@@ -9,7 +9,7 @@ import click
 
 from dmf.io.archive import check_suffix, check_writable
 from dmf.io.matrices import read_entries
-from dmf.plotting_recovery import plot_rank_path
+from dmf.report.pictures import plot_rank_path
 from dmf_cli.common import InputFile, check_distinct, common_options, compare_ranks, emit, layout_option, note, table
 
 

@@ -12,14 +12,14 @@ import click
 import numpy as np
 
 import dmf
-from dmf.backend import check_device
-from dmf.interrupts import remembered_interrupts
+from dmf.arrays.backend import check_device
+from dmf.arrays.checks import check_bounds
+from dmf.arrays.interrupts import remembered_interrupts
+from dmf.completion.calls import solve_on
 from dmf.io.archive import check_writable, write_text
 from dmf.io.matrices import MatrixFile, read_entries, read_matrix, read_sensing
 from dmf.io.tables import Table, write_filled
-from dmf.options import check_bounds
-from dmf.recover import solve_on
-from dmf.report import check_report_path, write_report
+from dmf.report.page import check_report_path, write_report
 from dmf_cli.common import (
     InputFile,
     Progress,
@@ -104,7 +104,7 @@ class _Bounds(click.ParamType):
             self.fail(f"{value!r} is no pair of numbers such as 1,5 (or 0, with nothing after the comma).", param, ctx)
         try:
             check_bounds(bounds)
-        except dmf.ArgumentError as error:
+        except dmf.errors.ArgumentError as error:
             self.fail(str(error), param, ctx)
         return bounds
 
@@ -205,12 +205,12 @@ def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
             "lists entries" if source.delimited else f"is a {file.suffix} file, but only tables in text are filled"
         )
         way_out = "; if the file is a table, pass --format table" if source.delimited else ""
-        raise dmf.FileError(
+        raise dmf.errors.FileError(
             f"cannot write {filled} as a filled table: {file} {problem}. Write a model (-o model.npz) and ask it with "
             f"`dmf predict`{way_out}."
         )
     if source.observations.n_measurements == math.prod(source.observations.shape):
-        raise dmf.FileError(
+        raise dmf.errors.FileError(
             f"cannot write {filled} as a filled table: no cell of {file} is missing. For an approximation of low rank use "
             "`dmf factorize`."
         )

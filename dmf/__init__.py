@@ -1,82 +1,87 @@
-"""Recover low-rank matrices from partial or indirect measurements with compressed deep linear networks."""
+"""Recover low-rank matrices from partial or indirect measurements with compressed deep linear networks.
 
-from dmf import theory
-from dmf.errors import (
-    ArgumentError,
-    BackendError,
-    DmfError,
-    DTypeError,
-    FileError,
-    MissingPackageError,
-    ObservationError,
-    RankError,
-    ShapeError,
-)
-from dmf.fold_in import new_columns, new_rows
-from dmf.intervals import calibrate, prediction_interval
-from dmf.networks import DeepLinearNetwork, orthogonal_network, spectral_network
-from dmf.observations import (
-    FullMatrix,
-    LinearMeasurements,
-    Observations,
-    RankOneMeasurements,
-    SampledEntries,
-    SubsampledTransform,
-    WeightedEntries,
-)
-from dmf.rank_path import RankPath, RankStep, rank_path
-from dmf.recover import complete, factorize, sense
-from dmf.results import History, Recovery, Status, load
-from dmf.solvers import (
-    alternating_minimization,
-    continuation,
-    follow_gradient_flow,
-    gradient_descent,
-    largest_curvature,
-    refine,
-    variational_bayes,
-)
+Names are loaded when they are first used, so that ``import dmf`` is quick. Beside those here there are the modules `dmf.solvers`,
+`dmf.theory`, `dmf.completion`, `dmf.recovery`, `dmf.estimators`, `dmf.nonlinear`, `dmf.io`, `dmf.experiments` and `dmf.errors`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dmf.completion import complete, factorize, sense
+    from dmf.models import DeepLinearNetwork, orthogonal_network, spectral_network
+    from dmf.observations import (
+        FullMatrix,
+        LinearMeasurements,
+        Observations,
+        RankOneMeasurements,
+        SampledEntries,
+        SubsampledTransform,
+        WeightedEntries,
+    )
+    from dmf.recovery import Recovery, calibrate, load, new_columns, new_rows, prediction_interval
+    from dmf.solvers import gradient_descent
+
+__version__ = metadata.version("dmf")
+
+_HOMES = {
+    "dmf.completion": ("complete", "factorize", "sense"),
+    "dmf.models": ("DeepLinearNetwork", "orthogonal_network", "spectral_network"),
+    "dmf.observations": (
+        "FullMatrix",
+        "LinearMeasurements",
+        "Observations",
+        "RankOneMeasurements",
+        "SampledEntries",
+        "SubsampledTransform",
+        "WeightedEntries",
+    ),
+    "dmf.recovery": ("Recovery", "calibrate", "load", "new_columns", "new_rows", "prediction_interval"),
+    "dmf.solvers": ("gradient_descent",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = (
+    "completion", "errors", "estimators", "experiments", "io", "models", "nonlinear", "observations", "recovery", "report",
+    "solvers", "theory",
+)  # fmt: skip
 
 __all__ = [
-    "ArgumentError",
-    "BackendError",
-    "DTypeError",
     "DeepLinearNetwork",
-    "DmfError",
-    "FileError",
     "FullMatrix",
-    "History",
     "LinearMeasurements",
-    "MissingPackageError",
-    "ObservationError",
     "Observations",
-    "RankError",
-    "RankPath",
-    "RankStep",
     "RankOneMeasurements",
     "Recovery",
     "SampledEntries",
-    "ShapeError",
-    "Status",
     "SubsampledTransform",
     "WeightedEntries",
-    "alternating_minimization",
     "calibrate",
     "complete",
-    "continuation",
     "factorize",
-    "follow_gradient_flow",
     "gradient_descent",
-    "largest_curvature",
     "load",
     "new_columns",
     "new_rows",
     "orthogonal_network",
     "prediction_interval",
-    "rank_path",
-    "refine",
     "sense",
     "spectral_network",
-    "theory",
-    "variational_bayes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name or module when it is first asked for."""
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"dmf.{name}")
+    else:
+        raise AttributeError(f"module 'dmf' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES, "__version__"})

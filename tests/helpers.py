@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
 import dmf
-from dmf.backend import cupy_module, namespace, to_host
-from dmf.offsets import Offsets
-from dmf.results import REASONS
+from dmf.arrays.backend import cupy_module, namespace, to_host
+from dmf.models.offsets import Offsets
+from dmf.recovery.results import REASONS
 
 # Strict arrays off the default device catch implicit NumPy conversions and a missing `device=`.
 DEVICE = array_api_strict.Device("device1")
@@ -28,7 +28,7 @@ def _missing_cuda():
     """Why no CUDA device can be used; empty where one can."""
     try:
         cupy_module()
-    except dmf.MissingPackageError as error:
+    except dmf.errors.MissingPackageError as error:
         return str(error)
     return ""
 
@@ -237,7 +237,7 @@ def example_model(dtype=np.float64, move=np.asarray, *, offsets=True, ids=True):
     rng = np.random.default_rng(0)
     return dmf.Recovery(
         dmf.DeepLinearNetwork(move(w) for w in random_weights(rng, (3, 2, 2, 4), dtype)),
-        dmf.History(
+        dmf.recovery.History(
             {
                 "iteration": np.array([0, 5, 7]),
                 "loss": np.array([1.0, 0.1, 0.01]),
@@ -245,7 +245,7 @@ def example_model(dtype=np.float64, move=np.asarray, *, offsets=True, ids=True):
                 "held out": np.array([[1.0, np.nan], [2.0, np.inf], [0.0, 3.0]]),
             }
         ),
-        dmf.Status("budget spent", "After 7 iterations: go on. Übrigens: ∞ 😀."),
+        dmf.recovery.Status("budget spent", "After 7 iterations: go on. Übrigens: ∞ 😀."),
         Offsets(0.5, move(rng.standard_normal(4).astype(dtype)), move(rng.standard_normal(3).astype(dtype)))
         if offsets
         else None,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from dmf.backend import to_host
+from dmf.arrays.backend import to_host
 
 from helpers import seeds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from dmf.backend import from_host, namespace
+from dmf.arrays.backend import from_host, namespace
 from dmf.nonlinear import Network, Samples, perceptron, with_block
 
 

@@ -10,16 +10,16 @@ import scipy.sparse
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from dmf.backend import on_device_of
+from dmf.arrays.backend import on_device_of
+from dmf.arrays.checks import check_bounds
+from dmf.arrays.linalg import factored_svd
+from dmf.completion.calls import complete
+from dmf.completion.ranks import rank_path
 from dmf.errors import ArgumentError
 from dmf.estimators.tables import ColumnUnits, in_dtype, observed, read_table, seed_of, stacked
-from dmf.fold_in import new_rows
-from dmf.intervals import half_width
-from dmf.linalg import factored_svd
 from dmf.observations import SampledEntries
-from dmf.options import check_bounds
-from dmf.rank_path import rank_path
-from dmf.recover import complete
+from dmf.recovery.fold_in import new_rows
+from dmf.recovery.intervals import half_width
 
 
 class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -32,7 +32,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     ----------
     rank : int, 1 <= rank <= min(n_samples, n_features), or "path", optional
         Upper bound on the rank; found from the data unless given. "path": the smallest rank that predicts held-out
-        entries as well as any does, by `dmf.rank_path`; then all entries are fitted. Takes a fit for each rank.
+        entries as well as any does, by `dmf.completion.rank_path`; then all entries are fitted. Takes a fit for each rank.
     depth : int, >= 1
         Number of layers of the network in `recovery_`.
     offsets : bool or "auto"
@@ -56,8 +56,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     recovery_ : dmf.Recovery
         The fitted model, in units of the standardised columns; its `observations` are the entries fitted. With `holdout` its
         `options` hold "heldout_rmse" and its standard error, in these units.
-    rank_path_ : dmf.RankPath
-        Only if `rank` is "path"; `dmf.plotting_recovery.plot_rank_path` draws it.
+    rank_path_ : dmf.completion.RankPath
+        Only if `rank` is "path"; `dmf.report.pictures.plot_rank_path` draws it.
     rank_ : int
         Rank found.
     noise_ : array, shape (n_features,)
@@ -135,7 +135,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         Raises
         ------
         ValueError
-            If X holds text, infinities or no entry at all, or a parameter is out of range (`dmf.ArgumentError` and kin).
+            If X holds text, infinities or no entry at all, or a parameter is out of range (`dmf.errors.ArgumentError` and kin).
         """
         return self._fit(observed(read_table(self, X, first=True, accept_sparse=True), weights))
 
@@ -210,7 +210,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         Raises
         ------
         ValueError
-            If nothing was held out, or too little for this coverage (`dmf.ArgumentError`).
+            If nothing was held out, or too little for this coverage (`dmf.errors.ArgumentError`).
         """
         table, entries = self._filled(X)
         half = half_width(self.recovery_, coverage) * self.scale_

@@ -10,12 +10,12 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
+from dmf.arrays.linalg import factored_svd
+from dmf.completion.calls import complete, factorize, solve_on
 from dmf.errors import ShapeError
 from dmf.estimators.tables import DTYPES, in_dtype, observed, read_table, seed_of
-from dmf.fold_in import new_rows
-from dmf.linalg import factored_svd
 from dmf.observations import FullMatrix
-from dmf.recover import complete, factorize, solve_on
+from dmf.recovery.fold_in import new_rows
 
 
 class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -91,7 +91,7 @@ class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Raises
         ------
         ValueError
-            If X holds text, infinities or no value at all, or a parameter is out of range (`dmf.ArgumentError` and kin).
+            If X holds text, infinities or no value at all, or a parameter is out of range (`dmf.errors.ArgumentError` and kin).
         """
         X = read_table(self, X, first=True)
         options = {"rank": self.rank, "depth": self.depth, "seed": seed_of(self.random_state)}

@@ -8,11 +8,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dmf.completion.calls import sense, solve_on
 from dmf.errors import ShapeError
 from dmf.estimators.tables import DTYPES, seed_of
 from dmf.observations import LinearMeasurements
 from dmf.observations.checks import check_shape
-from dmf.recover import sense, solve_on
 
 
 class DeepMatrixSensing(RegressorMixin, BaseEstimator):
@@ -96,7 +96,7 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the data are not finite numbers, the shapes do not fit, or a parameter is out of range (`dmf.ArgumentError`
+            If the data are not finite numbers, the shapes do not fit, or a parameter is out of range (`dmf.errors.ArgumentError`
             and kin).
         """
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, y_numeric=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import one_blas_thread
+from dmf.arrays.backend import one_blas_thread
 from dmf.errors import ObservationError
+from dmf.experiments.adaptation_pictures import plot_adaptation
 from dmf.experiments.images import class_count, digits, fashion_mnist
 from dmf.nonlinear import SGD, Adam, Network, Samples, accuracy, deep_lora, lora, perceptron, train
-from dmf.plotting_adaptation import plot_adaptation
 from dmf.solvers import Snapshot
 
 Progress = Callable[[str, Snapshot], None]

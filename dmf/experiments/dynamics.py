@@ -12,13 +12,13 @@ import numpy as np
 
 from dmf.errors import ArgumentError
 from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries
-from dmf.networks import balanced_network, orthogonal_network, spectral_network
+from dmf.io.pictures import plot_errors
+from dmf.models import balanced_network, orthogonal_network, spectral_network
 from dmf.observations import FullMatrix, Observations
-from dmf.plotting import plot_errors
-from dmf.plotting_theory import plot_alignment, plot_layer_spectra, plot_learning_times, plot_singular_values
-from dmf.results import Recovery
+from dmf.recovery.results import Recovery
 from dmf.solvers import Snapshot, gradient_descent, largest_curvature
 from dmf.theory import Diagnostics, compare, learning_times
+from dmf.theory.pictures import plot_alignment, plot_layer_spectra, plot_learning_times, plot_singular_values
 
 PROBLEMS = ("factorization", "completion", "sensing")
 _RECORDS = 200

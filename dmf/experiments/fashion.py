@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import one_blas_thread
+from dmf.arrays.backend import one_blas_thread
 from dmf.experiments.images import class_count, digits, fashion_mnist
 from dmf.experiments.paper import Curve, Experiment, Progress
+from dmf.io.pictures import plot_errors
 from dmf.nonlinear import (
     SGD,
     Adam,
@@ -25,8 +26,7 @@ from dmf.nonlinear import (
     train,
     with_block,
 )
-from dmf.plotting import plot_errors
-from dmf.plotting_nonlinear import plot_updates
+from dmf.nonlinear.pictures import plot_updates
 from dmf.solvers import Snapshot
 from dmf.theory import combined
 

@@ -14,11 +14,11 @@ from threadpoolctl import threadpool_limits
 
 from dmf.experiments.problems import gaussian_measurements, movielens_100k, paper_target, sample_entries
 from dmf.io.matrices import read_entries
-from dmf.networks import DeepLinearNetwork, orthogonal_network, spectral_network
+from dmf.io.pictures import plot_errors, plot_sweep
+from dmf.models import DeepLinearNetwork, orthogonal_network, spectral_network
 from dmf.nonlinear import Training
 from dmf.observations import FullMatrix, Observations
-from dmf.plotting import plot_errors, plot_sweep
-from dmf.results import Recovery
+from dmf.recovery.results import Recovery
 from dmf.solvers import Snapshot, alternating_minimization, gradient_descent, largest_curvature
 
 Progress = Callable[[str, Snapshot], None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dmf.backend import Array, library
+from dmf.arrays.backend import Array, library
 from dmf.kernels import cpu, dense, gpu, reference, restricted
 
 TABLE: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ from functools import cache, cached_property
 import numpy as np
 from numba import njit, prange
 
-from dmf.backend import thread_count
+from dmf.arrays.backend import thread_count
 from dmf.kernels import simd, sorting
 from dmf.kernels.descent import compile_descent
 from dmf.kernels.ridge import LANE_BYTES, WIDEST_BYTES, compile_ridge, wide_ridge
@@ -284,7 +284,7 @@ class Descent:
 
     A step is ``W_l <- shrink W_l - rates[l] gradients[l]``, followed by loss and gradients at the new weights, both
     multiplied by `scale`. A call returns (weights, gradients, loss, steps made); it ends before `iterations` steps
-    where the next loss would not be finite. Twin: one step at a time in `dmf.solvers.gradient_descent`.
+    where the next loss would not be finite. Twin: one step at a time in `dmf.solvers.descent`.
     """
 
     def __init__(self, samples: tuple[np.ndarray, ...], most: int, shape: tuple[int, int], length: int) -> None:

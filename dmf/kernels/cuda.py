@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, cupy_module, free_memory
+from dmf.arrays.backend import Array, cupy_module, free_memory
 from dmf.errors import ArgumentError
 
 BLOCK = 256  # threads of a block, the same number as in the sources

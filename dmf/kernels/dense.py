@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 from numba import njit, prange
 
-from dmf.backend import thread_count
+from dmf.arrays.backend import thread_count
 from dmf.kernels import reference, simd
 
 _BLOCK_BYTES = 64  # read at once: one cache line

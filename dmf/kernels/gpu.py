@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, cupy_module, to_host
+from dmf.arrays.backend import Array, cupy_module, to_host
 from dmf.errors import ArgumentError
 from dmf.kernels import cuda
 from dmf.kernels.gpu_descent import Descent

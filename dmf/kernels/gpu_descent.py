@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, cupy_module, to_host
+from dmf.arrays.backend import Array, cupy_module, to_host
 from dmf.kernels import cuda
 from dmf.kernels.passes import Passes
 
@@ -104,7 +104,7 @@ class Descent:
         return self._graphs[count]
 
     def _step(self, shrink: float, scale: float) -> None:
-        """One step, `loss_and_gradients` of `dmf.networks.gradients` on buffers; nothing is allocated."""
+        """One step, `loss_and_gradients` of `dmf.models.gradients` on buffers; nothing is allocated."""
         real, count = self._dtype.type, int(self._weights.size)
         flat = self._weights, self._gradient, self._moved
         self._launch("move", cuda.blocks_for(count), np.int64(count), *flat, self._ends, self._rates, real(shrink))

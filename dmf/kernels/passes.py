@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, cupy_module, to_host
+from dmf.arrays.backend import Array, cupy_module, to_host
 from dmf.kernels import cuda
 from dmf.kernels.segments import cut
 

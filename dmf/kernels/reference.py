@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmf.backend import Array, device, namespace, number, to_host
+from dmf.arrays.backend import Array, device, namespace, number, to_host
 
 _BLOCK_BYTES = 2**21  # of dense matrices: they are still in the cache when the residual comes back to them
 
@@ -166,7 +166,7 @@ class SampledEntries:
         return
 
     def descent(self, values: Array, widths: tuple[int, ...]):
-        """Compiled chunk of descent steps; None: the twin of such a chunk is the loop in `dmf.solvers.gradient_descent`."""
+        """Compiled chunk of descent steps; None: the twin of such a chunk is the loop in `dmf.solvers.descent`."""
         return
 
 

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from numba import njit, prange
 
-from dmf.backend import thread_count
+from dmf.arrays.backend import thread_count
 from dmf.kernels import reference, simd
 
 _WIDEST_BYTES = 96  # of a factor's row: four sums of three machine vectors fill the registers; beyond, BLAS is as fast

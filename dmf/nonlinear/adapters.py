@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dmf.backend import Array, namespace
+from dmf.arrays.backend import Array, namespace
+from dmf.arrays.checks import check_option, positive_integer
+from dmf.arrays.linalg import chain_product, dense_svd, gaussian, identity
 from dmf.errors import ArgumentError, RankError, ShapeError
-from dmf.linalg import chain_product, dense_svd, gaussian, identity
-from dmf.networks import DeepLinearNetwork
+from dmf.models import DeepLinearNetwork
 from dmf.nonlinear.layers import DeepLinearBlock, Dense, Layer, rebuilt
 from dmf.nonlinear.network import Network, check_network, finite_gradients
 from dmf.nonlinear.samples import Samples
-from dmf.options import check_option, positive_integer
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dmf.backend import Array
+from dmf.arrays.backend import Array
+from dmf.arrays.checks import positive_integer
+from dmf.arrays.linalg import dense_svd
 from dmf.errors import ArgumentError, RankError
-from dmf.linalg import dense_svd
-from dmf.networks import DeepLinearNetwork, balanced_network, orthogonal_network
-from dmf.networks.initialize import check_depth_and_scale
+from dmf.models import DeepLinearNetwork, balanced_network, orthogonal_network
+from dmf.models.initialize import check_depth_and_scale
 from dmf.nonlinear.layers import DeepLinearBlock, Dense, Layer
 from dmf.nonlinear.network import Network, check_network, finite_gradients
 from dmf.nonlinear.samples import Samples
-from dmf.options import positive_integer
 
 
 def with_block(

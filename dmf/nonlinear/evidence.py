@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, namespace, to_host
+from dmf.arrays.backend import Array, namespace, to_host
+from dmf.arrays.checks import positive_integer
+from dmf.arrays.linalg import dense_svd
 from dmf.errors import ShapeError
-from dmf.linalg import dense_svd
 from dmf.nonlinear.network import Network, finite_gradients
 from dmf.nonlinear.samples import Samples
-from dmf.options import positive_integer
 from dmf.solvers import Snapshot
 from dmf.theory import effective_rank, energy_outside
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from dmf.backend import Array, as_array, device, floating, namespace
+from dmf.arrays.backend import Array, as_array, device, floating, namespace
+from dmf.arrays.checks import check_option, layer_factors
+from dmf.arrays.linalg import chain_product
 from dmf.errors import ArgumentError, DTypeError, ShapeError
-from dmf.linalg import chain_product
-from dmf.networks import DeepLinearNetwork
+from dmf.models import DeepLinearNetwork
 from dmf.observations.checks import check_finite
-from dmf.options import check_option, layer_factors
 
 _GELU_SLOPE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
 
@@ -207,7 +207,7 @@ class DeepLinearBlock:
         """Gradients with respect to the inputs, and to (W_1, ..., W_L, bias).
 
         Through the samples, layer by layer: with fewer samples than twice the width that is cheaper than through the products
-        of weights, as `dmf.networks.gradients` does it for a residual that is known as a matrix.
+        of weights, as `dmf.models.gradients` does it for a residual that is known as a matrix.
         """
         xp = namespace(gradient)
         gradients = [xp.sum(gradient, axis=0)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dmf.backend import Array, device, namespace
+from dmf.arrays.backend import Array, device, namespace
 
 LossAndGradient = tuple[Array, Array]
 

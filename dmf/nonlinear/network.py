@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, floating, from_host, namespace
+from dmf.arrays.backend import Array, floating, from_host, namespace
+from dmf.arrays.checks import check_kind, positive_integer, random_generator
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.nonlinear.layers import Activation, Dense, Layer
 from dmf.nonlinear.losses import LOSSES
 from dmf.nonlinear.samples import Samples, check_labels, checked_inputs
 from dmf.observations.checks import check_finite
-from dmf.options import check_kind, positive_integer, random_generator
 
 _GAINS = {"relu": 2.0, "gelu": 2.0, "tanh": 1.0}  # keep the variance from layer to layer (He et al. 2015, section 2.2)
 

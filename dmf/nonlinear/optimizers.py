@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from dmf.backend import Array, namespace
+from dmf.arrays.backend import Array, namespace
+from dmf.arrays.checks import check_option
 from dmf.errors import ArgumentError
-from dmf.options import check_option
 
 Arrays = tuple[Array, ...]
 

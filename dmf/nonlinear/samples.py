@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dmf.backend import Array, as_array, floating, namespace
+from dmf.arrays.backend import Array, as_array, floating, namespace
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.observations.checks import check_finite
 

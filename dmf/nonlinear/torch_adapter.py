@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import is_numpy
+from dmf.arrays.backend import is_numpy
+from dmf.arrays.checks import check_kind
+from dmf.arrays.linalg import chain_product
 from dmf.errors import ArgumentError, MissingPackageError, ShapeError
-from dmf.linalg import chain_product
 from dmf.nonlinear.adapters import LowRankAdapter, deep_lora_factors, lora_factors
-from dmf.options import check_kind
 
 try:
     import torch

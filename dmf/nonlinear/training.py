@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, from_host, namespace, number
+from dmf.arrays.backend import Array, from_host, namespace, number
+from dmf.arrays.checks import check_option, positive_integer
 from dmf.errors import ArgumentError
 from dmf.nonlinear.losses import softmax_cross_entropy
 from dmf.nonlinear.network import Network, check_network
 from dmf.nonlinear.optimizers import Arrays, Optimizer, check_decay
 from dmf.nonlinear.samples import Samples
-from dmf.options import check_option, positive_integer
-from dmf.results import History, Status
-from dmf.solvers.driver import Callback, Snapshot, follow
+from dmf.recovery.results import History, Status
+from dmf.solvers.loop import Callback, Snapshot, follow
 
 
 @dataclass(frozen=True, eq=False)

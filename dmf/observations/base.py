@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from dmf.backend import Array, check_device, device, is_numpy, namespace, number, on_device_of
-from dmf.linalg import conjugate_gradient, gaussian
+from dmf.arrays.backend import Array, check_device, device, is_numpy, namespace, number, on_device_of
+from dmf.arrays.linalg import conjugate_gradient, gaussian
 
 _RIDGE_TOLERANCE, _RIDGE_STEPS = 1e-3, 30  # of the default `ridge`: it starts from the last solution
 
@@ -269,7 +269,7 @@ class Observations(ABC):
 
     @abstractmethod
     def _moved(self, device: str) -> Observations:
-        """The same observations with arrays from `dmf.backend.move`."""
+        """The same observations with arrays from `dmf.arrays.backend.move`."""
 
     def descent(self, widths: tuple[int, ...]) -> Any:
         """Compiled chunk of descent steps for a network of these inner widths; None where there is none or it does not pay."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmf.backend import Array, as_array, floating, namespace
+from dmf.arrays.backend import Array, as_array, floating, namespace
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from dmf.backend import (
+from dmf.arrays.backend import (
     Array,
     as_array,
     device,
@@ -22,9 +22,10 @@ from dmf.backend import (
     one_blas_thread,
     to_host,
 )
+from dmf.arrays.checks import random_generator
+from dmf.arrays.linalg import truncated_svd
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
-from dmf.linalg import truncated_svd
 from dmf.observations.base import Observations, Ridge
 from dmf.observations.checks import (
     check_factor,
@@ -36,7 +37,6 @@ from dmf.observations.checks import (
     held_out_count,
 )
 from dmf.observations.tangent import eliminated_step
-from dmf.options import random_generator
 
 
 class SampledEntries(Observations):
@@ -222,7 +222,7 @@ class SampledEntries(Observations):
     def sparse_svd(self, weights: Array, rank: int, seed: int = 0, sweeps: int = 12) -> tuple[Array, Array, Array]:
         """Top singular triplets of the matrix with `weights` (m,) at the positions and zeros elsewhere.
 
-        See `dmf.linalg.truncated_svd` for `sweeps` and for what is returned.
+        See `dmf.arrays.linalg.truncated_svd` for `sweeps` and for what is returned.
         """
         xp = namespace(check_values(self, weights))
         like = {"dtype": self.dtype, "device": device(self.values)}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmf.backend import Array, as_array, device, floating, from_host, move, namespace, number, to_host
+from dmf.arrays.backend import Array, as_array, device, floating, from_host, move, namespace, number, to_host
+from dmf.arrays.checks import random_generator
+from dmf.arrays.linalg import dense_svd, identity
 from dmf.errors import ShapeError
-from dmf.linalg import dense_svd, identity
 from dmf.observations.base import Observations, Ridge, half_square
 from dmf.observations.checks import check_finite, check_rank, check_shape, check_values, held_out_count
 from dmf.observations.entries import SampledEntries
-from dmf.options import random_generator
 
 
 class FullMatrix(Observations):

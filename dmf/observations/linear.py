@@ -9,9 +9,10 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
-from dmf.backend import Array, device, from_host, is_numpy, move, namespace, number, one_blas_thread
+from dmf.arrays.backend import Array, device, from_host, is_numpy, move, namespace, number, one_blas_thread
+from dmf.arrays.checks import random_generator
+from dmf.arrays.linalg import conjugate_gradient, dense_svd, gaussian
 from dmf.errors import BackendError, ShapeError
-from dmf.linalg import conjugate_gradient, dense_svd, gaussian
 from dmf.observations.base import Observations, Ridge, half_square
 from dmf.observations.checks import (
     check_factors,
@@ -22,7 +23,6 @@ from dmf.observations.checks import (
     held_out_count,
 )
 from dmf.observations.operators import DenseOperator, FlatOperator, check_adjoint
-from dmf.options import random_generator
 
 _PROBES = 4
 _SHARE, _SMALL = 0.5, 2**20  # of the numbers of an array operator, or so few, that the design of a regression may hold

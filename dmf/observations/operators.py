@@ -8,10 +8,10 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
-from dmf.backend import Array, as_array, floating, is_numpy, move, namespace, number, real_dtype, to_host
+from dmf.arrays.backend import Array, as_array, floating, is_numpy, move, namespace, number, real_dtype, to_host
+from dmf.arrays.linalg import gaussian
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
-from dmf.linalg import gaussian
 from dmf.observations.checks import check_finite, check_shape
 
 _CHECKED_NUMBERS = 2**18  # at once, so that the check for NaN needs little memory

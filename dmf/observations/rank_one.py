@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmf.backend import Array, as_array, floating, from_host, move, namespace, number
+from dmf.arrays.backend import Array, as_array, floating, from_host, move, namespace, number
+from dmf.arrays.checks import random_generator
+from dmf.arrays.linalg import truncated_svd
 from dmf.errors import DTypeError, ShapeError
-from dmf.linalg import truncated_svd
 from dmf.observations.base import Observations, half_square
 from dmf.observations.checks import (
     check_factors,
@@ -17,7 +18,6 @@ from dmf.observations.checks import (
     check_values,
     held_out_count,
 )
-from dmf.options import random_generator
 
 
 class RankOneMeasurements(Observations):

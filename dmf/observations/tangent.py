@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dmf.arrays.linalg import conjugate_gradient
 from dmf.kernels.tangent import TangentSystem
-from dmf.linalg import conjugate_gradient
 
 
 def eliminated_step(system: TangentSystem, target: np.ndarray, tolerance: float, iterations: int) -> np.ndarray:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from dmf.backend import Array, as_array, is_numpy, real_dtype
+from dmf.arrays.backend import Array, as_array, is_numpy, real_dtype
+from dmf.arrays.checks import positive_integer, random_generator
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
 from dmf.observations.checks import check_shape
-from dmf.options import positive_integer, random_generator
 
 _TRANSFORMS = {"dct": (scipy.fft.dctn, scipy.fft.idctn), "dst": (scipy.fft.dstn, scipy.fft.idstn)}
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from dmf.backend import Array, as_array, floating, from_host, move, namespace, number, on_device_of, to_host
+from dmf.arrays.backend import Array, as_array, floating, from_host, move, namespace, number, on_device_of, to_host
 from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.observations.base import Observations, Ridge
 from dmf.observations.checks import check_factor, check_finite, check_values

@@ -1,11 +1,11 @@
 """Solvers: one driver loop, one file for each method."""
 
 from dmf.solvers.alternating import alternating_minimization
-from dmf.solvers.continuation import continuation, variational_bayes
-from dmf.solvers.driver import Snapshot
-from dmf.solvers.gradient_descent import gradient_descent, largest_curvature
-from dmf.solvers.gradient_flow import follow_gradient_flow
-from dmf.solvers.refine import refine
+from dmf.solvers.descent import gradient_descent, largest_curvature
+from dmf.solvers.flow import follow_gradient_flow
+from dmf.solvers.gauss_newton import refine
+from dmf.solvers.homotopy import continuation, variational_bayes
+from dmf.solvers.loop import Snapshot
 
 __all__ = [
     "Snapshot",

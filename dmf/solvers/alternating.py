@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from dmf.backend import number
-from dmf.linalg import conjugate_gradient
-from dmf.networks import DeepLinearNetwork, spectral_network
+from dmf.arrays.backend import number
+from dmf.arrays.checks import check_option
+from dmf.arrays.linalg import conjugate_gradient
+from dmf.models import DeepLinearNetwork, spectral_network
 from dmf.observations import Observations
-from dmf.options import check_option
-from dmf.results import Recovery
-from dmf.solvers.driver import Callback, run
+from dmf.recovery.results import Recovery
+from dmf.solvers.loop import Callback, run
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def alternating_minimization(
         Converged once the loss (mean, as in `gradient_descent`) is at or below it.
     record_every : int, >= 1
     callback : callable, optional
-        See `dmf.solvers.driver.run`.
+        See `dmf.solvers.loop.run`.
     seed : int
         Seed of the randomised singular value decomposition of the start, the surrogate's top singular vectors.
 

@@ -2,8 +2,8 @@
 
     y_ij = mean + a_i + b_j + <u_i, v_j> + noise,    (u_i, a_i) ~ N(C^T f_i, spread),    (v_j, b_j) ~ N(D^T g_j, spread)
 
-with features f_i, g_j of the pattern of observed entries (`dmf.pattern`). Variational Bayes as in
-`dmf.solvers.continuation`; the maps C and D, their relevance for each feature, the spreads and the noise are estimated from
+with features f_i, g_j of the pattern of observed entries (`dmf.solvers.features`). Variational Bayes as in
+`dmf.solvers.homotopy`; the maps C and D, their relevance for each feature, the spreads and the noise are estimated from
 the entries: features that tell nothing are switched off, and what remains is a factor model with random offsets.
 """
 
@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, device, from_host, namespace, number, to_host
-from dmf.linalg import gaussian
-from dmf.networks import DeepLinearNetwork
-from dmf.networks.initialize import truncated_network
+from dmf.arrays.backend import Array, device, from_host, namespace, number, to_host
+from dmf.arrays.linalg import gaussian
+from dmf.models import DeepLinearNetwork
+from dmf.models.initialize import truncated_network
+from dmf.models.offsets import Offsets
 from dmf.observations import Observations, SampledEntries
-from dmf.offsets import Offsets
-from dmf.pattern import pattern_features
+from dmf.solvers.features import pattern_features
 
 _FIRST = (
     0.1  # noise variance of the first sweep, over that of the entries: from above, components die before they are seen
 )
 _FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
-_ALIVE = 0.1  # as in dmf.solvers.continuation
+_ALIVE = 0.1  # as in dmf.solvers.homotopy
 _STILL = (
     1e-3  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
 )

@@ -1,6 +1,7 @@
 """How deep linear networks learn, as code: exact trajectories, invariant subspaces, learning times, what is conserved."""
 
 from dmf.theory.comparison import Comparison, compare
+from dmf.theory.compression import CompressedTrajectory, ExactCompression, exact_compression
 from dmf.theory.conservation import BalanceDrift, balancedness
 from dmf.theory.diagnostics import (
     Diagnostics,
@@ -11,11 +12,10 @@ from dmf.theory.diagnostics import (
     principal_angles,
     product_svd,
 )
-from dmf.theory.exact_compression import CompressedTrajectory, ExactCompression, exact_compression
-from dmf.theory.invariant_subspaces import InvarianceChecker, InvariantSubspaces, invariant_subspaces
-from dmf.theory.learning_times import learning_times, separating_scale
-from dmf.theory.reduced_dynamics import ReducedTrajectory, closed_form_flow, gradient_flow, reduced_dynamics
+from dmf.theory.reduced import ReducedTrajectory, closed_form_flow, gradient_flow, reduced_dynamics
 from dmf.theory.stability import stable_step_size
+from dmf.theory.subspaces import InvarianceChecker, InvariantSubspaces, invariant_subspaces
+from dmf.theory.times import learning_times, separating_scale
 
 __all__ = [
     "BalanceDrift",

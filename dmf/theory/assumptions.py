@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dmf.backend import Array, as_array, floating, namespace, number, to_host
+from dmf.arrays.backend import Array, as_array, floating, namespace, number, to_host
+from dmf.arrays.checks import check_kind
+from dmf.arrays.linalg import chain_product, gaussian
 from dmf.errors import ArgumentError, DTypeError, RankError, ShapeError
-from dmf.linalg import chain_product, gaussian
-from dmf.networks import DeepLinearNetwork
+from dmf.models import DeepLinearNetwork
 from dmf.observations.checks import check_finite, check_rank
-from dmf.options import check_kind
 
 _PROBES = 8
 _SKETCH = 64  # ranks below this are found without a singular value decomposition of the whole matrix

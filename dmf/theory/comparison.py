@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from dmf.arrays.checks import check_option
 from dmf.errors import ArgumentError, ShapeError
-from dmf.options import check_option
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, namespace, number
-from dmf.networks import DeepLinearNetwork
-from dmf.options import check_option, layer_factors
+from dmf.arrays.backend import Array, namespace, number
+from dmf.arrays.checks import check_option, layer_factors
+from dmf.models import DeepLinearNetwork
 
 
 def balancedness(network: DeepLinearNetwork, outer_scale: float = 1.0) -> tuple[Array, ...]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from dmf.backend import Array, namespace, number, to_host
+from dmf.arrays.backend import Array, namespace, number, to_host
+from dmf.arrays.checks import positive_integer
+from dmf.arrays.linalg import dense_svd
 from dmf.errors import ArgumentError, ShapeError
-from dmf.linalg import dense_svd
-from dmf.networks import DeepLinearNetwork
-from dmf.options import positive_integer
-from dmf.theory.invariant_subspaces import InvariantSubspaces
+from dmf.models import DeepLinearNetwork
+from dmf.theory.subspaces import InvariantSubspaces
 
 Factors = tuple[Array, Array, Array]
 

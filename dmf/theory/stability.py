@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dmf.options import check_option, layer_factors, positive_integer
-from dmf.theory.learning_times import inner_weight, outer_square
-from dmf.theory.options import checked_values
+from dmf.arrays.checks import check_option, layer_factors, positive_integer
+from dmf.theory.checks import checked_values
+from dmf.theory.times import inner_weight, outer_square
 
 
 def stable_step_size(

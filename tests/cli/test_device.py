@@ -41,7 +41,7 @@ def test_ranks_are_compared_on_the_device(monkeypatch, capsys):
 
     def rank_path(data, callback, **options):
         seen.append((data, options))
-        callback(dmf.RankStep(3, 0.25, 0.1, 0.1, 3, 0.1, 1.5))
+        callback(dmf.completion.RankStep(3, 0.25, 0.1, 0.1, 3, 0.1, 1.5))
 
     monkeypatch.setattr(dmf.SampledEntries, "to_device", lambda self, device: {"cuda:1": moved}[device])
     monkeypatch.setattr(dmf, "rank_path", rank_path)

@@ -109,7 +109,7 @@ def test_an_interrupted_fit_is_kept_and_no_further_one_begun(monkeypatch, measur
     """Ctrl-C in the fit: the model is there when the report is drawn, without ranks."""
     path, _ = measured
     monkeypatch.chdir(tmp_path)
-    status = dmf.Status("interrupted", "Ctrl-C.")
+    status = dmf.recovery.Status("interrupted", "Ctrl-C.")
     fitted = dmf.complete
 
     def interrupted(*arguments, **options):

@@ -12,8 +12,8 @@ from dmf.kernels.cpu import _PARALLEL_WORK, _compile
 from dmf.kernels.dense import _PARALLEL_WORK as DENSE_PARALLEL_WORK
 from dmf.kernels.dense import _compile as compile_dense
 from dmf.kernels.descent import compile_descent
-from dmf.networks.gradients import loss_and_gradients
-from dmf.solvers.gradient_descent import GradientDescent
+from dmf.models.gradients import loss_and_gradients
+from dmf.solvers.descent import GradientDescent
 
 from helpers import DTYPES, absolute_loss_and_gradients, dense_form, random_weights, roundings, seeds
 from kernel_cases import CHECKS, assert_close, numbers, problems_of

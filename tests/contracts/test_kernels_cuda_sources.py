@@ -95,6 +95,6 @@ def test_segments_cover_every_sample_once_and_in_order(lengths, longest):
 def test_more_segments_than_kernels_can_number(monkeypatch):
     monkeypatch.setattr(segments, "MOST", 3)
     assert cut(np.array([0, 4, 5]), 2).row.size == 3
-    with pytest.raises(dmf.ArgumentError, match="cut into 4 pieces of work for the GPU") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match="cut into 4 pieces of work for the GPU") as caught:
         cut(np.array([0, 4, 7]), 2)
     assert (caught.value.value, caught.value.limit) == (4, 3)

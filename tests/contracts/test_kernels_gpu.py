@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import cupy_module
+from dmf.arrays.backend import cupy_module
 from dmf.kernels import TABLE, cuda, gpu, gpu_descent, passes
 from dmf.kernels.passes import kernels_of
-from dmf.networks.gradients import loss_and_gradients
-from dmf.solvers import driver
-from dmf.solvers.gradient_descent import GradientDescent
+from dmf.models.gradients import loss_and_gradients
+from dmf.solvers import loop
+from dmf.solvers.descent import GradientDescent
 
 import cuda_emulator
 from helpers import DTYPES, assert_same_weights, count_host_reads, random_weights, seeds
@@ -247,7 +247,7 @@ def test_a_chunk_is_that_many_recorded_steps(emulator, monkeypatch, rng):
 def test_the_host_reads_once_for_each_record(emulator, monkeypatch, rng):
     """And a constant number of times besides; the loop reads every loss, which shows that reads are counted."""
     data, network = descent_problem(rng, np.float64, 3)
-    monkeypatch.setattr(driver, "_CHUNK_SECONDS", 1e9)  # however slow the emulator is
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", 1e9)  # however slow the emulator is
     reads = count_host_reads(monkeypatch, cuda_emulator.DeviceArray)
     counts = []
     for kind in (OnDevice, OneStepAtATimeOnDevice):
@@ -303,10 +303,10 @@ def test_what_does_not_fit_is_refused_with_the_number(emulator, monkeypatch, rng
     rows = cols = np.arange(50, dtype=np.int32)
     values = rng.standard_normal(50)
     fast = gpu.SampledEntries(*gpu.SampledEntries.arrange(rows, cols, values, (50, 50))[:2], (50, 50))
-    with pytest.raises(dmf.ArgumentError, match=r"takes 0.2 MB of device memory, but 0.0 MB are free") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match=r"takes 0.2 MB of device memory, but 0.0 MB are free") as caught:
         fast.residual(values, np.ones((50, 100)), np.ones((100, 50)))
     assert caught.value.value > caught.value.limit == 10_000
-    with pytest.raises(dmf.ArgumentError, match="at most 512"):
+    with pytest.raises(dmf.errors.ArgumentError, match="at most 512"):
         fast.ridge(0, values, np.ones((50, 513)), np.ones(513), None, None)
 
 
@@ -325,7 +325,7 @@ def test_a_descent_that_does_not_fit_is_refused_before_it_allocates(emulator, mo
     gpu_descent.Descent(*arguments)
     made.clear()
     monkeypatch.setattr(cuda, "free_memory", lambda like: int(0.9 * taken))
-    with pytest.raises(dmf.ArgumentError, match="descent of 3 layers takes"):
+    with pytest.raises(dmf.errors.ArgumentError, match="descent of 3 layers takes"):
         gpu_descent.Descent(*arguments)
     assert made == []
 

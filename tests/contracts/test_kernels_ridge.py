@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dmf.backend import to_host
+from dmf.arrays.backend import to_host
 from dmf.kernels import TABLE, kernel
 from dmf.kernels.cpu import _PARALLEL_WORK
 from dmf.kernels.ridge import WIDEST_BYTES, compile_ridge

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import to_host
+from dmf.arrays.backend import to_host
 from dmf.kernels import TABLE, sorting
 
 from helpers import DTYPES, on_device1, seeds

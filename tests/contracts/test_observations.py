@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
 import dmf
-from dmf.backend import namespace, to_host
+from dmf.arrays.backend import namespace, to_host
 
 from helpers import DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, OTHERS, dense_form, like, observe, seeds
 
@@ -246,7 +246,7 @@ def test_split_leaves_a_measurement_on_either_side(kind, fraction):
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
 def test_split_refuses_fractions_that_are_none(kind, fraction):
-    with pytest.raises(dmf.ArgumentError, match="strictly between 0 and 1") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match="strictly between 0 and 1") as caught:
         observe(kind).split(fraction)
     assert caught.value.argument == "fraction"
     assert caught.value.limit == (0, 1)
@@ -290,7 +290,7 @@ def test_surrogate_svd_has_the_top_singular_triplets(kind, move, rank):
 
 @pytest.mark.parametrize("rank", [0, 6, 1.0, True, "2"])
 def test_surrogate_svd_refuses_ranks_that_are_none(kind, rank):
-    with pytest.raises(dmf.RankError, match="Pass 1 <= rank <= 5") as caught:
+    with pytest.raises(dmf.errors.RankError, match="Pass 1 <= rank <= 5") as caught:
         observe(kind).surrogate_svd(rank)
     assert (caught.value.argument, caught.value.value, caught.value.limit) == ("rank", rank, (1, 5))
 
@@ -314,12 +314,12 @@ def test_with_values_measures_the_same_with_other_outcomes(kind, move, rng):
 @kinds_and_libraries
 def test_with_values_refuses_what_does_not_fit(kind, move):
     observations = observe(kind, move=move)
-    with pytest.raises(dmf.ShapeError, match="Pass one value for each") as caught:
+    with pytest.raises(dmf.errors.ShapeError, match="Pass one value for each") as caught:
         observations.with_values(observations.values[1:])
     assert caught.value.argument == "values"
     assert caught.value.limit == (observations.n_measurements,)
     xp = namespace(observations.values)
-    with pytest.raises(dmf.DTypeError, match="Convert them first") as caught:
+    with pytest.raises(dmf.errors.DTypeError, match="Convert them first") as caught:
         observations.with_values(xp.astype(observations.values, xp.float32))
     assert caught.value.argument == "values"
     assert "float64" in caught.value.limit

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import to_host
+from dmf.arrays.backend import to_host
 from dmf.observations.base import _RIDGE_TOLERANCE
 from dmf.observations.linear import _PROBES
 from dmf.observations.operators import DenseOperator

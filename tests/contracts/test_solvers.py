@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.options import check_option
+from dmf.arrays.checks import check_option
 from dmf.solvers.alternating import AlternatingMinimization
-from dmf.solvers.continuation import Continuation, VariationalBayes
-from dmf.solvers.driver import run
-from dmf.solvers.gradient_descent import GradientDescent
-from dmf.solvers.gradient_flow import GradientFlow
-from dmf.solvers.refine import GaussNewton
+from dmf.solvers.descent import GradientDescent
+from dmf.solvers.flow import GradientFlow
+from dmf.solvers.gauss_newton import GaussNewton
+from dmf.solvers.homotopy import Continuation, VariationalBayes
+from dmf.solvers.loop import run
 
 from helpers import KINDS, LIBRARIES, OTHERS, assert_finite, assert_same_weights, observe, on_device1, start, weights_of
 
@@ -147,7 +147,7 @@ def test_a_row_without_an_answer_holds_nan(solver, observations, silent):
     ids=["other names", "other shapes", "a name less"],
 )
 def test_an_answer_unlike_the_first_is_an_error(solver, observations, answer):
-    with pytest.raises(dmf.ArgumentError, match="Return the same names and shapes each time") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match="Return the same names and shapes each time") as caught:
         run(solver, observations, start(observations), iterations=3, callback=lambda s: answer(s.iteration))
     assert caught.value.argument == "callback"
     assert caught.value.value != caught.value.limit
@@ -156,7 +156,7 @@ def test_an_answer_unlike_the_first_is_an_error(solver, observations, answer):
 @pytest.mark.parametrize("answer", [{"a": "text"}, {"a": object()}, {"a": 1j}, {"loss": 1.0}, {"iteration": 0}])
 def test_an_answer_that_is_no_number_or_takes_a_name_of_the_history(solver, observations, answer):
     """It would be lost, or the model could not be saved and loaded again."""
-    with pytest.raises(dmf.ArgumentError, match="Convert or rename it") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match="Convert or rename it") as caught:
         run(solver, observations, start(observations), iterations=1, callback=lambda s: answer)
     assert (caught.value.argument, caught.value.value) == ("callback", *answer)
 
@@ -215,7 +215,7 @@ class Interrupted:
 
 
 def test_ctrl_c_in_the_solver_ends_the_run_at_its_last_good_state(solver, observations, monkeypatch):
-    monkeypatch.setattr("dmf.solvers.driver._CHUNK_SECONDS", 0)  # one iteration a call
+    monkeypatch.setattr("dmf.solvers.loop._CHUNK_SECONDS", 0)  # one iteration a call
     interrupted = Interrupted(solver, calls=5)
     recovery = run(interrupted, observations, start(observations), iterations=100, record_every=1000)
     assert recovery.status.reason == "interrupted"
@@ -252,7 +252,7 @@ def test_other_libraries_follow_numpy(name, kind, library, monkeypatch):
     for their conditioning. 2 iterations, as the third lifts components that have vanished, and these point where rounding
     errors do.
     """
-    monkeypatch.setattr(sys.modules["dmf.solvers.refine"], "_ACCURACY", 1e-11)
+    monkeypatch.setattr(sys.modules["dmf.solvers.gauss_newton"], "_ACCURACY", 1e-11)
     undamped = GaussNewton.init
     monkeypatch.setattr(GaussNewton, "init", lambda *arguments: replace(undamped(*arguments), damping=0.1))
     solver, tolerance, iterations = SOLVERS[name], *((1e-12, 4) if name in EXACT else (1e-8, 2))
@@ -302,28 +302,28 @@ def test_a_start_at_zero_ends_finite(solver, observations):
 
 def test_a_start_whose_loss_overflows_is_an_error(solver):
     observations = dmf.FullMatrix(np.full((3, 3), 1e200))
-    with pytest.raises(dmf.ArgumentError, match="Start from smaller weights, or scale the data down") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match="Start from smaller weights, or scale the data down") as caught:
         run(solver, observations, start(observations), iterations=1)
     assert caught.value.argument == "network"
 
 
 def test_a_start_of_another_shape_is_an_error(solver, observations):
     network = start(dmf.FullMatrix(np.ones((5, 6))))
-    with pytest.raises(dmf.ShapeError, match="the observations are of a") as caught:
+    with pytest.raises(dmf.errors.ShapeError, match="the observations are of a") as caught:
         run(solver, observations, network, iterations=1)
     assert (caught.value.argument, caught.value.value, caught.value.limit) == ("network", (5, 6), (6, 5))
 
 
 def test_a_start_of_another_dtype_is_an_error(solver, observations):
     network = start(observe("full", dtype=np.float32))
-    with pytest.raises(dmf.DTypeError, match="Convert one of them") as caught:
+    with pytest.raises(dmf.errors.DTypeError, match="Convert one of them") as caught:
         run(solver, observations, network, iterations=1)
     assert (caught.value.argument, caught.value.value, caught.value.limit) == ("network", "float32", "float64")
 
 
 def test_a_start_of_another_library_is_an_error(solver, observations):
     network = start(observe("full", move=on_device1))
-    with pytest.raises(dmf.BackendError, match="Convert them to one kind first") as caught:
+    with pytest.raises(dmf.errors.BackendError, match="Convert them to one kind first") as caught:
         run(solver, observations, network, iterations=1)
     assert len(caught.value.value) == 2
 
@@ -341,7 +341,7 @@ def test_a_start_of_another_library_is_an_error(solver, observations):
     ],
 )
 def test_options_out_of_range(solver, observations, option, value, limit):
-    with pytest.raises(dmf.ArgumentError, match=f"{option}=.* of at least {limit}") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match=f"{option}=.* of at least {limit}") as caught:
         run(solver, observations, start(observations), **{"iterations": 1, option: value})
     assert (caught.value.argument, caught.value.limit) == (option, limit)
     assert caught.value.value is value

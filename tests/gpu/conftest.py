@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dmf.backend import cupy_module
+from dmf.arrays.backend import cupy_module
 
 from helpers import NO_CUDA
 

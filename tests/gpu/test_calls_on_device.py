@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.backend import cupy_module
+from dmf.arrays.backend import cupy_module
 from dmf.experiments.problems import paper_target, sample_entries
-from dmf.solvers import driver
+from dmf.solvers import loop
 
 from cli.conftest import dmf_program, ratings  # noqa: F401
 from helpers import DTYPES, NO_CUDA, assert_same_weights, count_host_reads, low_rank_case, weights_of
@@ -62,7 +62,7 @@ def test_recorded_descent_follows_the_loop_on_the_device(dtype):
 
 def test_the_host_reads_once_for_each_record(monkeypatch):
     """And a constant number of times besides; the loop reads every loss, which shows that reads are counted."""
-    monkeypatch.setattr(driver, "_CHUNK_SECONDS", 1e9)
+    monkeypatch.setattr(loop, "_CHUNK_SECONDS", 1e9)
     reads = count_host_reads(monkeypatch, cupy_module().ndarray)
     here, network = paper_problem()
     there, counts = here.to_device("cuda"), []
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused_before_it_begins():
     cupy, size = cupy_module(), 2**25
     huge = dmf.SampledEntries(*(cupy.asarray(np.arange(3)) for _ in range(2)), cupy.ones(3), (size, size))
     factors = (cupy.broadcast_to(cupy.ones((1, 1)), shape) for shape in ((size, 256), (256, size)))
-    with pytest.raises(dmf.ArgumentError, match=r"takes .* MB of device memory"):
+    with pytest.raises(dmf.errors.ArgumentError, match=r"takes .* MB of device memory"):
         huge.evaluate(*factors)
     assert dmf.complete(low_rank_case(0, (40, 30), rank=2).observations.to_device("cuda")).options["exact"]
 

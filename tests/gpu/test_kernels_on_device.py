@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import cupy_module, library
+from dmf.arrays.backend import cupy_module, library
 from dmf.kernels import TABLE, cpu, cuda, gpu, gpu_descent
 
 from helpers import DTYPES, NO_CUDA, random_weights

@@ -17,7 +17,7 @@ def follow(values, depth, scale, alpha=1.0, accuracy=1e-2, iterations=500, seed=
     u, v = (np.linalg.qr(rng.standard_normal((d, len(values))))[0] for d in (size, size - 2))
     observations = dmf.FullMatrix((u * values) @ v.T)
     start = dmf.spectral_network(observations, len(values) + 1, depth, scale)
-    return dmf.follow_gradient_flow(
+    return dmf.solvers.follow_gradient_flow(
         observations,
         start,
         outer_scale=alpha,
@@ -93,7 +93,7 @@ def test_balance_is_conserved_to_the_accuracy(kind, alpha, rng):
     start = dmf.orthogonal_network((9, 8), depth=3, scale=0.4, seed=1)
     drifts = []
     for accuracy in (1e-3, 1e-6):
-        run = dmf.follow_gradient_flow(
+        run = dmf.solvers.follow_gradient_flow(
             observations,
             start,
             outer_scale=alpha,
@@ -114,7 +114,7 @@ def test_it_is_the_limit_of_gradient_descent(kind, rng):
     """At the same time t = step_size * iterations descent is closer the smaller its step, in proportion."""
     observations = measured(kind, rng)
     start = dmf.spectral_network(observations, 4, 3, 0.2)
-    flow = dmf.follow_gradient_flow(observations, start, outer_scale=2.0, accuracy=1e-8, iterations=400)
+    flow = dmf.solvers.follow_gradient_flow(observations, start, outer_scale=2.0, accuracy=1e-8, iterations=400)
     off = []
     for count in (500, 1_000):
         step = flow.history["time"][-1] / count

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.backend import to_host
+from dmf.arrays.backend import to_host
 
 from helpers import LIBRARIES, WITH_KERNELS
 

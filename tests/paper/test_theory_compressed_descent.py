@@ -34,7 +34,7 @@ def test_divergence_ends_at_the_last_finite_iteration():
 
 def test_only_whole_matrices_are_compressed():
     observations = dmf.SampledEntries([0], [0], [1.0], (9, 9))
-    with pytest.raises(dmf.ArgumentError, match="SampledEntries, but the compression is exact only"):
+    with pytest.raises(dmf.errors.ArgumentError, match="SampledEntries, but the compression is exact only"):
         dmf.gradient_descent(observations, dmf.orthogonal_network((9, 9)), 0.1, exact_compression=True)
 
 

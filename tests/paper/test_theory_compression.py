@@ -182,7 +182,7 @@ def test_divergence_ends_the_records():
 def test_the_number_of_singular_values_is_checked():
     problem = case(1, (9,) * 4, [1.0])
     trajectory = exact_compression(problem.target, problem.network).trajectory(0.1, iterations=1)
-    with pytest.raises(dmf.ArgumentError, match="count=10, but the matrix has from 1 to 9"):
+    with pytest.raises(dmf.errors.ArgumentError, match="count=10, but the matrix has from 1 to 9"):
         trajectory.singular_values(10)
 
 

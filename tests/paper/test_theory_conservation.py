@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.networks.gradients import loss_and_gradients
+from dmf.models.gradients import loss_and_gradients
 from dmf.theory import BalanceDrift, balancedness, gradient_flow
 
 from theory_cases import case, cases
@@ -110,7 +110,7 @@ def test_scalars_of_the_flow_conserve_w_outer_squared_less_alpha_w_inner_squared
 def test_options_are_checked():
     network = dmf.orthogonal_network((4, 4))
     for options, name in (({"outer_scale": 0.0}, "outer_scale"), ({"weight_decay": 0.1}, "step_size")):
-        with pytest.raises(dmf.ArgumentError) as caught:
+        with pytest.raises(dmf.errors.ArgumentError) as caught:
             BalanceDrift(network, **options)
         assert caught.value.argument == name
 

@@ -186,7 +186,7 @@ def test_an_overflow_ends_the_records():
     ],
 )
 def test_bad_arguments_are_named(function, arguments, name):
-    with pytest.raises(dmf.ArgumentError) as caught:
+    with pytest.raises(dmf.errors.ArgumentError) as caught:
         function(*arguments)
     assert caught.value.argument == name
 

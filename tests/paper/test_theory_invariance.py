@@ -149,17 +149,19 @@ def test_noise_bends_the_claims_in_proportion():
 def test_too_large_a_rank_is_refused(rank):
     network = dmf.orthogonal_network((10, 10))
     target = low_rank(np.random.default_rng(0), 10, 10, np.ones(rank))
-    with pytest.raises(dmf.RankError, match=rf"numerical rank {rank}, .*2 \* rank = {2 * rank} .*rank <= 4") as caught:
+    with pytest.raises(
+        dmf.errors.RankError, match=rf"numerical rank {rank}, .*2 \* rank = {2 * rank} .*rank <= 4"
+    ) as caught:
         invariant_subspaces(target, network)
     assert caught.value.limit == 4
-    with pytest.raises(dmf.RankError, match=f"rank={rank}"):
+    with pytest.raises(dmf.errors.RankError, match=f"rank={rank}"):
         invariant_subspaces(target, network, rank=rank)
 
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
 def test_a_start_that_is_not_orthogonal_is_refused(distribution):
     network = dmf.orthogonal_network((10, 10), distribution=distribution)
-    with pytest.raises(dmf.ArgumentError, match=r"W_1 = eps Q with \|\|Q\^T Q - I\|\|_F") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match=r"W_1 = eps Q with \|\|Q\^T Q - I\|\|_F") as caught:
         invariant_subspaces(np.eye(10)[:, :1] @ np.ones((1, 10)), network)
     assert 0.1 < caught.value.value < 3
 
@@ -168,7 +170,7 @@ def test_a_slight_departure_from_orthogonality_is_measured():
     network = dmf.orthogonal_network((40, 40), scale=1.0)
     weights = list(network.weights)
     weights[1] = weights[1] + 1e-6 * np.random.default_rng(0).standard_normal((40, 40)) / 40**0.5
-    with pytest.raises(dmf.ArgumentError, match="W_2 = eps Q") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match="W_2 = eps Q") as caught:
         invariant_subspaces(np.ones((40, 40)), dmf.DeepLinearNetwork(weights))
     exact = weights[1].T @ weights[1] - np.eye(40)
     assert 0.5 < caught.value.value / (np.linalg.norm(exact) / 40**0.5) < 2
@@ -176,7 +178,9 @@ def test_a_slight_departure_from_orthogonality_is_measured():
 
 def test_sizes_that_rise_and_fall_are_refused():
     network = dmf.orthogonal_network((10, 10), width=14)
-    with pytest.raises(dmf.ArgumentError, match=r"\(10, 14, 14, 10\) rise and then fall.*off both by up to") as caught:
+    with pytest.raises(
+        dmf.errors.ArgumentError, match=r"\(10, 14, 14, 10\) rise and then fall.*off both by up to"
+    ) as caught:
         invariant_subspaces(np.ones((10, 10)), network)
     product = np.linalg.svd(network.product() / 1e-6, compute_uv=False)
     assert caught.value.value == pytest.approx(np.minimum(product, 1 - product).max(), rel=1e-6)
@@ -184,11 +188,11 @@ def test_sizes_that_rise_and_fall_are_refused():
 
 def test_targets_that_do_not_fit_are_refused():
     network = dmf.orthogonal_network((10, 9))
-    with pytest.raises(dmf.ShapeError):
+    with pytest.raises(dmf.errors.ShapeError):
         invariant_subspaces(np.ones((9, 10)), network)
-    with pytest.raises(dmf.DTypeError):
+    with pytest.raises(dmf.errors.DTypeError):
         invariant_subspaces(np.ones((10, 9), np.float32), network)
-    with pytest.raises(dmf.ObservationError):
+    with pytest.raises(dmf.errors.ObservationError):
         invariant_subspaces(np.full((10, 9), np.nan), network)
 
 

@@ -160,12 +160,12 @@ def test_completion_and_sensing_are_compared_from_their_runs(kind):
 
 def test_bad_input_is_named():
     good = {"iteration": [0, 1], "error": [1.0, 0.5], "singular_values": [[0.1], [0.5]]}
-    with pytest.raises(dmf.ArgumentError, match="compressed has no column 'error'"):
+    with pytest.raises(dmf.errors.ArgumentError, match="compressed has no column 'error'"):
         compare(good, {"iteration": [0, 1]})
-    with pytest.raises(dmf.ArgumentError, match="no recorded iteration in common"):
+    with pytest.raises(dmf.errors.ArgumentError, match="no recorded iteration in common"):
         compare(good, {"iteration": [2], "error": [1.0]})
-    with pytest.raises(dmf.ShapeError, match="Record at least"):
+    with pytest.raises(dmf.errors.ShapeError, match="Record at least"):
         compare(good, good, [1.0, 0.5])
-    with pytest.raises(dmf.ArgumentError, match="0 < low < high < 1"):
+    with pytest.raises(dmf.errors.ArgumentError, match="0 < low < high < 1"):
         compare(good, good, low=0.9, high=0.1)
     assert not compare(good, {"iteration": [0, 1], "error": [1.0, np.nan]}).held

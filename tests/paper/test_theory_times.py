@@ -121,13 +121,13 @@ def test_the_scale_is_the_inverse_of_the_times(depth, alpha, share, ratios):
 
 def test_factors_out_of_reach_are_refused():
     with pytest.raises(
-        dmf.ArgumentError, match=r"differ by less than their ratio 2,.*Pass a smaller factor\."
+        dmf.errors.ArgumentError, match=r"differ by less than their ratio 2,.*Pass a smaller factor\."
     ) as caught:
         separating_scale([1.0, 0.5, 0.1], 3, 2.0)
     assert caught.value.limit == 2
-    with pytest.raises(dmf.ArgumentError, match="each value once"):
+    with pytest.raises(dmf.errors.ArgumentError, match="each value once"):
         separating_scale([1.0, 1.0], 3)
-    with pytest.raises(dmf.ArgumentError, match="1e-80"):
+    with pytest.raises(dmf.errors.ArgumentError, match="1e-80"):
         separating_scale([1.0, 0.5], 2, 1.999)
 
 
@@ -145,7 +145,7 @@ def test_factors_out_of_reach_are_refused():
     ],
 )
 def test_bad_arguments_are_named(function, arguments, options, name):
-    with pytest.raises(dmf.ArgumentError) as caught:
+    with pytest.raises(dmf.errors.ArgumentError) as caught:
         function(*arguments, **options)
     assert caught.value.argument == name
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import to_host
+from dmf.arrays.backend import to_host
 from dmf.nonlinear import (
     SGD,
     Adam,
@@ -252,17 +252,17 @@ GOOD = {"weight": np.ones((4, 5)), "bias": np.zeros(4), "factors": (np.ones((2, 
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"factors": (np.ones((4, 2)), np.ones((2, 5)))}, dmf.DmfError, "W_2"),
-        ({"factors": (np.ones((2, 6)), np.ones((4, 2)))}, dmf.ShapeError, "(4, 6)"),
-        ({"factors": (np.ones((4, 5)),)}, dmf.ArgumentError, "1 factors"),
-        ({"factors": GOOD["factors"][::2], "outer_rate": 0}, dmf.ArgumentError, "outer_rate=0"),
-        ({"factors": (np.full((2, 5), np.nan), np.ones((4, 2)))}, dmf.ObservationError, "NaN"),
-        ({"factors": (np.ones((2, 5), np.float32), np.ones((4, 2), np.float32))}, dmf.DTypeError, "float32"),
-        ({"factors": (on_device1(np.ones((2, 5))), on_device1(np.ones((4, 2))))}, dmf.BackendError, "array"),
-        ({"bias": np.zeros(5)}, dmf.ShapeError, "bias"),
-        ({"weight": np.ones(5)}, dmf.ShapeError, "matrix"),
-        ({"outer_rate": -1}, dmf.ArgumentError, "outer_rate=-1"),
-        ({"outer_rate": np.nan}, dmf.ArgumentError, "outer_rate=nan"),
+        ({"factors": (np.ones((4, 2)), np.ones((2, 5)))}, dmf.errors.DmfError, "W_2"),
+        ({"factors": (np.ones((2, 6)), np.ones((4, 2)))}, dmf.errors.ShapeError, "(4, 6)"),
+        ({"factors": (np.ones((4, 5)),)}, dmf.errors.ArgumentError, "1 factors"),
+        ({"factors": GOOD["factors"][::2], "outer_rate": 0}, dmf.errors.ArgumentError, "outer_rate=0"),
+        ({"factors": (np.full((2, 5), np.nan), np.ones((4, 2)))}, dmf.errors.ObservationError, "NaN"),
+        ({"factors": (np.ones((2, 5), np.float32), np.ones((4, 2), np.float32))}, dmf.errors.DTypeError, "float32"),
+        ({"factors": (on_device1(np.ones((2, 5))), on_device1(np.ones((4, 2))))}, dmf.errors.BackendError, "array"),
+        ({"bias": np.zeros(5)}, dmf.errors.ShapeError, "bias"),
+        ({"weight": np.ones(5)}, dmf.errors.ShapeError, "matrix"),
+        ({"outer_rate": -1}, dmf.errors.ArgumentError, "outer_rate=-1"),
+        ({"outer_rate": np.nan}, dmf.errors.ArgumentError, "outer_rate=nan"),
     ],
 )
 def test_bad_layers(change, error, words):
@@ -286,31 +286,31 @@ class Scaled:
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda n, s: lora(n, 6), dmf.RankError, "rank=6"),
-        (lambda n, s: lora(n, 0), dmf.ArgumentError, "rank=0"),
-        (lambda n, s: lora(n, 2.5), dmf.ArgumentError, "rank=2.5"),
-        (lambda n, s: lora(n, 2, scale=0), dmf.ArgumentError, "scale=0"),
-        (lambda n, s: lora(n, 2, seed=-1), dmf.ArgumentError, "seed=-1"),
-        (lambda n, s: deep_lora(n, 6, s), dmf.RankError, "rank=6"),
-        (lambda n, s: deep_lora(n, 2, s, depth=0), dmf.ArgumentError, "depth=0"),
-        (lambda n, s: deep_lora(n, 2, s, scale=np.inf), dmf.ArgumentError, "scale=inf"),
-        (lambda n, s: deep_lora(n, 2, s, outer_rate=-0.1), dmf.ArgumentError, "outer_rate=-0.1"),
-        (lambda n, s: deep_lora(n, 2, s, loss="hinge"), dmf.ArgumentError, "hinge"),
-        (lambda n, s: lora(Network([Scaled()]), 2), dmf.ArgumentError, "no Dense layer"),
-        (lambda n, s: deep_lora(Network([Scaled()]), 2, s), dmf.ArgumentError, "no Dense layer"),
+        (lambda n, s: lora(n, 6), dmf.errors.RankError, "rank=6"),
+        (lambda n, s: lora(n, 0), dmf.errors.ArgumentError, "rank=0"),
+        (lambda n, s: lora(n, 2.5), dmf.errors.ArgumentError, "rank=2.5"),
+        (lambda n, s: lora(n, 2, scale=0), dmf.errors.ArgumentError, "scale=0"),
+        (lambda n, s: lora(n, 2, seed=-1), dmf.errors.ArgumentError, "seed=-1"),
+        (lambda n, s: deep_lora(n, 6, s), dmf.errors.RankError, "rank=6"),
+        (lambda n, s: deep_lora(n, 2, s, depth=0), dmf.errors.ArgumentError, "depth=0"),
+        (lambda n, s: deep_lora(n, 2, s, scale=np.inf), dmf.errors.ArgumentError, "scale=inf"),
+        (lambda n, s: deep_lora(n, 2, s, outer_rate=-0.1), dmf.errors.ArgumentError, "outer_rate=-0.1"),
+        (lambda n, s: deep_lora(n, 2, s, loss="hinge"), dmf.errors.ArgumentError, "hinge"),
+        (lambda n, s: lora(Network([Scaled()]), 2), dmf.errors.ArgumentError, "no Dense layer"),
+        (lambda n, s: deep_lora(Network([Scaled()]), 2, s), dmf.errors.ArgumentError, "no Dense layer"),
         (
             lambda n, s: deep_lora(
                 Network([*n.layers[:-1], Dense(np.full((4, 5), 1e200), np.zeros(4))]), 2,
                 Samples(s.inputs, np.ones((12, 4))), loss="squared",
             ),
-            dmf.ObservationError, "Start from smaller weights, or scale the data down",
+            dmf.errors.ObservationError, "Start from smaller weights, or scale the data down",
         ),
-        (lambda n, s: deep_lora(n, 2, Samples(np.ones((3, 2)), [0, 1, 1])), dmf.ShapeError, "(3, 2)"),
-        (lambda n, s: deep_lora_factors(np.ones((3, 2)), 3), dmf.RankError, "rank=3"),
-        (lambda n, s: deep_lora_factors(np.full((3, 2), np.nan), 1), dmf.ObservationError, "NaN"),
-        (lambda n, s: lora_factors(np.ones(3), 1), dmf.ShapeError, "matrix"),
-        (lambda n, s: lora(n.layers, 2), dmf.ArgumentError, "network is a tuple"),
-        (lambda n, s: deep_lora(n, 2, s.inputs), dmf.ArgumentError, "samples is a ndarray"),
+        (lambda n, s: deep_lora(n, 2, Samples(np.ones((3, 2)), [0, 1, 1])), dmf.errors.ShapeError, "(3, 2)"),
+        (lambda n, s: deep_lora_factors(np.ones((3, 2)), 3), dmf.errors.RankError, "rank=3"),
+        (lambda n, s: deep_lora_factors(np.full((3, 2), np.nan), 1), dmf.errors.ObservationError, "NaN"),
+        (lambda n, s: lora_factors(np.ones(3), 1), dmf.errors.ShapeError, "matrix"),
+        (lambda n, s: lora(n.layers, 2), dmf.errors.ArgumentError, "network is a tuple"),
+        (lambda n, s: deep_lora(n, 2, s.inputs), dmf.errors.ArgumentError, "samples is a ndarray"),
     ],
 )  # fmt: skip
 def test_bad_arguments(call, error, words):
@@ -321,6 +321,6 @@ def test_bad_arguments(call, error, words):
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
 def test_without_torch_the_error_says_how_to_get_it():
-    with pytest.raises(dmf.MissingPackageError, match=r"dmf\[torch\]"):
+    with pytest.raises(dmf.errors.MissingPackageError, match=r"dmf\[torch\]"):
         importlib.import_module("dmf.nonlinear.torch_adapter")
     assert "torch" not in sys.modules

@@ -5,7 +5,7 @@ import pytest
 
 import dmf
 from dmf.solvers.alternating import AlternatingMinimization
-from dmf.solvers.driver import run
+from dmf.solvers.loop import run
 
 from helpers import assert_finite, assert_same_weights, observe, start
 
@@ -46,7 +46,7 @@ def test_alternating_minimization_recovers_an_easy_matrix():
     truth = rng.standard_normal((14, 2)) @ rng.standard_normal((2, 12))
     rows, cols = np.nonzero(rng.random(truth.shape) < 0.7)
     observations = dmf.SampledEntries(rows, cols, truth[rows, cols], truth.shape)
-    recovery = dmf.alternating_minimization(observations, 2, iterations=60, tolerance=1e-18)
+    recovery = dmf.solvers.alternating_minimization(observations, 2, iterations=60, tolerance=1e-18)
     assert recovery.status.reason == "converged"
     error = np.linalg.norm(recovery.product() - truth) / np.linalg.norm(truth)
     assert error < 1e-7  # loss 1e-18 is an error of 1e-9 on the samples; 100 for the conditioning of the sampling
@@ -65,6 +65,6 @@ def test_ridge_shrinks_the_factors():
 
 
 def test_a_negative_ridge():
-    with pytest.raises(dmf.ArgumentError, match="ridge=-1") as caught:
-        dmf.alternating_minimization(observe("entries"), 2, ridge=-1)
+    with pytest.raises(dmf.errors.ArgumentError, match="ridge=-1") as caught:
+        dmf.solvers.alternating_minimization(observe("entries"), 2, ridge=-1)
     assert (caught.value.argument, caught.value.value, caught.value.limit) == ("ridge", -1, 0)

@@ -32,7 +32,7 @@ def test_files_get_the_usual_permissions(tmp_path):
     [(".", "it is a folder. Name a file"), ("missing/model.npz", "a folder that exists"), ("x" * 300, "too long")],
 )
 def test_a_place_that_cannot_be_written(name, match, tmp_path):
-    with pytest.raises(dmf.FileError, match=match):
+    with pytest.raises(dmf.errors.FileError, match=match):
         example_model().save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -60,12 +60,12 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(target, fail, tmp_
     example_model(ids=False).save(path)
     before = path.read_bytes()
     for error, expected in (
-        (OSError(28, "No space left on device"), dmf.FileError),
+        (OSError(28, "No space left on device"), dmf.errors.FileError),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, fail(error))
-            with pytest.raises(expected, match="No space left" if expected is dmf.FileError else None):
+            with pytest.raises(expected, match="No space left" if expected is dmf.errors.FileError else None):
                 example_model().save(path)
         assert path.read_bytes() == before
         assert os.listdir(tmp_path) == ["model.npz"]  # noqa: PTH208
@@ -74,7 +74,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(target, fail, tmp_
 def test_text_is_written_the_same_way(tmp_path):
     write_text(tmp_path / "a.txt", "ü\n")
     assert (tmp_path / "a.txt").read_bytes() == "ü\n".encode()
-    with pytest.raises(dmf.FileError, match="a folder that exists"):
+    with pytest.raises(dmf.errors.FileError, match="a folder that exists"):
         write_text(tmp_path / "b" / "a.txt", "")
 
 
@@ -103,7 +103,7 @@ def test_what_is_no_regular_file_is_never_replaced(make, kind, linked, tmp_path,
         name.symlink_to("special")
     before = path.lstat()
     for write in (check_writable, lambda path: write_text(path, "a")):
-        with pytest.raises(dmf.FileError, match=f"{name.name}: it is {kind}, .* Name a regular file"):
+        with pytest.raises(dmf.errors.FileError, match=f"{name.name}: it is {kind}, .* Name a regular file"):
             write(name)
     assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
     assert {p.name for p in tmp_path.iterdir()} == {"special", name.name}
@@ -122,7 +122,7 @@ def test_links_stay_and_their_targets_are_replaced(exists, tmp_path):
         target.write_text("old")
     check_writable(chain)
     assert target.exists() == exists
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(dmf.FileError):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(dmf.errors.FileError):
         patch.setattr("os.replace", _fail(OSError(28, "No space left on device")))
         write_text(chain, "half")
     write_text(chain, "new")
@@ -130,7 +130,7 @@ def test_links_stay_and_their_targets_are_replaced(exists, tmp_path):
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["target"]
     link.unlink()
     link.symlink_to("../chain")
-    with pytest.raises(dmf.FileError, match="symbolic links"):
+    with pytest.raises(dmf.errors.FileError, match="symbolic links"):
         check_writable(chain)
 
 
@@ -141,6 +141,6 @@ def test_paths_that_lead_nowhere_are_found_out_before_the_work(name, match, tmp_
     """A missing folder is missing even if the path leaves it again."""
     monkeypatch.chdir(tmp_path)
     for write in (check_writable, lambda path: write_text(path, "a")):
-        with pytest.raises(dmf.FileError, match=match):
+        with pytest.raises(dmf.errors.FileError, match=match):
             write(name)
     assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.backend import namespace, to_host
-from dmf.ranking import align, top_columns
+from dmf.arrays.backend import namespace, to_host
+from dmf.recovery.ranking import align, top_columns
 from dmf.theory import learning_times
 
 from helpers import LIBRARIES, OTHERS, low_rank_case, observe, start
@@ -115,7 +115,7 @@ def test_new_rows_of_a_model_with_offsets(noisy, moves):
 
 
 def test_rank_path(moves):
-    paths = [dmf.rank_path(entries, most=2, offsets=True) for entries in rating_entries(moves)]
+    paths = [dmf.completion.rank_path(entries, most=2, offsets=True) for entries in rating_entries(moves)]
     assert paths[0].best == paths[1].best == 1
     np.testing.assert_allclose(*([s.heldout_rmse for s in path.steps] for path in paths), rtol=1e-3)
 
@@ -143,8 +143,8 @@ def test_theory_takes_values_of_any_library(moves):
 def test_the_largest_matrix_is_bounded_by_memory(moves, monkeypatch):
     """The size is that of the product, the limit that of the memory where its factors lie."""
     network = dmf.spectral_network(observe("entries", move=moves[1]), 2)
-    recovery = dmf.Recovery(network, dmf.History({}), dmf.Status("converged", "x."))
-    monkeypatch.setattr("dmf.results.free_memory", lambda like: 239 if like is network.weights[0] else None)
-    with pytest.raises(dmf.ArgumentError, match="6 x 5 matrix takes") as caught:
+    recovery = dmf.Recovery(network, dmf.recovery.History({}), dmf.recovery.Status("converged", "x."))
+    monkeypatch.setattr("dmf.recovery.results.free_memory", lambda like: 239 if like is network.weights[0] else None)
+    with pytest.raises(dmf.errors.ArgumentError, match="6 x 5 matrix takes") as caught:
         recovery.product()
     assert (caught.value.value, caught.value.limit) == (240, 239)

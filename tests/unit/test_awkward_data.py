@@ -62,7 +62,7 @@ def test_hold_outs(table):
     """Nothing is held out of a single entry; of two, one."""
     table = np.array(table)
     if np.sum(~np.isnan(table)) == 1:
-        with pytest.raises(dmf.ObservationError, match="Hold nothing out"):
+        with pytest.raises(dmf.errors.ObservationError, match="Hold nothing out"):
             dmf.complete(table, holdout=0.1)
     else:
         recovery = dmf.complete(table, holdout=0.1)
@@ -109,7 +109,7 @@ def test_frames():
     frame = pandas.DataFrame({"a": [1.0, None, 3.0], "b": [1, 2, 3], "c": [True, False, True]})
     check_filled(dmf.complete(frame.astype(float)).filled(), frame.to_numpy(float))
     for bad in (frame.assign(d=["x", "y", "z"]), frame.assign(d=pandas.to_datetime(["2020", "2021", "2022"]))):
-        with pytest.raises(dmf.DTypeError, match="numbers are needed"):
+        with pytest.raises(dmf.errors.DTypeError, match="numbers are needed"):
             dmf.complete(bad)
 
 

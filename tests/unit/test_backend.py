@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.backend import as_array, device, floating, from_host, is_numpy, namespace, number, real_dtype, to_host
+from dmf.arrays.backend import as_array, device, floating, from_host, is_numpy, namespace, number, real_dtype, to_host
 
 from helpers import DEVICE, LIBRARIES, array_api_strict, on_device1
 
@@ -18,19 +18,19 @@ def test_namespace_is_that_of_the_arrays():
 
 
 def test_arrays_of_two_libraries_are_not_mixed():
-    with pytest.raises(dmf.BackendError, match="Convert them to one kind first") as caught:
+    with pytest.raises(dmf.errors.BackendError, match="Convert them to one kind first") as caught:
         namespace(np.ones(1), on_device1([1.0]))
     assert caught.value.value == ["array_api_strict._array_object.Array", "numpy.ndarray"]
 
 
 def test_arrays_of_two_devices_are_not_mixed():
-    with pytest.raises(dmf.BackendError, match="Move them to one device first") as caught:
+    with pytest.raises(dmf.errors.BackendError, match="Move them to one device first") as caught:
         namespace(on_device1([1.0]), array_api_strict.asarray([1.0]))
     assert len(caught.value.value) == 2
 
 
 def test_things_that_are_no_arrays():
-    with pytest.raises(dmf.BackendError, match="list"):
+    with pytest.raises(dmf.errors.BackendError, match="list"):
         namespace(np.ones(1), [1.0])
 
 
@@ -91,7 +91,7 @@ def test_a_floating_dtype_is_kept(move, dtype):
 def test_dtypes_that_dmf_does_not_compute_in(dtype):
     array = np.zeros(2, dtype)
     for check in (floating, real_dtype):
-        with pytest.raises(dmf.DTypeError, match=r"[cC]onvert it .*first") as caught:
+        with pytest.raises(dmf.errors.DTypeError, match=r"[cC]onvert it .*first") as caught:
             check(array, "x")
         assert caught.value.argument == "x"
         assert caught.value.value == str(array.dtype)
@@ -99,12 +99,12 @@ def test_dtypes_that_dmf_does_not_compute_in(dtype):
 
 
 def test_complex_arrays_of_other_libraries():
-    with pytest.raises(dmf.DTypeError, match="Convert it first"):
+    with pytest.raises(dmf.errors.DTypeError, match="Convert it first"):
         floating(on_device1(np.zeros(2, complex)), "x")
 
 
 def test_as_array_reads_sequences_and_refuses_ragged_ones():
     assert as_array([[1, 2]], "x").shape == (1, 2)
-    with pytest.raises(dmf.DTypeError, match="Pass a rectangular array") as caught:
+    with pytest.raises(dmf.errors.DTypeError, match="Pass a rectangular array") as caught:
         as_array([[1, 2], [3]], "x")
     assert (caught.value.argument, caught.value.value) == ("x", "list")

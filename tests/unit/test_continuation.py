@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.backend import set_threads
-from dmf.networks.initialize import balanced_network
-from dmf.rank import visible_rank
-from dmf.solvers.continuation import noise_edge
+from dmf.arrays.backend import set_threads
+from dmf.completion.visible_rank import visible_rank
+from dmf.models.initialize import balanced_network
+from dmf.solvers.homotopy import noise_edge
 
 from helpers import assert_finite, assert_same_weights, low_rank_case
 
 EPS = np.finfo(float).eps
-SOLVERS = {"variational Bayes": dmf.variational_bayes, "continuation": dmf.continuation}
+SOLVERS = {"variational Bayes": dmf.solvers.variational_bayes, "continuation": dmf.solvers.continuation}
 solvers = pytest.mark.parametrize("solve", SOLVERS.values(), ids=SOLVERS)
 
 
@@ -45,7 +45,7 @@ def test_at_20_decibels_noise_rank_and_matrix_are_found(shape, condition):
     levels, ratios = [], []
     for seed in range(10):
         case = low_rank_case(seed, shape, 3, oversampling=4, condition=condition, noise=0.1)
-        recovery = dmf.variational_bayes(case.observations, fitted_start(case.observations, 7))
+        recovery = dmf.solvers.variational_bayes(case.observations, fitted_start(case.observations, 7))
         assert recovery.options["rank"] == recovery.history["rank"][-1] == 3
         assert recovery.options["noise"] == recovery.history["noise"][-1]
         levels.append(recovery.options["noise"] / np.std(case.values - case.matrix[case.rows, case.cols]))
@@ -64,10 +64,10 @@ def test_with_all_entries_it_meets_the_analytic_solution(kind, shape, monkeypatc
     Sweeps go on until the squared residual changes by 1e-9 of itself, at a rate of contraction of about 1/4; the search
     for the analytic noise level ends at 1e-5 of its logarithm.
     """
-    monkeypatch.setattr(sys.modules["dmf.solvers.continuation"], "_STILL", 1e-9)
+    monkeypatch.setattr(sys.modules["dmf.solvers.homotopy"], "_STILL", 1e-9)
     matrix, values = full_case(0, shape, [100.0, 60.0, 35.0])
     observations = kind(matrix)
-    recovery = dmf.variational_bayes(observations, fitted_start(observations, 3))
+    recovery = dmf.solvers.variational_bayes(observations, fitted_start(observations, 3))
     rank, noise = visible_rank(values, shape)
     assert rank == recovery.options["rank"] == 3
     assert recovery.options["noise"] == pytest.approx(noise, rel=1e-5)
@@ -93,7 +93,7 @@ def test_with_all_entries_and_room_to_spare_the_rank_is_the_analytic_one(kind):
             if values[len(sizes)] > 0.95 * (np.sqrt(shape[0]) + np.sqrt(shape[1])):
                 continue
             observations = kind(matrix)
-            recovery = dmf.variational_bayes(observations, fitted_start(observations, 8))
+            recovery = dmf.solvers.variational_bayes(observations, fitted_start(observations, 8))
             rank, noise = visible_rank(values, shape)
             assert recovery.options["rank"] == rank == len(sizes)
             assert recovery.options["noise"] == pytest.approx(noise, rel=0.02)
@@ -105,7 +105,7 @@ def test_with_all_entries_and_room_to_spare_the_rank_is_the_analytic_one(kind):
 def test_components_that_vanished_come_back(seed):
     """Of singular values 1, 0.1 and 0.01 the high levels leave one; all are there at the end, and refine ends at rounding."""
     case = low_rank_case(seed, (60, 50), 3, oversampling=2.5, condition=100)
-    recovery = dmf.continuation(
+    recovery = dmf.solvers.continuation(
         case.observations,
         fitted_start(case.observations, 8),
         callback=lambda s: {"sizes": np.linalg.svd(s.network.product(), compute_uv=False)[:4]},
@@ -118,7 +118,7 @@ def test_components_that_vanished_come_back(seed):
         assert np.min(sizes[ranks == count, count]) < 0.1 * true[count]
     np.testing.assert_allclose(sizes[-1, :3], true, rtol=1e-6)
     assert recovery.options["rank"] == 3
-    refined = dmf.refine(case.observations, recovery.network, 3)
+    refined = dmf.solvers.refine(case.observations, recovery.network, 3)
     assert case.error(refined) < 1e-10
 
 
@@ -126,7 +126,7 @@ def test_components_that_vanished_come_back(seed):
 def test_the_rank_of_the_continuation_counts_components_above_the_edge(noise):
     """Of the level at which they were fitted; the products of lengths are the singular values up to a factor of 1.5."""
     case = low_rank_case(1, (60, 50), 3, oversampling=3, condition=30, noise=noise)
-    recovery = dmf.continuation(
+    recovery = dmf.solvers.continuation(
         case.observations,
         fitted_start(case.observations, 8),
         callback=lambda s: {"sizes": np.linalg.svd(s.network.product(), compute_uv=False)[:8]},
@@ -161,26 +161,26 @@ def ends(solve, noise, **options):
 
 
 def test_the_status_says_that_noise_settled():
-    assert ends(dmf.variational_bayes, 0.1)[0].status.advice == "the noise level settled."
+    assert ends(dmf.solvers.variational_bayes, 0.1)[0].status.advice == "the noise level settled."
 
 
 def test_the_status_says_that_no_noise_was_seen():
     """The level, a variance, is then at 1e-5 of the mean square, at most one halving below."""
-    recovery, case = ends(dmf.variational_bayes, 0.0)
+    recovery, case = ends(dmf.solvers.variational_bayes, 0.0)
     assert recovery.status.advice == "no noise was seen."
     assert 0.5e-5 < recovery.options["noise"] ** 2 / np.mean(case.values**2) <= 1e-5
 
 
 def test_the_status_says_that_the_residual_contradicts_the_level():
     """Its mean square is then ten times the level, and more."""
-    recovery, _ = ends(dmf.continuation, 0.1)
+    recovery, _ = ends(dmf.solvers.continuation, 0.1)
     assert recovery.status.advice == "the residual contradicts a level of noise as low as this."
     assert 2 * recovery.history.loss[-1] > 10 * recovery.options["noise"] ** 2
 
 
 @pytest.mark.parametrize("until", [1e-3, 1e-8])
 def test_the_status_says_that_the_path_ended(until):
-    recovery, case = ends(dmf.continuation, 0.0, until=until)
+    recovery, case = ends(dmf.solvers.continuation, 0.0, until=until)
     assert recovery.status.advice == "the level is down to the end of the path."
     assert 0.7 * until < recovery.options["noise"] ** 2 / np.mean(case.values**2) <= until
 
@@ -216,8 +216,8 @@ def test_zeros_are_recognised_at_once(solve, kind):
 )
 def test_options_out_of_range(option, value, limit):
     case = low_rank_case(0, (12, 10), 1)
-    with pytest.raises(dmf.ArgumentError, match=option) as caught:
-        dmf.continuation(case.observations, fitted_start(case.observations, 2), **{option: value})
+    with pytest.raises(dmf.errors.ArgumentError, match=option) as caught:
+        dmf.solvers.continuation(case.observations, fitted_start(case.observations, 2), **{option: value})
     assert (caught.value.argument, caught.value.limit) == (option, limit)
     assert caught.value.value is value
 

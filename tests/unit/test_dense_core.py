@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf import dense_core as module
-from dmf.dense_core import dense_core
+from dmf.completion import dense_core as module
+from dmf.completion.dense_core import dense_core
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 
 import dmf
-from dmf.backend import check_device, cupy_module, free_memory, library, move, on_device_of, to_host
+from dmf.arrays.backend import check_device, cupy_module, free_memory, library, move, on_device_of, to_host
 from dmf.kernels import TABLE, kernel
 
 from helpers import NUMPY_ONLY, assert_same_weights, example_model, observe, on_device1
@@ -103,7 +103,7 @@ def test_free_memory(cupy):
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:x", "CUDA", "cpu:0", "cuda:1 ", "", None, 0])
 def test_names_of_no_device(name, cupy):
-    with pytest.raises(dmf.ArgumentError, match='it is "cpu", "cuda" or "cuda:N"') as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match='it is "cpu", "cuda" or "cuda:N"') as caught:
         check_device(name)
     assert caught.value.argument == "device"
     assert caught.value.value == name
@@ -111,14 +111,16 @@ def test_names_of_no_device(name, cupy):
 
 def test_numbers_that_no_device_has(cupy):
     assert check_device("cuda:1") == ("cuda", 1)
-    with pytest.raises(dmf.ArgumentError, match=r"2 CUDA devices, numbered from 0\. Pass a number below 2") as caught:
+    with pytest.raises(
+        dmf.errors.ArgumentError, match=r"2 CUDA devices, numbered from 0\. Pass a number below 2"
+    ) as caught:
         check_device("cuda:2")
     assert caught.value.limit == 1
 
 
 def test_no_device(cupy):
     cupy(fake_module(devices=0))
-    with pytest.raises(dmf.MissingPackageError, match=r"finds no CUDA device, .* compute on the cpu"):
+    with pytest.raises(dmf.errors.MissingPackageError, match=r"finds no CUDA device, .* compute on the cpu"):
         check_device("cuda")
     assert check_device("cpu") == ("cpu", 0)
 
@@ -133,14 +135,14 @@ def test_a_broken_cupy_is_named_with_its_reason(raised, cupy):
     module.cuda.runtime.getDeviceCount = fail
     cupy(module)
     with pytest.raises(
-        dmf.MissingPackageError, match=f"does not work here .*{raised}.*but computing on a GPU needs it"
+        dmf.errors.MissingPackageError, match=f"does not work here .*{raised}.*but computing on a GPU needs it"
     ):
         cupy_module()
 
 
 def test_a_missing_cupy(cupy):
     cupy(None)  # an import then fails as of a module that is not there
-    with pytest.raises(dmf.MissingPackageError, match=r"CuPy is not installed.*dmf\[cuda13\]"):
+    with pytest.raises(dmf.errors.MissingPackageError, match=r"CuPy is not installed.*dmf\[cuda13\]"):
         cupy_module()
 
 
@@ -172,7 +174,7 @@ def test_observations_move(kind, cupy):
 def test_operators_of_others_stay_where_they_are(kind, cupy):
     observations = observe(kind)
     assert observations.to_device("cpu") is observations
-    with pytest.raises(dmf.BackendError, match="Build it there") as caught:
+    with pytest.raises(dmf.errors.BackendError, match="Build it there") as caught:
         observations.to_device("cuda")
     assert caught.value.value == "cuda"
 
@@ -202,5 +204,5 @@ def test_a_model_is_loaded_to_a_device(tmp_path, cupy):
     """An unknown device is refused before the file is read."""
     example_model().save(tmp_path / "model.npz")
     assert_same_weights(dmf.load(tmp_path / "model.npz", device="cpu"), example_model())
-    with pytest.raises(dmf.ArgumentError, match="numbered from 0"):
+    with pytest.raises(dmf.errors.ArgumentError, match="numbered from 0"):
         dmf.load(tmp_path / "nowhere.npz", device="cuda:7")

@@ -35,7 +35,7 @@ def test_checks_of_scikit_learn(estimator, check):
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
 def test_the_device_is_where_they_fit(estimator, rng):
     """A name that is none is an error of `fit`, and of nothing before."""
-    with pytest.raises(dmf.ArgumentError, match="device='gpu', but it is"):
+    with pytest.raises(dmf.errors.ArgumentError, match="device='gpu', but it is"):
         clone(estimator).set_params(device="gpu").fit(rng.standard_normal((6, 4)), np.ones(6))
 
 
@@ -59,7 +59,7 @@ sys.modules["sklearn"] = None
 import dmf
 try:
     import dmf.estimators
-except dmf.MissingPackageError as error:
+except dmf.errors.MissingPackageError as error:
     assert "pip install 'dmf[sklearn]'" in str(error)
 else:
     raise SystemExit("no error")
@@ -110,7 +110,7 @@ def test_mixed_frames_of_numbers(estimator):
     )
     assert np.isfinite(clone(estimator).fit_transform(frame)).all()
     frame["text"] = list("abcd")
-    with pytest.raises(dmf.DTypeError, match=r"X holds text \(.*'a'\)"):
+    with pytest.raises(dmf.errors.DTypeError, match=r"X holds text \(.*'a'\)"):
         clone(estimator).fit(frame)
 
 
@@ -180,5 +180,5 @@ def test_sensing_without_a_shape_is_vector_regression(rng):
 
 @pytest.mark.parametrize("shape", [(2, 4), (3,), 6, (2, -3), (1.5, 4)])
 def test_bad_shapes(shape, rng):
-    with pytest.raises(dmf.ShapeError, match="shape="):
+    with pytest.raises(dmf.errors.ShapeError, match="shape="):
         DeepMatrixSensing(shape=shape).fit(rng.standard_normal((9, 6)), np.ones(9))

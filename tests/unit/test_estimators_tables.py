@@ -172,7 +172,7 @@ def test_factorization_is_the_truncated_svd(rng):
     np.testing.assert_allclose(ours.inverse_transform(scores), theirs.inverse_transform(expected), atol=1e-9)
     assert list(ours.get_feature_names_out()) == [f"deepmatrixfactorization{k}" for k in range(3)]
     assert DeepMatrixFactorization().fit(X).rank_ == 3
-    with pytest.raises(dmf.ShapeError, match="3 scores"):
+    with pytest.raises(dmf.errors.ShapeError, match="3 scores"):
         ours.inverse_transform(scores[:, :2])
 
 
@@ -213,7 +213,7 @@ def test_what_is_filled_in_stays_within_the_bounds_of_its_column(rng):
     "bounds", [{"min_value": 1, "max_value": 1}, {"min_value": np.zeros(5)}, {"max_value": "1"}, {"min_value": np.nan}]
 )
 def test_bad_bounds(bounds, rng):
-    with pytest.raises(dmf.ArgumentError, match=r"bounds|min_value"):
+    with pytest.raises(dmf.errors.ArgumentError, match=r"bounds|min_value"):
         DeepMatrixCompletion(**bounds).fit(holed(low_rank(rng, noise=0.3), rng))
 
 
@@ -235,7 +235,7 @@ def test_intervals_hold_what_is_missing(rng):
     assert imputer.recovery_.options["n_heldout"] == round(0.2 * (~holes[:400]).sum())
     capped = DeepMatrixCompletion(holdout=0.2, max_value=0.0).fit(X[:400])
     assert (capped.intervals(X)[1][holes] <= 0).all()
-    with pytest.raises(dmf.ArgumentError, match="held-out entries"):
+    with pytest.raises(dmf.errors.ArgumentError, match="held-out entries"):
         DeepMatrixCompletion().fit(X).intervals(X)
 
 
@@ -246,5 +246,5 @@ def test_the_rank_by_a_path(rng):
     assert len(imputer.rank_path_.steps) >= 4 and imputer.rank_path_.offsets is False
     refitted = imputer.rank_path_.refit()
     np.testing.assert_array_equal(imputer.recovery_.product(), refitted.product())
-    with pytest.raises(dmf.RankError, match="'other'"):
+    with pytest.raises(dmf.errors.RankError, match="'other'"):
         DeepMatrixCompletion(rank="other").fit(X)

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import to_host
-from dmf.offsets import Offsets
+from dmf.arrays.backend import to_host
+from dmf.models.offsets import Offsets
 
 from helpers import DTYPES, LIBRARIES, seeds
 
 
 def recovery_of(left, right, noise, offsets=None):
     """A recovery of ``left @ right`` as a solver would return it, with this noise level."""
-    history = dmf.History({"iteration": [0], "loss": [0.0], "seconds": [0.0]})
-    status = dmf.Status("converged", "made by hand.")
+    history = dmf.recovery.History({"iteration": [0], "loss": [0.0], "seconds": [0.0]})
+    status = dmf.recovery.Status("converged", "made by hand.")
     return dmf.Recovery(
         dmf.DeepLinearNetwork([right, left]), history, status, offsets=offsets, options={"noise": noise, "rank": 1}
     )
@@ -223,10 +223,14 @@ def test_a_folded_in_recovery_is_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("observations", "kind", "words"),
     [
-        (np.ones((2, 7)), dmf.ArgumentError, "ndarray"),
-        (dmf.FullMatrix(np.ones((2, 7))), dmf.ArgumentError, "FullMatrix"),
-        (dmf.SampledEntries.from_dense(np.ones((2, 8))), dmf.ShapeError, "8 columns, but the recovered matrix 7"),
-        (dmf.SampledEntries.from_dense(np.ones((2, 7), np.float32)), dmf.DTypeError, "float32"),
+        (np.ones((2, 7)), dmf.errors.ArgumentError, "ndarray"),
+        (dmf.FullMatrix(np.ones((2, 7))), dmf.errors.ArgumentError, "FullMatrix"),
+        (
+            dmf.SampledEntries.from_dense(np.ones((2, 8))),
+            dmf.errors.ShapeError,
+            "8 columns, but the recovered matrix 7",
+        ),
+        (dmf.SampledEntries.from_dense(np.ones((2, 7), np.float32)), dmf.errors.DTypeError, "float32"),
     ],
 )
 def test_bad_observations(observations, kind, words):
@@ -237,9 +241,9 @@ def test_bad_observations(observations, kind, words):
 
 def test_bad_recoveries():
     recovery, table, _ = random_case(0, False, 0.3)
-    with pytest.raises(dmf.ArgumentError, match="no noise level"):
+    with pytest.raises(dmf.errors.ArgumentError, match="no noise level"):
         dmf.new_rows(dataclasses.replace(recovery, options={}), dmf.SampledEntries.from_dense(table))
-    with pytest.raises(dmf.ShapeError, match=r"Pass the shape \(9, 'n'\)"):
+    with pytest.raises(dmf.errors.ShapeError, match=r"Pass the shape \(9, 'n'\)"):
         dmf.new_columns(recovery, dmf.SampledEntries.from_dense(table))
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.solvers.driver import run
-from dmf.solvers.gradient_descent import GradientDescent
+from dmf.solvers.descent import GradientDescent
+from dmf.solvers.loop import run
 
 from helpers import KINDS, assert_finite, assert_same_weights, observe, start
 
@@ -45,14 +45,14 @@ def test_descent_ends_at_the_last_finite_state_when_it_diverges(kind, depth):
 )
 def test_options_of_descent_out_of_range(option, value):
     observations = observe("entries")
-    with pytest.raises(dmf.ArgumentError, match=f"{option}=") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match=f"{option}=") as caught:
         dmf.gradient_descent(observations, start(observations), **{"step_size": 0.1, "iterations": 1, option: value})
     assert (caught.value.argument, caught.value.limit) == (option, 0)
 
 
 def test_an_unknown_reduction():
     observations = observe("entries")
-    with pytest.raises(dmf.ArgumentError, match="one of mean, sum") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match="one of mean, sum") as caught:
         dmf.gradient_descent(observations, start(observations), 0.1, reduction="max")
     assert (caught.value.argument, caught.value.value, caught.value.limit) == ("reduction", "max", ("mean", "sum"))
 

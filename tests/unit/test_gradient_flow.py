@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.solvers import gradient_flow as module
+from dmf.solvers import flow as module
 
 from helpers import DTYPES, LIBRARIES, OTHERS, assert_finite, observe, start, weights_of
 
@@ -22,7 +22,7 @@ def problem(dtype=np.float64, noise=0.0, move=np.asarray):
 
 @pytest.mark.parametrize("iterations", [0, 1, 13])
 def test_budgets_count_accepted_steps(iterations):
-    history = dmf.follow_gradient_flow(*problem(), iterations=iterations).history
+    history = dmf.solvers.follow_gradient_flow(*problem(), iterations=iterations).history
     assert history.iteration.tolist() == list(range(iterations + 1))
     assert history["time"][0] == 0
     assert np.all(np.diff(history["time"]) > 0)
@@ -34,11 +34,11 @@ def test_an_interrupted_and_resumed_run_stays_on_the_path(accuracy):
     """The resumed run is at the same point at the same time, to the accuracy of the times, accuracy^(2/3)."""
     observations, network = problem()
     options = {"reduction": "sum", "accuracy": accuracy}
-    first = dmf.follow_gradient_flow(observations, network, iterations=15, **options)
-    rest = dmf.follow_gradient_flow(
+    first = dmf.solvers.follow_gradient_flow(observations, network, iterations=15, **options)
+    rest = dmf.solvers.follow_gradient_flow(
         observations, first.network, iterations=300, callback=lambda s: {"x": s.network.product()}, **options
     )
-    whole = dmf.follow_gradient_flow(
+    whole = dmf.solvers.follow_gradient_flow(
         observations, network, iterations=300, callback=lambda s: {"x": s.network.product()}, **options
     )
     begin = first.history["time"][-1]
@@ -58,7 +58,7 @@ def test_an_interrupted_and_resumed_run_stays_on_the_path(accuracy):
 def test_the_loss_never_rises_beyond_rounding(dtype, noise, accuracy):
     """Long after convergence, too, where the estimate of the error has nothing to say about stability."""
     observations, network = problem(dtype, noise)
-    recovery = dmf.follow_gradient_flow(observations, network, accuracy=accuracy, iterations=400)
+    recovery = dmf.solvers.follow_gradient_flow(observations, network, accuracy=accuracy, iterations=400)
     assert recovery.status.reason == "budget spent"
     assert_finite(recovery)
     roots = np.sqrt(recovery.history.loss)
@@ -70,7 +70,7 @@ def test_the_loss_never_rises_beyond_rounding(dtype, noise, accuracy):
 @pytest.mark.parametrize("library", OTHERS)
 def test_other_libraries_take_the_same_path(library):
     moves = LIBRARIES["numpy"], LIBRARIES[library]
-    ends = [dmf.follow_gradient_flow(*problem(move=move), iterations=40) for move in moves]
+    ends = [dmf.solvers.follow_gradient_flow(*problem(move=move), iterations=40) for move in moves]
     np.testing.assert_allclose(ends[1].history["time"], ends[0].history["time"], rtol=1e-7)
     for one, other in zip(*map(weights_of, ends), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-7)
@@ -78,7 +78,7 @@ def test_other_libraries_take_the_same_path(library):
 
 def test_accuracy_below_rounding_is_that_of_rounding():
     observations, network = problem(np.float32)
-    recovery = dmf.follow_gradient_flow(observations, network, accuracy=1e-12, iterations=20)
+    recovery = dmf.solvers.follow_gradient_flow(observations, network, accuracy=1e-12, iterations=20)
     assert recovery.status.reason == "budget spent"
 
 
@@ -102,7 +102,7 @@ def test_where_no_step_succeeds_the_run_ends_at_its_last_good_state(monkeypatch)
         if snapshot.iteration == 12:
             observations.height = 0.0
 
-    recovery = dmf.follow_gradient_flow(
+    recovery = dmf.solvers.follow_gradient_flow(
         observations, dmf.spectral_network(observations, 1, 3, 0.1), iterations=2_000, callback=stop_the_path
     )
     assert recovery.status.reason == "diverged"
@@ -117,7 +117,7 @@ def test_starts_far_from_the_solution_do_not_diverge(size):
     """Layers 30 times as large as needed: the curvature falls by 1e6 on the way."""
     observations = observe("entries")
     network = dmf.DeepLinearNetwork([size * w for w in start(observations).weights])
-    recovery = dmf.follow_gradient_flow(observations, network, iterations=500)
+    recovery = dmf.solvers.follow_gradient_flow(observations, network, iterations=500)
     assert_finite(recovery)
     assert recovery.history.loss[-1] < 0.1 * recovery.history.loss[0]
 
@@ -125,7 +125,7 @@ def test_starts_far_from_the_solution_do_not_diverge(size):
 def test_a_point_of_rest_is_recognised():
     observations = observe("full")
     network = dmf.DeepLinearNetwork([0 * w for w in start(observations).weights])
-    recovery = dmf.follow_gradient_flow(observations, network, iterations=5)
+    recovery = dmf.solvers.follow_gradient_flow(observations, network, iterations=5)
     assert recovery.status.reason == "converged"
     assert "the gradient is zero" in recovery.status.advice
     assert recovery.history.iteration.tolist() == [0]
@@ -134,14 +134,14 @@ def test_a_point_of_rest_is_recognised():
 def test_a_layer_may_begin_at_zero():
     observations = dmf.FullMatrix(np.diag([2.0, 1.0, 0.5]))
     network = dmf.DeepLinearNetwork([np.zeros((3, 3)), np.eye(3)])
-    recovery = dmf.follow_gradient_flow(observations, network, iterations=500, tolerance=1e-12)
+    recovery = dmf.solvers.follow_gradient_flow(observations, network, iterations=500, tolerance=1e-12)
     assert recovery.status.reason == "converged"
 
 
 def test_depth_one_decays_exponentially():
     """``W(t) = (1 - exp(-alpha t)) M`` from zero; an error of 1e-6 a step leaves 1e-4 in all."""
     matrix = np.arange(6.0).reshape(2, 3)
-    recovery = dmf.follow_gradient_flow(
+    recovery = dmf.solvers.follow_gradient_flow(
         dmf.FullMatrix(matrix),
         dmf.DeepLinearNetwork([np.zeros((2, 3))]),
         outer_scale=2.0,
@@ -172,6 +172,6 @@ def test_the_stages_have_second_order_and_the_reach_they_claim():
     [("outer_scale", 0.0, 0), ("accuracy", 0.0, 0), ("accuracy", 1.0, 1), ("reduction", "max", ("mean", "sum"))],
 )
 def test_options_out_of_range(option, value, limit):
-    with pytest.raises(dmf.ArgumentError, match=option) as caught:
-        dmf.follow_gradient_flow(*problem(), **{option: value})
+    with pytest.raises(dmf.errors.ArgumentError, match=option) as caught:
+        dmf.solvers.follow_gradient_flow(*problem(), **{option: value})
     assert (caught.value.argument, caught.value.value, caught.value.limit) == (option, value, limit)

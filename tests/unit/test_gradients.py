@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import to_host
-from dmf.networks.gradients import loss_and_gradients, pull_back, push_forward
+from dmf.arrays.backend import to_host
+from dmf.models.gradients import loss_and_gradients, pull_back, push_forward
 
 from helpers import (
     KINDS,
@@ -176,13 +176,13 @@ def test_largest_curvature_is_the_top_eigenvalue(kind, depth, outer_scale, reduc
     rates = [outer_scale if layer in (0, depth - 1) else 1.0 for layer in range(depth)]
     scale = 1.0 if reduction == "sum" else 1 / observations.n_measurements
     top = np.linalg.eigvalsh(dense_gauss_newton(observations, network.weights, rates, scale))[-1]
-    curvature = dmf.largest_curvature(observations, network, outer_scale, reduction)
+    curvature = dmf.solvers.largest_curvature(observations, network, outer_scale, reduction)
     assert 0.95 * top <= curvature <= top * (1 + 1e3 * EPS)
 
 
 def test_largest_curvature_of_a_network_of_zeros_is_zero():
     network = dmf.DeepLinearNetwork([np.zeros((2, 5)), np.zeros((2, 2)), np.zeros((6, 2))])
-    assert dmf.largest_curvature(observe("full"), network) == 0
+    assert dmf.solvers.largest_curvature(observe("full"), network) == 0
 
 
 @pytest.mark.parametrize("outer_scale", [1.0, 5.0])
@@ -192,7 +192,7 @@ def test_descent_is_stable_exactly_below_two_over_the_curvature(outer_scale):
     fit = random_weights(rng, (5, 3, 3, 6))
     observations = dmf.FullMatrix(dense_product(fit))
     start = dmf.DeepLinearNetwork([w + 1e-6 * d for w, d in zip(fit, random_weights(rng, (5, 3, 3, 6)), strict=True)])
-    curvature = dmf.largest_curvature(observations, start, outer_scale, "sum", sweeps=200)
+    curvature = dmf.solvers.largest_curvature(observations, start, outer_scale, "sum", sweeps=200)
     losses = [
         dmf.gradient_descent(
             observations, start, factor / curvature, outer_scale, reduction="sum", iterations=60

@@ -54,7 +54,7 @@ def test_cut_files_are_refused(folder, cut, packed):
     whole = idx(np.ones((2, 3, 4), np.uint8))
     path = folder / "cut"
     path.write_bytes(gzip.compress(whole[:cut], mtime=0) if packed else whole[:cut])
-    with pytest.raises(dmf.FileError, match="cannot read"):
+    with pytest.raises(dmf.errors.FileError, match="cannot read"):
         read_idx(path, 3)
 
 
@@ -65,7 +65,7 @@ def test_random_bytes_are_refused_or_read(folder, data, packed):
     path.write_bytes(b"\x1f\x8b" + data if packed else b"\0\0\x08\x01" + data)
     try:
         array = read_idx(path, 1)
-    except dmf.FileError as error:
+    except dmf.errors.FileError as error:
         assert str(path) in str(error)
     else:
         assert idx(array) == path.read_bytes()
@@ -92,7 +92,7 @@ def test_random_bytes_are_refused_or_read(folder, data, packed):
     ],
 )
 def test_hostile_files_are_refused(write, content, words):
-    with pytest.raises(dmf.FileError) as caught:
+    with pytest.raises(dmf.errors.FileError) as caught:
         read_idx(write("images", content), 3)
     assert words in str(caught.value)
 
@@ -108,28 +108,32 @@ def test_a_folder_with_the_four_files(tmp_path, packed):
 
 
 def test_folders_that_do_not_fit(tmp_path):
-    with pytest.raises(dmf.FileError, match=r"cannot find train-images-idx3-ubyte or .*four IDX files"):
+    with pytest.raises(dmf.errors.FileError, match=r"cannot find train-images-idx3-ubyte or .*four IDX files"):
         images.fashion_mnist(tmp_path)
     write_set(tmp_path, False, counts=(6, 5, 4, 4))
-    with pytest.raises(dmf.FileError, match="6 images but 5 labels"):
+    with pytest.raises(dmf.errors.FileError, match="6 images but 5 labels"):
         images.fashion_mnist(tmp_path)
     write_set(tmp_path, False)
     (tmp_path / NAMES[2]).write_bytes(idx(np.zeros((4, 3, 3), np.uint8)))
-    with pytest.raises(dmf.FileError, match="'train' have 6 pixels, those of 't10k' 9"):
+    with pytest.raises(dmf.errors.FileError, match="'train' have 6 pixels, those of 't10k' 9"):
         images.fashion_mnist(tmp_path)
     (tmp_path / NAMES[0]).unlink()
     (tmp_path / NAMES[0]).mkdir()
-    with pytest.raises(dmf.FileError, match="cannot find"):
+    with pytest.raises(dmf.errors.FileError, match="cannot find"):
         images.fashion_mnist(tmp_path)
 
 
 @pytest.mark.parametrize(
     "size, error, words",
     [
-        ((4, 9), dmf.FileError, "images of 'train' have 4 x 9 pixels, but square ones"),  # as many pixels as 6 x 6
-        ((3, 2), dmf.FileError, "3 x 2 pixels"),
-        ((3, 3), dmf.ObservationError, "the images have 9 pixels, but adapters of rank 32"),
-        ((6, 6), dmf.ObservationError, "there are 6 training images"),
+        (
+            (4, 9),
+            dmf.errors.FileError,
+            "images of 'train' have 4 x 9 pixels, but square ones",
+        ),  # as many pixels as 6 x 6
+        ((3, 2), dmf.errors.FileError, "3 x 2 pixels"),
+        ((3, 3), dmf.errors.ObservationError, "the images have 9 pixels, but adapters of rank 32"),
+        ((6, 6), dmf.errors.ObservationError, "there are 6 training images"),
     ],
 )
 def test_images_that_cannot_be_adapted_to(tmp_path, size, error, words):
@@ -181,24 +185,24 @@ def test_files_are_fetched_once(server):
 def test_a_fetched_file_with_a_wrong_checksum_is_refused(server, tmp_path, monkeypatch):
     _, _, sums = server
     monkeypatch.setattr(images, "_CHECKSUMS", sums | {f"{NAMES[2]}.gz": "md5:" + 32 * "0"})
-    with pytest.raises(dmf.FileError, match=r"cannot fetch FashionMNIST.*hash.*dataset-fashion-mnist"):
+    with pytest.raises(dmf.errors.FileError, match=r"cannot fetch FashionMNIST.*hash.*dataset-fashion-mnist"):
         images.fashion_mnist()
     assert not (tmp_path / "cache" / "fashion-mnist" / f"{NAMES[2]}.gz").exists()
 
 
 def test_no_network(server, monkeypatch):
     monkeypatch.setattr(images, "_SOURCE", "http://127.0.0.1:9/")
-    with pytest.raises(dmf.FileError, match="cannot fetch FashionMNIST from http"):
+    with pytest.raises(dmf.errors.FileError, match="cannot fetch FashionMNIST from http"):
         images.fashion_mnist()
 
 
 def test_packages_that_are_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "DEBIAN_FOLDER", tmp_path / "none")
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(dmf.MissingPackageError, match=r"dmf\[data\]"):
+    with pytest.raises(dmf.errors.MissingPackageError, match=r"dmf\[data\]"):
         images.fashion_mnist()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(dmf.MissingPackageError, match=r"dmf\[sklearn\]"):
+    with pytest.raises(dmf.errors.MissingPackageError, match=r"dmf\[sklearn\]"):
         images.digits()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.intervals import check_coverage, half_width
+from dmf.recovery.intervals import check_coverage, half_width
 
 
 def recovered(seed=0, noise=0.3, size=60):
@@ -48,7 +48,7 @@ def test_the_half_width_is_the_conformal_order_statistic(count, coverage):
     sizes = np.sort(np.abs(recovery.predict(some.rows, some.cols) - some.values))
     place = int(np.ceil((count + 1) * coverage - 1e-9))
     if place > count:
-        with pytest.raises(dmf.ArgumentError, match="coverage") as caught:
+        with pytest.raises(dmf.errors.ArgumentError, match="coverage") as caught:
             half_width(calibrated, coverage)
         assert caught.value.limit == count / (count + 1)
     else:
@@ -63,16 +63,16 @@ def test_errors_on_held_out_entries(tmp_path):
     assert calibrated.options["n_heldout"] == residual.size
     calibrated.save(tmp_path / "model.npz")
     assert half_width(dmf.load(tmp_path / "model.npz")) == half_width(calibrated)
-    with pytest.raises(dmf.ArgumentError, match="calibrate"):
+    with pytest.raises(dmf.errors.ArgumentError, match="calibrate"):
         half_width(recovery)
-    with pytest.raises(dmf.ShapeError):
+    with pytest.raises(dmf.errors.ShapeError):
         dmf.calibrate(recovery, dmf.SampledEntries([0], [0], [1.0], (3, 3)))
 
 
 @pytest.mark.parametrize("coverage", [0.0, -1.0, 1.0, float("nan")])
 def test_bad_coverage(coverage):
     recovery, held, _ = recovered()
-    with pytest.raises(dmf.ArgumentError, match="coverage"):
+    with pytest.raises(dmf.errors.ArgumentError, match="coverage"):
         half_width(dmf.calibrate(recovery, held), coverage)
 
 
@@ -148,7 +148,7 @@ def test_coverage_is_checked_on_the_half_that_did_not_calibrate(count, seed):
         inside = [size for size in other if np.sum(one < size) < int(np.ceil((len(one) + 1) * claim))]
         assert share == pytest.approx(len(inside) / len(other))
         assert 0 < error < 1
-    with pytest.raises(dmf.ArgumentError, match="two halves"):
+    with pytest.raises(dmf.errors.ArgumentError, match="two halves"):
         check_coverage(residuals[:1], claimed)
 
 
@@ -156,5 +156,5 @@ def test_coverage_is_checked_on_the_half_that_did_not_calibrate(count, seed):
 def test_quantiles_that_are_none(quantiles):
     """As a model file may hold."""
     recovery, _, _ = recovered()
-    with pytest.raises(dmf.ArgumentError, match="no errors on held-out entries"):
+    with pytest.raises(dmf.errors.ArgumentError, match="no errors on held-out entries"):
         half_width(replace(recovery, options={"residual_quantiles": quantiles}))

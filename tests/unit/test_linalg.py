@@ -5,8 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmf.backend import to_host
-from dmf.linalg import chain_product, conjugate_gradient, dense_svd, gaussian, identity, reduced_qr, truncated_svd
+from dmf.arrays.backend import to_host
+from dmf.arrays.linalg import (
+    chain_product,
+    conjugate_gradient,
+    dense_svd,
+    gaussian,
+    identity,
+    reduced_qr,
+    truncated_svd,
+)
 
 from helpers import DTYPES, LIBRARIES, random_weights, seeds
 
@@ -183,7 +191,7 @@ def test_truncated_svd_depends_on_the_seed_only(rng):
 @pytest.mark.parametrize("limit", [500, 0], ids=["LAPACK", "iterated"])
 def test_dense_svd_on_both_sides_of_its_limit(move, limit, monkeypatch, rng):
     """The gap from 1/16 to 1/64, ten values further on, gives 4^-22 a sweep."""
-    monkeypatch.setattr("dmf.linalg._DENSE_SVD_LIMIT", limit)
+    monkeypatch.setattr("dmf.arrays.linalg._DENSE_SVD_LIMIT", limit)
     matrix = with_spectrum(rng, (40, 35), 4.0 ** -np.arange(30))
     u, s, vt = map(to_host, dense_svd(move(matrix), 3))
     assert (u.shape, s.shape, vt.shape) == ((40, 3), (3,), (3, 35))

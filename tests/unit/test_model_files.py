@@ -59,9 +59,9 @@ def saved(folder):
 
 
 def assert_refused(path, match=None):
-    with pytest.raises(dmf.FileError, match=match) as caught:
+    with pytest.raises(dmf.errors.FileError, match=match) as caught:
         dmf.load(path)
-    assert type(caught.value) is dmf.FileError
+    assert type(caught.value) is dmf.errors.FileError
     assert str(path) in str(caught.value)
 
 
@@ -91,7 +91,7 @@ def test_a_changed_byte_is_noticed_or_does_not_matter(data, folder, saved):
     path = load_bytes(folder, changed)
     try:
         loaded = dmf.load(path)
-    except dmf.FileError as error:
+    except dmf.errors.FileError as error:
         assert str(path) in str(error)
     else:
         assert_same_model(loaded, example_model())
@@ -281,7 +281,7 @@ def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved
     path = load_bytes(folder, archive_of({**members(saved), name: bytes(content)}))
     try:
         loaded = dmf.load(path)
-    except dmf.FileError as error:
+    except dmf.errors.FileError as error:
         assert str(path) in str(error)
     else:
         assert loaded.shape == (4, 3)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import to_host
-from dmf.networks import balanced_network
+from dmf.arrays.backend import to_host
+from dmf.models import balanced_network
 
 from helpers import DTYPES, KINDS, LIBRARIES, dense_product, like, observe, on_device1, random_weights, seeds
 
@@ -205,81 +205,81 @@ def _linear_recursion(eta, alpha, decay, steps):
 FULL = dmf.FullMatrix(np.eye(4, 5))
 NETWORK = dmf.DeepLinearNetwork([np.ones((2, 5)), np.ones((4, 2))])
 BAD = {
-    "no layer": (lambda: dmf.DeepLinearNetwork([]), dmf.ShapeError, "weights", [], None, "at least one layer"),
+    "no layer": (lambda: dmf.DeepLinearNetwork([]), dmf.errors.ShapeError, "weights", [], None, "at least one layer"),
     "a vector": (
-        lambda: dmf.DeepLinearNetwork([np.ones(3)]), dmf.ShapeError, "weights", [(3,)], None, "each layer is a matrix",
+        lambda: dmf.DeepLinearNetwork([np.ones(3)]), dmf.errors.ShapeError, "weights", [(3,)], None, "each layer is a matrix",
     ),
     "no width": (
-        lambda: dmf.DeepLinearNetwork([np.ones((0, 3))]), dmf.ShapeError, "weights", [(0, 3)], None, "is a matrix",
+        lambda: dmf.DeepLinearNetwork([np.ones((0, 3))]), dmf.errors.ShapeError, "weights", [(0, 3)], None, "is a matrix",
     ),
     "wrong order": (
         lambda: dmf.DeepLinearNetwork([np.ones((4, 2)), np.ones((2, 5))]),
-        dmf.ShapeError, "weights", (2, 5), ("any", 4), "Pass W_1 first",
+        dmf.errors.ShapeError, "weights", (2, 5), ("any", 4), "Pass W_1 first",
     ),
     "mixed dtypes": (
         lambda: dmf.DeepLinearNetwork([np.ones((2, 5)), np.ones((4, 2), np.float32)]),
-        dmf.DTypeError, "weights", ["float64", "float32"], None, "Convert them",
+        dmf.errors.DTypeError, "weights", ["float64", "float32"], None, "Convert them",
     ),
     "half precision": (
         lambda: dmf.DeepLinearNetwork([np.ones((2, 5), np.float16)]),
-        dmf.DTypeError, "weights", "float16", ("float32", "float64"), "Convert it first",
+        dmf.errors.DTypeError, "weights", "float16", ("float32", "float64"), "Convert it first",
     ),
     "complex": (
         lambda: dmf.DeepLinearNetwork([np.ones((2, 5), complex)]),
-        dmf.DTypeError, "weights", "complex128", ("float32", "float64"), "Convert it first",
+        dmf.errors.DTypeError, "weights", "complex128", ("float32", "float64"), "Convert it first",
     ),
     "text": (
         lambda: dmf.DeepLinearNetwork([np.full((2, 5), "a")]),
-        dmf.DTypeError, "weights", "<U1", ("float32", "float64"), "Convert it to float64",
+        dmf.errors.DTypeError, "weights", "<U1", ("float32", "float64"), "Convert it to float64",
     ),
     "ragged": (
-        lambda: dmf.DeepLinearNetwork([[[1, 2], [3]]]), dmf.DTypeError, "weights", "list", None, "rectangular array",
+        lambda: dmf.DeepLinearNetwork([[[1, 2], [3]]]), dmf.errors.DTypeError, "weights", "list", None, "rectangular array",
     ),
     "NaN": (
         lambda: dmf.DeepLinearNetwork([np.full((2, 5), np.nan)]),
-        dmf.ObservationError, "weights", "W_1", None, "weights must be finite",
+        dmf.errors.ObservationError, "weights", "W_1", None, "weights must be finite",
     ),
     "two libraries": (
         lambda: dmf.DeepLinearNetwork([np.ones((2, 5)), on_device1(np.ones((4, 2)))]),
-        dmf.BackendError, "", ["array_api_strict._array_object.Array", "numpy.ndarray"], None, "Convert them to one kind",
+        dmf.errors.BackendError, "", ["array_api_strict._array_object.Array", "numpy.ndarray"], None, "Convert them to one kind",
     ),
     "positions of two lengths": (
-        lambda: NETWORK.entries([0, 1], [0]), dmf.ShapeError, "rows, cols", ((2,), (1,)), None, "vectors of one length",
+        lambda: NETWORK.entries([0, 1], [0]), dmf.errors.ShapeError, "rows, cols", ((2,), (1,)), None, "vectors of one length",
     ),
     "positions in a matrix": (
         lambda: NETWORK.entries([[0]], [[0]]),
-        dmf.ShapeError, "rows, cols", ((1, 1), (1, 1)), None, "vectors of one length",
+        dmf.errors.ShapeError, "rows, cols", ((1, 1), (1, 1)), None, "vectors of one length",
     ),
     "fractional positions": (
-        lambda: NETWORK.entries([0], [0.5]), dmf.DTypeError, "cols", "float64", "integer", "integers from 0",
+        lambda: NETWORK.entries([0], [0.5]), dmf.errors.DTypeError, "cols", "float64", "integer", "integers from 0",
     ),
     "a negative position": (
-        lambda: NETWORK.entries([-1], [0]), dmf.ObservationError, "rows", -1, (0, 3), "indices run from 0 to 3",
+        lambda: NETWORK.entries([-1], [0]), dmf.errors.ObservationError, "rows", -1, (0, 3), "indices run from 0 to 3",
     ),
     "a position too large": (
-        lambda: NETWORK.entries([0], [5]), dmf.ObservationError, "cols", 5, (0, 4), "indices run from 0 to 4",
+        lambda: NETWORK.entries([0], [5]), dmf.errors.ObservationError, "cols", 5, (0, 4), "indices run from 0 to 4",
     ),
     "an unknown distribution": (
         lambda: dmf.orthogonal_network((4, 5), distribution="cauchy"),
-        dmf.ArgumentError, "distribution", "cauchy", ("orthogonal", "normal", "uniform"), "orthogonal, normal, uniform",
+        dmf.errors.ArgumentError, "distribution", "cauchy", ("orthogonal", "normal", "uniform"), "orthogonal, normal, uniform",
     ),
-    "no depth": (lambda: dmf.orthogonal_network((4, 5), 0), dmf.ArgumentError, "depth", 0, 1, "at least 1"),
-    "depth True": (lambda: dmf.orthogonal_network((4, 5), True), dmf.ArgumentError, "depth", True, 1, "at least 1"),
-    "depth 2.0": (lambda: dmf.spectral_network(FULL, 2, 2.0), dmf.ArgumentError, "depth", 2.0, 1, "at least 1"),
+    "no depth": (lambda: dmf.orthogonal_network((4, 5), 0), dmf.errors.ArgumentError, "depth", 0, 1, "at least 1"),
+    "depth True": (lambda: dmf.orthogonal_network((4, 5), True), dmf.errors.ArgumentError, "depth", True, 1, "at least 1"),
+    "depth 2.0": (lambda: dmf.spectral_network(FULL, 2, 2.0), dmf.errors.ArgumentError, "depth", 2.0, 1, "at least 1"),
     "no width at all": (
-        lambda: dmf.orthogonal_network((4, 5), width=0), dmf.ArgumentError, "width", 0, 1, "at least 1",
+        lambda: dmf.orthogonal_network((4, 5), width=0), dmf.errors.ArgumentError, "width", 0, 1, "at least 1",
     ),
-    "no rows": (lambda: dmf.orthogonal_network((0, 5)), dmf.ArgumentError, "shape", 0, 1, "at least 1"),
+    "no rows": (lambda: dmf.orthogonal_network((0, 5)), dmf.errors.ArgumentError, "shape", 0, 1, "at least 1"),
     "scale 0": (
         lambda: dmf.orthogonal_network((4, 5), scale=0.0),
-        dmf.ArgumentError, "scale", 0.0, 0, "A network of zeros never moves",
+        dmf.errors.ArgumentError, "scale", 0.0, 0, "A network of zeros never moves",
     ),
     "scale infinite": (
         lambda: dmf.spectral_network(FULL, 2, scale=float("inf")),
-        dmf.ArgumentError, "scale", float("inf"), 0, "A network of zeros never moves",
+        dmf.errors.ArgumentError, "scale", float("inf"), 0, "A network of zeros never moves",
     ),
-    "rank 0": (lambda: dmf.spectral_network(FULL, 0), dmf.RankError, "rank", 0, (1, 4), "Pass 1 <= rank <= 4"),
-    "rank too large": (lambda: dmf.spectral_network(FULL, 5), dmf.RankError, "rank", 5, (1, 4), "Pass 1 <= rank <= 4"),
+    "rank 0": (lambda: dmf.spectral_network(FULL, 0), dmf.errors.RankError, "rank", 0, (1, 4), "Pass 1 <= rank <= 4"),
+    "rank too large": (lambda: dmf.spectral_network(FULL, 5), dmf.errors.RankError, "rank", 5, (1, 4), "Pass 1 <= rank <= 4"),
 }  # fmt: skip
 
 
@@ -293,7 +293,7 @@ def test_bad_input_says_what_where_and_what_to_do(call, error, argument, value, 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 4, 5), 3, None, "ab"])
 def test_a_shape_that_is_no_pair(shape):
-    with pytest.raises(dmf.ArgumentError, match=r"Pass \(rows, columns\)") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match=r"Pass \(rows, columns\)") as caught:
         dmf.orthogonal_network(shape)
     assert caught.value.argument == "shape"
     assert caught.value.value == shape

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from dmf.experiments.adaptation_pictures import plot_adaptation
 from dmf.nonlinear import SGD, UpdateDiagnostics, perceptron, train
-from dmf.plotting_adaptation import plot_adaptation
-from dmf.plotting_nonlinear import plot_updates
+from dmf.nonlinear.pictures import plot_updates
 
 from nonlinear_cases import samples
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import to_host
+from dmf import errors
+from dmf.arrays.backend import to_host
 from dmf.kernels import reference
 
 from helpers import LIBRARIES, TwoSided, on_device1, seeds
@@ -157,190 +158,190 @@ FLOATS = ("float32", "float64")
 BAD = {
     "entries of two lengths": (
         lambda: dmf.SampledEntries([0, 1], [0], [1.0], (2, 2)),
-        dmf.ShapeError, "rows, cols, values", ((2,), (1,), (1,)), None, "three vectors of one length",
+        errors.ShapeError, "rows, cols, values", ((2,), (1,), (1,)), None, "three vectors of one length",
     ),
     "entries as matrices": (
         lambda: dmf.SampledEntries([[0]], [[0]], [[1.0]], (2, 2)),
-        dmf.ShapeError, "rows, cols, values", ((1, 1), (1, 1), (1, 1)), None, "three vectors of one length",
+        errors.ShapeError, "rows, cols, values", ((1, 1), (1, 1), (1, 1)), None, "three vectors of one length",
     ),
     "no entry": (
         lambda: dmf.SampledEntries([], [], [], (2, 2)),
-        dmf.ObservationError, "values", 0, 1, "at least 1 is needed",
+        errors.ObservationError, "values", 0, 1, "at least 1 is needed",
     ),
     "fractional rows": (
         lambda: dmf.SampledEntries([0.0, 1.0], *ENTRIES[1:], (2, 2)),
-        dmf.DTypeError, "rows", "float64", "integer", r"Convert them with astype\(int\)",
+        errors.DTypeError, "rows", "float64", "integer", r"Convert them with astype\(int\)",
     ),
     "boolean columns": (
         lambda: dmf.SampledEntries([0, 1], [True, False], [1.0, 2.0], (2, 2)),
-        dmf.DTypeError, "cols", "bool", "integer", r"Convert them with astype\(int\)",
+        errors.DTypeError, "cols", "bool", "integer", r"Convert them with astype\(int\)",
     ),
     "a negative row": (
         lambda: dmf.SampledEntries([0, -1], *ENTRIES[1:], (2, 2)),
-        dmf.ObservationError, "rows", -1, (0, 1), r"rows\[1\] = -1 .* Pass a larger shape, or subtract 1",
+        errors.ObservationError, "rows", -1, (0, 1), r"rows\[1\] = -1 .* Pass a larger shape, or subtract 1",
     ),
     "a column too large": (
         lambda: dmf.SampledEntries([0, 1], [1, 2], [1.0, 2.0], (2, 2)),
-        dmf.ObservationError, "cols", 2, (0, 1), r"cols\[1\] = 2 .* Pass a larger shape, or subtract 1",
+        errors.ObservationError, "cols", 2, (0, 1), r"cols\[1\] = 2 .* Pass a larger shape, or subtract 1",
     ),
     "an index beyond 32 bits": (
         lambda: dmf.SampledEntries([0, 2**32], *ENTRIES[1:], (2, 2)),
-        dmf.ObservationError, "rows", 2**32, (0, 1), "Pass a larger shape, or subtract 1",
+        errors.ObservationError, "rows", 2**32, (0, 1), "Pass a larger shape, or subtract 1",
     ),
     "NaN as a value": (
         lambda: dmf.SampledEntries([0, 1], [0, 1], [NAN, 2.0], (2, 2)),
-        dmf.ObservationError, "values", 1, 0, "Leave missing entries out instead",
+        errors.ObservationError, "values", 1, 0, "Leave missing entries out instead",
     ),
     "complex values": (
         lambda: dmf.SampledEntries([0, 1], [0, 1], [1j, 2.0], (2, 2)),
-        dmf.DTypeError, "values", "complex128", FLOATS, "Convert it first",
+        errors.DTypeError, "values", "complex128", FLOATS, "Convert it first",
     ),
     "two libraries": (
         lambda: dmf.SampledEntries([0, 1], [0, 1], on_device1(np.ones(2)), (2, 2)),
-        dmf.BackendError, "", ["array_api_strict._array_object.Array", "numpy.ndarray"], None, "Convert them to one kind",
+        errors.BackendError, "", ["array_api_strict._array_object.Array", "numpy.ndarray"], None, "Convert them to one kind",
     ),
     "one dimension": (
-        lambda: dmf.SampledEntries(*ENTRIES, (2,)), dmf.ShapeError, "shape", (2,), (1, 2**31 - 1), r"Pass \(rows, columns\)",
+        lambda: dmf.SampledEntries(*ENTRIES, (2,)), errors.ShapeError, "shape", (2,), (1, 2**31 - 1), r"Pass \(rows, columns\)",
     ),
     "no shape": (
-        lambda: dmf.SampledEntries(*ENTRIES, None), dmf.ShapeError, "shape", None, (1, 2**31 - 1), r"Pass \(rows, columns\)",
+        lambda: dmf.SampledEntries(*ENTRIES, None), errors.ShapeError, "shape", None, (1, 2**31 - 1), r"Pass \(rows, columns\)",
     ),
     "a fractional shape": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2.5)),
-        dmf.ShapeError, "shape", (2, 2.5), (1, 2**31 - 1), r"Pass \(rows, columns\)",
+        errors.ShapeError, "shape", (2, 2.5), (1, 2**31 - 1), r"Pass \(rows, columns\)",
     ),
     "a shape of zero": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 0)),
-        dmf.ShapeError, "shape", (2, 0), (1, 2**31 - 1), r"Pass \(rows, columns\)",
+        errors.ShapeError, "shape", (2, 0), (1, 2**31 - 1), r"Pass \(rows, columns\)",
     ),
     "a shape beyond 32 bits": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2**31)),
-        dmf.ShapeError, "shape", (2, 2**31), (1, 2**31 - 1), r"Pass \(rows, columns\)",
+        errors.ShapeError, "shape", (2, 2**31), (1, 2**31 - 1), r"Pass \(rows, columns\)",
     ),
     "from_dense of a vector": (
-        lambda: dmf.SampledEntries.from_dense([1.0]), dmf.ShapeError, "matrix", (1,), 2, "a matrix has 2",
+        lambda: dmf.SampledEntries.from_dense([1.0]), errors.ShapeError, "matrix", (1,), 2, "a matrix has 2",
     ),
     "from_dense of nothing but NaN": (
-        lambda: dmf.SampledEntries.from_dense([[NAN]]), dmf.ObservationError, "values", 0, 1, "at least 1 is needed",
+        lambda: dmf.SampledEntries.from_dense([[NAN]]), errors.ObservationError, "values", 0, 1, "at least 1 is needed",
     ),
     "from_dense with infinity": (
         lambda: dmf.SampledEntries.from_dense([[1.0, INF]]),
-        dmf.ObservationError, "values", 1, 0, "Leave missing entries out instead",
+        errors.ObservationError, "values", 1, 0, "Leave missing entries out instead",
     ),
     "from_sparse of a dense array": (
         lambda: dmf.SampledEntries.from_sparse(np.ones((2, 2))),
-        dmf.DTypeError, "matrix", "ndarray", None, "For dense arrays use from_dense",
+        errors.DTypeError, "matrix", "ndarray", None, "For dense arrays use from_dense",
     ),
     "from_sparse of a vector": (
         lambda: dmf.SampledEntries.from_sparse(scipy.sparse.coo_array(np.ones(3))),
-        dmf.ShapeError, "matrix", 1, 2, "a matrix has 2",
+        errors.ShapeError, "matrix", 1, 2, "a matrix has 2",
     ),
     "a matrix of three dimensions": (
-        lambda: dmf.FullMatrix(np.ones((2, 2, 2))), dmf.ShapeError, "matrix", (2, 2, 2), 2, "a matrix has 2",
+        lambda: dmf.FullMatrix(np.ones((2, 2, 2))), errors.ShapeError, "matrix", (2, 2, 2), 2, "a matrix has 2",
     ),
     "an empty matrix": (
-        lambda: dmf.FullMatrix(np.ones((0, 2))), dmf.ShapeError, "shape", (0, 2), (1, 2**31 - 1), r"Pass \(rows, columns\)",
+        lambda: dmf.FullMatrix(np.ones((0, 2))), errors.ShapeError, "shape", (0, 2), (1, 2**31 - 1), r"Pass \(rows, columns\)",
     ),
     "a matrix with gaps": (
         lambda: dmf.FullMatrix([[1.0, NAN], [INF, 1.0]]),
-        dmf.ObservationError, "matrix", 2, 0, "flat index 1.*use SampledEntries.from_dense",
+        errors.ObservationError, "matrix", 2, 0, "flat index 1.*use SampledEntries.from_dense",
     ),
     "a matrix of text": (
-        lambda: dmf.FullMatrix([["a"]]), dmf.DTypeError, "matrix", "<U1", FLOATS, "Convert it to float64 first",
+        lambda: dmf.FullMatrix([["a"]]), errors.DTypeError, "matrix", "<U1", FLOATS, "Convert it to float64 first",
     ),
     "a matrix of half precision": (
         lambda: dmf.FullMatrix(np.ones((2, 2), np.float16)),
-        dmf.DTypeError, "matrix", "float16", FLOATS, "Convert it first",
+        errors.DTypeError, "matrix", "float16", FLOATS, "Convert it first",
     ),
     "a ragged matrix": (
-        lambda: dmf.FullMatrix([[1.0], [1.0, 2.0]]), dmf.DTypeError, "matrix", "list", None, "Pass a rectangular array",
+        lambda: dmf.FullMatrix([[1.0], [1.0, 2.0]]), errors.DTypeError, "matrix", "list", None, "Pass a rectangular array",
     ),
     "one entry to split": (
         lambda: dmf.FullMatrix([[1.0]]).split(0.5),
-        dmf.ObservationError, "fraction", 1, 2, "Hold nothing out",
+        errors.ObservationError, "fraction", 1, 2, "Hold nothing out",
     ),
     "one position to split": (
         lambda: dmf.SampledEntries([0, 0], [1, 1], [1.0, 2.0], (2, 2)).split(0.5),
-        dmf.ObservationError, "fraction", 1, 2, "Hold nothing out",
+        errors.ObservationError, "fraction", 1, 2, "Hold nothing out",
     ),
     "factors of other sizes": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2)).predict(np.ones((1, 1)), np.ones((1, 2))),
-        dmf.ShapeError, "left, right", ((1, 1), (1, 2)), ((2, "w"), ("w", 2)), r"Pass factors \(2, w\) and \(w, 2\)",
+        errors.ShapeError, "left, right", ((1, 1), (1, 2)), ((2, "w"), ("w", 2)), r"Pass factors \(2, w\) and \(w, 2\)",
     ),
     "factors of two widths": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2)).evaluate(np.ones((2, 2)), np.ones((1, 2))),
-        dmf.ShapeError, "left, right", ((2, 2), (1, 2)), ((2, "w"), ("w", 2)), r"Pass factors \(2, w\) and \(w, 2\)",
+        errors.ShapeError, "left, right", ((2, 2), (1, 2)), ((2, "w"), ("w", 2)), r"Pass factors \(2, w\) and \(w, 2\)",
     ),
     "factors of another dtype": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2)).evaluate(np.ones((2, 1), np.float32), np.ones((1, 2))),
-        dmf.DTypeError, "left, right", ("float32", "float64"), "float64", "Convert them first",
+        errors.DTypeError, "left, right", ("float32", "float64"), "float64", "Convert them first",
     ),
     "a ridge regression on the factor of the same side": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 3)).ridge(0, np.ones((2, 1)), np.ones(1)),
-        dmf.ShapeError, "factor", (2, 1), (3, "w"), r"Pass an array \(3, w\)",
+        errors.ShapeError, "factor", (2, 1), (3, "w"), r"Pass an array \(3, w\)",
     ),
     "a ridge regression of another dtype": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2)).ridge(0, np.ones((2, 1), "f4"), np.ones(1)),
-        dmf.DTypeError, "factor", "float32", "float64", "Convert it first",
+        errors.DTypeError, "factor", "float32", "float64", "Convert it first",
     ),
     "too few weights": (
         lambda: dmf.SampledEntries(*ENTRIES, (2, 2)).adjoint(np.ones(1), np.ones((2, 1)), np.ones((1, 2))),
-        dmf.ShapeError, "values", (1,), (2,), "Pass one value for each",
+        errors.ShapeError, "values", (1,), (2,), "Pass one value for each",
     ),
     "no measurement": (
-        lambda: dmf.LinearMeasurements(np.ones((0, 2, 2)), []), dmf.ShapeError, "values", (0,), None, "at least 1 number",
+        lambda: dmf.LinearMeasurements(np.ones((0, 2, 2)), []), errors.ShapeError, "values", (0,), None, "at least 1 number",
     ),
     "measurements in a matrix": (
         lambda: dmf.LinearMeasurements(np.ones((1, 2, 2)), [[1.0]]),
-        dmf.ShapeError, "values", (1, 1), None, "a vector of at least 1",
+        errors.ShapeError, "values", (1, 1), None, "a vector of at least 1",
     ),
     "an infinite measurement": (
         lambda: dmf.LinearMeasurements(np.ones((1, 2, 2)), [INF]),
-        dmf.ObservationError, "values", 1, 0, "Leave failed measurements out, here and in the operator",
+        errors.ObservationError, "values", 1, 0, "Leave failed measurements out, here and in the operator",
     ),
     "an operator with a gap": (
         lambda: dmf.LinearMeasurements([[[1.0, NAN]]], [1.0]),
-        dmf.ObservationError, "operator (from measurement 0 on)", 1, 0, "Remove them",
+        errors.ObservationError, "operator (from measurement 0 on)", 1, 0, "Remove them",
     ),
     "an operator of two dimensions": (
         lambda: dmf.LinearMeasurements(np.ones((2, 2)), [1.0, 2.0]),
-        dmf.ShapeError, "operator", (2, 2), (2, "d1", "d2"), r"an array \(m, d1, d2\)",
+        errors.ShapeError, "operator", (2, 2), (2, "d1", "d2"), r"an array \(m, d1, d2\)",
     ),
     "an operator of other measurements": (
         lambda: dmf.LinearMeasurements(np.ones((3, 2, 2)), [1.0, 2.0]),
-        dmf.ShapeError, "operator", (3, 2, 2), (2, "d1", "d2"), r"an array \(m, d1, d2\)",
+        errors.ShapeError, "operator", (3, 2, 2), (2, "d1", "d2"), r"an array \(m, d1, d2\)",
     ),
     "an operator of another dtype": (
         lambda: dmf.LinearMeasurements(np.ones((1, 2, 2), np.float32), [1.0]),
-        dmf.DTypeError, "values", "float64", "float32", "Convert one of them",
+        errors.DTypeError, "values", "float64", "float32", "Convert one of them",
     ),
     "an operator of another library": (
         lambda: dmf.LinearMeasurements(on_device1(np.ones((1, 2, 2))), [1.0]),
-        dmf.BackendError, "", ["array_api_strict._array_object.Array", "numpy.ndarray"], None, "Convert them to one kind",
+        errors.BackendError, "", ["array_api_strict._array_object.Array", "numpy.ndarray"], None, "Convert them to one kind",
     ),
     "a shape that disagrees": (
         lambda: dmf.LinearMeasurements(np.ones((1, 2, 2)), [1.0], (2, 3)),
-        dmf.ShapeError, "shape", (2, 3), (2, 2), "Pass one of them, or correct it",
+        errors.ShapeError, "shape", (2, 3), (2, 2), "Pass one of them, or correct it",
     ),
     "an operator without a shape": (
         lambda: dmf.LinearMeasurements(operator(Plain), np.ones(4)),
-        dmf.ShapeError, "shape", None, None, r"Pass shape=\(rows, columns\)",
+        errors.ShapeError, "shape", None, None, r"Pass shape=\(rows, columns\)",
     ),
     "an operator with fewer measurements": (
         lambda: dmf.LinearMeasurements(operator(Silent), np.ones(4)),
-        dmf.ShapeError, "operator", (), (4,), r"\(4,\) was expected for 4 measurements of 3 x 4",
+        errors.ShapeError, "operator", (), (4,), r"\(4,\) was expected for 4 measurements of 3 x 4",
     ),
     "an adjoint that returns a vector": (
         lambda: dmf.LinearMeasurements(operator(Flat), np.ones(4)),
-        dmf.ShapeError, "operator", (12,), (3, 4), r"\(3, 4\) was expected for 4 measurements of 3 x 4",
+        errors.ShapeError, "operator", (12,), (3, 4), r"\(3, 4\) was expected for 4 measurements of 3 x 4",
     ),
     "an operator that changes the dtype": (
         lambda: dmf.LinearMeasurements(operator(Rounded), np.ones(4)),
-        dmf.DTypeError, "operator", "float32", "float64", "must not change",
+        errors.DTypeError, "operator", "float32", "float64", "must not change",
     ),
     "an operator that gives infinities": (
         lambda: dmf.LinearMeasurements(operator(Infinite), np.ones(4)),
-        dmf.ObservationError, "operator", None, None, "gives NaN or infinite numbers",
+        errors.ObservationError, "operator", None, None, "gives NaN or infinite numbers",
     ),
 }  # fmt: skip
 
@@ -354,7 +355,7 @@ def test_bad_input_says_what_where_and_what_to_do(call, error, argument, value, 
 
 
 def test_an_adjoint_that_is_none():
-    with pytest.raises(dmf.ArgumentError, match=r"Correct operator\.adjoint") as caught:
+    with pytest.raises(errors.ArgumentError, match=r"Correct operator\.adjoint") as caught:
         dmf.LinearMeasurements(operator(NotAdjoint), np.ones(4))
     assert caught.value.argument == "operator"
     assert caught.value.value != 0

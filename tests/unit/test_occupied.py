@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.occupied import occupied_part, short_of
+from dmf.completion.occupied import occupied_part, short_of
 
 from helpers import low_rank_case
 

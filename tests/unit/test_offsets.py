@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import to_host
-from dmf.offsets import Offsets, fit_offsets
+from dmf.arrays.backend import to_host
+from dmf.models.offsets import Offsets, fit_offsets
 
 from helpers import DTYPES, LIBRARIES, dense_form, observe, seeds
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import set_threads
-from dmf.solvers.continuation import VariationalBayes
-from dmf.solvers.refine import GaussNewton
+from dmf.arrays.backend import set_threads
+from dmf.solvers.gauss_newton import GaussNewton
+from dmf.solvers.homotopy import VariationalBayes
 
 from helpers import assert_finite, assert_same_weights, low_rank_case, seeds, weights_of
 
@@ -106,7 +106,7 @@ def test_noise_and_rank_of_noisy_data(shape, seed):
 
 @pytest.mark.parametrize("answer", [lambda at: {"phase": 1.0}, lambda at: {"s": np.zeros(1 + (at.phase == "refine"))}])
 def test_measurements_that_do_not_fit_into_one_history_are_refused(answer):
-    with pytest.raises(dmf.ArgumentError, match="callback measured"):
+    with pytest.raises(dmf.errors.ArgumentError, match="callback measured"):
         dmf.complete(hard_case().observations, offsets=False, callback=answer)
 
 
@@ -122,7 +122,7 @@ def test_the_unit_of_the_data_does_not_matter_or_is_refused(dtype):
         assert options["noise"] / unit == pytest.approx(0.1, rel=0.15)
     for unit in (10 * most, 1e-3 / most):
         there = dmf.SampledEntries(entries.rows, entries.cols, (unit * entries.values).astype(dtype), entries.shape)
-        with pytest.raises(dmf.ObservationError, match="Take another unit"):
+        with pytest.raises(dmf.errors.ObservationError, match="Take another unit"):
             dmf.complete(there)
 
 
@@ -138,7 +138,7 @@ def test_the_unit_of_the_operator_does_not_matter_or_is_refused(dtype, scales, r
             arrays = (scale * operator).astype(dtype), (scale * values).astype(dtype)
         try:
             recovery = dmf.sense(*arrays)
-        except dmf.ObservationError as error:
+        except dmf.errors.ObservationError as error:
             assert "by " in str(error) and "constant" in str(error)
             refused += 1
         else:
@@ -151,7 +151,7 @@ def test_an_operator_that_is_zero_is_refused():
         dmf.LinearMeasurements(np.zeros((30, 4, 3)), np.ones(30)),
         dmf.RankOneMeasurements(np.zeros((30, 4)), np.ones((30, 3)), np.ones(30)),
     ):
-        with pytest.raises(dmf.ObservationError, match="measures 0 of every matrix"):
+        with pytest.raises(dmf.errors.ObservationError, match="measures 0 of every matrix"):
             dmf.sense(observations)
 
 

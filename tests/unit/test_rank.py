@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dmf.rank import visible_rank
+from dmf.completion.visible_rank import visible_rank
 
 from helpers import seeds
 

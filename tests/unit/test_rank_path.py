@@ -20,13 +20,15 @@ def samples(seed, shape, rank, oversampling, noise):
 @pytest.mark.parametrize("shape, rank, oversampling", [((60, 80), 2, 6), ((60, 80), 3, 3), ((150, 120), 5, 3)])
 def test_the_rank_of_noisy_matrices_is_found(shape, rank, oversampling):
     """At 20 dB; `benchmarks/rank_choice.py` counts over more seeds."""
-    found = [dmf.rank_path(samples(seed, shape, rank, oversampling, 0.1), seed=seed).best for seed in range(4)]
+    found = [
+        dmf.completion.rank_path(samples(seed, shape, rank, oversampling, 0.1), seed=seed).best for seed in range(4)
+    ]
     assert found == [rank] * 4
 
 
 def test_an_exact_fit_ends_the_path():
     entries = samples(0, (60, 50), 3, 4, 0.0)
-    path = dmf.rank_path(entries)
+    path = dmf.completion.rank_path(entries)
     assert path.best == path.lowest == 3 == path.steps[-1].rank
     assert path.steps[3].heldout_rmse < 1e-12 and path.steps[3].noise == 0
     assert path.refit().options["exact"]
@@ -37,7 +39,7 @@ def test_the_numbers_are_those_of_the_fits():
     """Each step is what `complete` gives on the kept entries; errors are on the others."""
     entries = samples(1, (40, 50), 2, 5, 0.1)
     seen = []
-    path = dmf.rank_path(entries, 4, 0.2, offsets=False, seed=3, callback=seen.append)
+    path = dmf.completion.rank_path(entries, 4, 0.2, offsets=False, seed=3, callback=seen.append)
     assert sorted(seen, key=lambda step: step.rank) == list(path.steps)
     kept, held = entries.split(0.2, 3)
     assert path.n_heldout == held.n_measurements
@@ -60,7 +62,7 @@ def weighted_samples(scale):
 
 def test_errors_and_ranks_do_not_depend_on_the_scale_of_weights():
     """Errors are in the unit of the data, and the few bad entries, known as such, drown nothing."""
-    one, other = (dmf.rank_path(weighted_samples(scale), offsets=False) for scale in (1.0, 2.0**-26))
+    one, other = (dmf.completion.rank_path(weighted_samples(scale), offsets=False) for scale in (1.0, 2.0**-26))
     assert one.best == other.best == 2
     for a, b in zip(one.steps[:3], other.steps[:3], strict=True):
         for name in ("heldout_rmse", "standard_error", "train_rmse"):
@@ -79,7 +81,7 @@ def test_rank_zero_where_there_is_nothing_but_offsets_or_noise(offsets):
     rng = np.random.default_rng(0)
     matrix = 3 + rng.standard_normal((40, 1)) + rng.standard_normal(30) if offsets else np.zeros((40, 30))
     noisy = np.where(rng.random((40, 30)) < 0.6, matrix + 0.1 * rng.standard_normal((40, 30)), np.nan)
-    path = dmf.rank_path(noisy)
+    path = dmf.completion.rank_path(noisy)
     assert path.best == 0 and path.offsets == offsets
     recovery = path.refit()
     assert recovery.options["rank"] == 0 and (recovery.offsets is not None) == offsets
@@ -89,11 +91,11 @@ def test_rank_zero_where_there_is_nothing_but_offsets_or_noise(offsets):
 def test_bad_arguments_are_refused():
     entries = samples(0, (20, 20), 1, 3, 0.1)
     with pytest.raises(ArgumentError, match=r"holds out 12, but ranks are compared on at least 20. Raise holdout"):
-        dmf.rank_path(entries)
+        dmf.completion.rank_path(entries)
     with pytest.raises(RankError, match="rank=21"):
-        dmf.rank_path(entries, 21, 0.3)
+        dmf.completion.rank_path(entries, 21, 0.3)
     with pytest.raises(ArgumentError, match="fraction"):
-        dmf.rank_path(entries, holdout=1.5)
+        dmf.completion.rank_path(entries, holdout=1.5)
 
 
 def test_ctrl_c_in_a_fit_ends_the_comparison(monkeypatch):
@@ -111,5 +113,5 @@ def test_ctrl_c_in_a_fit_ends_the_comparison(monkeypatch):
     rng = np.random.default_rng(0)
     table = np.where(rng.random((40, 30)) < 0.5, np.nan, rng.standard_normal((40, 30)))
     with pytest.raises(KeyboardInterrupt):
-        dmf.rank_path(table, 3, 0.2, offsets=True)
+        dmf.completion.rank_path(table, 3, 0.2, offsets=True)
     assert len(calls) == 3

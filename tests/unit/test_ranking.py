@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
-from dmf import ranking
 from dmf.errors import ArgumentError, ObservationError, ShapeError
-from dmf.networks import DeepLinearNetwork
-from dmf.offsets import Offsets
-from dmf.results import History, Recovery, Status
+from dmf.models import DeepLinearNetwork
+from dmf.models.offsets import Offsets
+from dmf.recovery import ranking
+from dmf.recovery.results import History, Recovery, Status
 
 
 def recovery_of(left, right, offsets=None, **names):

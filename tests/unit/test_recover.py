@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 import dmf
-from dmf.backend import to_host
+from dmf.arrays.backend import to_host
 
 from helpers import LIBRARIES, assert_same_weights
 
@@ -163,9 +163,9 @@ def test_sense_with_an_array_and_with_an_operator(rng):
     rows, cols = np.nonzero(rng.random(matrix.shape) < 0.8)
     operator = Diagonal(rows, cols, matrix.shape)
     assert error(dmf.sense(operator, 2 * matrix[rows, cols], rank=2, shape=matrix.shape), matrix) < 1e-12
-    with pytest.raises(dmf.ShapeError, match="shape is missing"):
+    with pytest.raises(dmf.errors.ShapeError, match="shape is missing"):
         dmf.sense(operator, 2 * matrix[rows, cols], rank=2)
-    with pytest.raises(dmf.ShapeError, match="measures"):
+    with pytest.raises(dmf.errors.ShapeError, match="measures"):
         dmf.sense(A, A[:, 0, 0], shape=(12, 15))
 
 
@@ -185,24 +185,24 @@ def test_other_array_libraries(rng):
 @pytest.mark.parametrize(
     ("options", "kind", "words"),
     [
-        ({"rank": 0}, dmf.RankError, "rank=0"),
-        ({"rank": 51}, dmf.RankError, "from 1 to 50"),
-        ({"rank": 2.5}, dmf.RankError, "2.5"),
-        ({"rank": True}, dmf.RankError, "True"),
-        ({"depth": 0}, dmf.ArgumentError, "depth=0"),
-        ({"iterations": -1}, dmf.ArgumentError, "iterations=-1"),
-        ({"iterations": 1.5}, dmf.ArgumentError, "iterations=1.5"),
-        ({"offsets": "yes"}, dmf.ArgumentError, "offsets='yes'"),
-        ({"seed": -3}, dmf.ArgumentError, "seed=-3"),
-        ({"holdout": -0.1}, dmf.ArgumentError, "holdout=-0.1"),
-        ({"holdout": 1.0}, dmf.ArgumentError, "held-out share"),
-        ({"holdout": "0.1"}, dmf.ArgumentError, "holdout='0.1'"),
-        ({"bounds": (1, 1)}, dmf.ArgumentError, r"bounds=\(1, 1\)"),
-        ({"bounds": (5, 1)}, dmf.ArgumentError, "the first below the second"),
-        ({"bounds": (0, float("nan"))}, dmf.ArgumentError, "bounds="),
-        ({"bounds": (0,)}, dmf.ArgumentError, "bounds="),
-        ({"bounds": ("0", "1")}, dmf.ArgumentError, "bounds="),
-        ({"bounds": 3}, dmf.ArgumentError, "bounds=3"),
+        ({"rank": 0}, dmf.errors.RankError, "rank=0"),
+        ({"rank": 51}, dmf.errors.RankError, "from 1 to 50"),
+        ({"rank": 2.5}, dmf.errors.RankError, "2.5"),
+        ({"rank": True}, dmf.errors.RankError, "True"),
+        ({"depth": 0}, dmf.errors.ArgumentError, "depth=0"),
+        ({"iterations": -1}, dmf.errors.ArgumentError, "iterations=-1"),
+        ({"iterations": 1.5}, dmf.errors.ArgumentError, "iterations=1.5"),
+        ({"offsets": "yes"}, dmf.errors.ArgumentError, "offsets='yes'"),
+        ({"seed": -3}, dmf.errors.ArgumentError, "seed=-3"),
+        ({"holdout": -0.1}, dmf.errors.ArgumentError, "holdout=-0.1"),
+        ({"holdout": 1.0}, dmf.errors.ArgumentError, "held-out share"),
+        ({"holdout": "0.1"}, dmf.errors.ArgumentError, "holdout='0.1'"),
+        ({"bounds": (1, 1)}, dmf.errors.ArgumentError, r"bounds=\(1, 1\)"),
+        ({"bounds": (5, 1)}, dmf.errors.ArgumentError, "the first below the second"),
+        ({"bounds": (0, float("nan"))}, dmf.errors.ArgumentError, "bounds="),
+        ({"bounds": (0,)}, dmf.errors.ArgumentError, "bounds="),
+        ({"bounds": ("0", "1")}, dmf.errors.ArgumentError, "bounds="),
+        ({"bounds": 3}, dmf.errors.ArgumentError, "bounds=3"),
     ],
 )
 def test_bad_options(options, kind, words, rng):
@@ -248,21 +248,21 @@ def test_unknown_rows_and_columns_get_mean_and_offsets_within_bounds(rng):
     np.testing.assert_allclose(values, np.clip(expected, -1, 1))
     assert known.tolist() == [True, False, False, False]
     assert abs(offsets.mean + offsets.col[np.argmax(np.abs(offsets.col))]) > 1  # the bounds matter
-    with pytest.raises(dmf.ObservationError, match="no offsets to fall back on"):
+    with pytest.raises(dmf.errors.ObservationError, match="no offsets to fall back on"):
         dmf.complete(table, offsets=False).predict_named(["x"], ["0"])
 
 
 @pytest.mark.parametrize(
     ("data", "kind", "words"),
     [
-        (np.full((3, 3), np.nan), dmf.ObservationError, "no entry is observed"),
-        (np.array([[1.0, np.inf]]), dmf.ObservationError, "infinite"),
-        (np.ones(3), dmf.ShapeError, "1 dimensions"),
-        (np.empty((0, 3)), dmf.ShapeError, "shape"),
-        (np.array([["a", "b"]]), dmf.DTypeError, "numbers are needed"),
-        (np.ones((2, 2), complex), dmf.DTypeError, "complex"),
-        (np.ones((2, 2), np.float16), dmf.DTypeError, "float16"),
-        ([[1, 2], [3]], dmf.DTypeError, "rectangular"),
+        (np.full((3, 3), np.nan), dmf.errors.ObservationError, "no entry is observed"),
+        (np.array([[1.0, np.inf]]), dmf.errors.ObservationError, "infinite"),
+        (np.ones(3), dmf.errors.ShapeError, "1 dimensions"),
+        (np.empty((0, 3)), dmf.errors.ShapeError, "shape"),
+        (np.array([["a", "b"]]), dmf.errors.DTypeError, "numbers are needed"),
+        (np.ones((2, 2), complex), dmf.errors.DTypeError, "complex"),
+        (np.ones((2, 2), np.float16), dmf.errors.DTypeError, "float16"),
+        ([[1, 2], [3]], dmf.errors.DTypeError, "rectangular"),
     ],
 )
 def test_bad_data(data, kind, words):

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
+from dmf.arrays.linalg import factored_svd
 from dmf.kernels.tangent import TangentSystem
-from dmf.linalg import factored_svd
-from dmf.solvers.driver import run
-from dmf.solvers.refine import GaussNewton
+from dmf.solvers.gauss_newton import GaussNewton
+from dmf.solvers.loop import run
 
 from helpers import low_rank_case, seeds
 
@@ -110,7 +110,7 @@ def test_converged_means_that_no_short_step_along_the_gradient_lowers_the_loss(s
     """From poor starts, from which the matrix often runs away: the loss falls ever more slowly, but it falls."""
     case = low_rank_case(seed, (30, 25), 3, noise=noise, oversampling=2)
     start = dmf.spectral_network(case.observations, 5)
-    recovery = dmf.refine(case.observations, start, rank)
+    recovery = dmf.solvers.refine(case.observations, start, rank)
     assert recovery.history.loss[-1] <= recovery.history.loss[0]
     if recovery.status.reason == "budget spent" or "down to rounding" in recovery.status.advice:
         return
@@ -176,6 +176,6 @@ def test_no_linear_system_is_solved_to_more_digits_than_its_gradient_has(seed, m
 @pytest.mark.parametrize(("rank", "words"), [(0, "60 x 50"), (51, "60 x 50"), (4, "least width of 3")])
 def test_a_rank_that_cannot_be_is_named_with_its_limit(rank, words):
     case = low_rank_case(0, (60, 50), 3)
-    with pytest.raises(dmf.RankError, match=words) as caught:
-        dmf.refine(case.observations, nearby(case, 0.1)[0], rank)
+    with pytest.raises(dmf.errors.RankError, match=words) as caught:
+        dmf.solvers.refine(case.observations, nearby(case, 0.1)[0], rank)
     assert caught.value.value == rank

@@ -8,8 +8,8 @@ import pytest
 
 import dmf
 from dmf.errors import FileError
-from dmf.plotting_recovery import plot_rank_path
-from dmf.report import write_report
+from dmf.report.page import write_report
+from dmf.report.pictures import plot_rank_path
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -54,7 +54,7 @@ def test_the_same_as_one_picture(recovery, tmp_path):
 def test_held_out_entries_add_coverage_and_a_rank_path_its_own_panel(tmp_path):
     path = tmp_path / "report.html"
     recovery = dmf.complete(entries(0.1), holdout=0.2, bounds=(-4, np.inf))
-    write_report(path, recovery, {}, dmf.rank_path(entries(0.1), 3))
+    write_report(path, recovery, {}, dmf.completion.rank_path(entries(0.1), 3))
     text = path.read_text()
     assert text.count("data:image/png;base64,") == 5
     assert re.search(r"[89]\d\.\d% \+- [1-9]\.\d% of one half of the held-out entries lie in 90% intervals", text)
@@ -79,5 +79,5 @@ def test_other_suffixes_are_refused(tmp_path):
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_picture_of_a_rank_path(noise, tmp_path):
-    plot_rank_path(tmp_path / "rank.png", "ranks", dmf.rank_path(entries(noise), 4))
+    plot_rank_path(tmp_path / "rank.png", "ranks", dmf.completion.rank_path(entries(noise), 4))
     assert (tmp_path / "rank.png").read_bytes().startswith(PNG)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.backend import to_host
+from dmf.arrays.backend import to_host
 
 from helpers import LIBRARIES, assert_same_model, example_model
 
@@ -48,17 +48,17 @@ def test_filled_keeps_observed_entries_and_means_of_repeated_ones(move):
 
 
 def test_filled_needs_observations_of_the_same_shape():
-    with pytest.raises(dmf.ArgumentError, match=r"Pass filled\(observations=...\)") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match=r"Pass filled\(observations=...\)") as caught:
         example_model().filled()
     assert caught.value.argument == "observations"
-    with pytest.raises(dmf.ShapeError, match="the model is of a") as caught:
+    with pytest.raises(dmf.errors.ShapeError, match="the model is of a") as caught:
         example_model().filled(dmf.FullMatrix(np.ones((3, 4))))
     assert (caught.value.value, caught.value.limit) == ((3, 4), (4, 3))
 
 
 def test_a_product_beyond_the_memory_is_an_error(monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: 9)
-    with pytest.raises(dmf.ArgumentError, match=r"Use predict\(rows, cols\)") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match=r"Use predict\(rows, cols\)") as caught:
         example_model().product()
     assert (caught.value.argument, caught.value.value, caught.value.limit) == ("shape", 96, 81)
     assert example_model().predict([0], [0]).shape == (1,)
@@ -73,7 +73,7 @@ def test_names_of_rows_and_columns():
 
 @pytest.mark.parametrize("ids", [list("abc"), list("abcde"), list("aabc"), [1, 2, 3, 4]])
 def test_names_that_could_not_be_loaded_again_are_refused(ids):
-    with pytest.raises(dmf.ArgumentError, match="4 different strings are needed") as caught:
+    with pytest.raises(dmf.errors.ArgumentError, match="4 different strings are needed") as caught:
         example_model().with_ids(ids, None)
     assert (caught.value.argument, caught.value.value, caught.value.limit) == ("row_ids", len(ids), 4)
 
@@ -92,4 +92,4 @@ def test_history_is_a_mapping_of_columns():
 
 
 def test_status_reads_as_a_sentence():
-    assert str(dmf.Status("converged", "Fine.")) == "converged: Fine."
+    assert str(dmf.recovery.Status("converged", "Fine.")) == "converged: Fine."

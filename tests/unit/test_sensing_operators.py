@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import dmf
-from dmf.backend import to_host
+from dmf import errors
+from dmf.arrays.backend import to_host
 
 from helpers import DTYPES, LIBRARIES, dense_form, like, on_device1, seeds
 
@@ -75,7 +76,7 @@ def test_a_matrix_is_recovered_from_rank_one_measurements(seed):
     truth = rng.standard_normal((20, 2)) @ rng.standard_normal((2, 20))
     a, b = rng.standard_normal((2, 300, 20))
     observations = dmf.RankOneMeasurements(a, b, np.sum((a @ truth) * b, axis=1))
-    recovery = dmf.alternating_minimization(observations, 2, iterations=50, seed=seed)
+    recovery = dmf.solvers.alternating_minimization(observations, 2, iterations=50, seed=seed)
     assert np.linalg.norm(recovery.network.product() - truth) <= 1e-6 * np.linalg.norm(truth)
 
 
@@ -194,163 +195,163 @@ NAN = float("nan")
 SPARSE = scipy.sparse.csr_array(np.ones((2, 6)))
 BAD = {
     "vectors of one dimension": (
-        lambda: dmf.RankOneMeasurements(A[0], B, Y), dmf.ShapeError, "a", (3,), (2, "d1"), "one vector in each row",
+        lambda: dmf.RankOneMeasurements(A[0], B, Y), errors.ShapeError, "a", (3,), (2, "d1"), "one vector in each row",
     ),
     "fewer vectors than values": (
-        lambda: dmf.RankOneMeasurements(A, B[:1], Y), dmf.ShapeError, "b", (1, 4), (2, "d2"), "one vector in each row",
+        lambda: dmf.RankOneMeasurements(A, B[:1], Y), errors.ShapeError, "b", (1, 4), (2, "d2"), "one vector in each row",
     ),
     "no rank-one measurement": (
-        lambda: dmf.RankOneMeasurements(A[:0], B[:0], []), dmf.ShapeError, "values", (0,), None, "at least 1 number",
+        lambda: dmf.RankOneMeasurements(A[:0], B[:0], []), errors.ShapeError, "values", (0,), None, "at least 1 number",
     ),
     "vectors of length 0": (
-        lambda: dmf.RankOneMeasurements(A[:, :0], B, Y), dmf.ShapeError, "shape", (0, 4), (1, 2**31 - 1), "rows, columns",
+        lambda: dmf.RankOneMeasurements(A[:, :0], B, Y), errors.ShapeError, "shape", (0, 4), (1, 2**31 - 1), "rows, columns",
     ),
     "vectors of two dtypes": (
         lambda: dmf.RankOneMeasurements(A, B.astype(np.float32), Y),
-        dmf.DTypeError, "b", "float32", "float64", "Convert one of them",
+        errors.DTypeError, "b", "float32", "float64", "Convert one of them",
     ),
     "values of another dtype": (
         lambda: dmf.RankOneMeasurements(A, B, Y.astype(np.float32)),
-        dmf.DTypeError, "a", "float64", "float32", "Convert one of them",
+        errors.DTypeError, "a", "float64", "float32", "Convert one of them",
     ),
     "complex vectors": (
         lambda: dmf.RankOneMeasurements(1j * A, B, Y),
-        dmf.DTypeError, "a", "complex128", ("float32", "float64"), "Convert it first",
+        errors.DTypeError, "a", "complex128", ("float32", "float64"), "Convert it first",
     ),
     "a vector with a gap": (
         lambda: dmf.RankOneMeasurements(A, [[1.0, NAN], [1.0, 1.0]], Y),
-        dmf.ObservationError, "b", 1, 0, "flat index 1.*Remove them",
+        errors.ObservationError, "b", 1, 0, "flat index 1.*Remove them",
     ),
     "a value with a gap": (
         lambda: dmf.RankOneMeasurements(A, B, [1.0, NAN]),
-        dmf.ObservationError, "values", 1, 0, "with their rows of a and b",
+        errors.ObservationError, "values", 1, 0, "with their rows of a and b",
     ),
     "vectors of two libraries": (
         lambda: dmf.RankOneMeasurements(on_device1(A), B, Y),
-        dmf.BackendError, "", ["array_api_strict._array_object.Array", "numpy.ndarray"], None, "Convert them to one kind",
+        errors.BackendError, "", ["array_api_strict._array_object.Array", "numpy.ndarray"], None, "Convert them to one kind",
     ),
     "factors of another matrix": (
         lambda: WHOLE.predict(np.ones((3, 1)), np.ones((1, 3))),
-        dmf.ShapeError, "left, right", ((3, 1), (1, 3)), ((3, "w"), ("w", 4)), r"Pass factors \(3, w\) and \(w, 4\)",
+        errors.ShapeError, "left, right", ((3, 1), (1, 3)), ((3, "w"), ("w", 4)), r"Pass factors \(3, w\) and \(w, 4\)",
     ),
     "factors of another dtype": (
         lambda: WHOLE.evaluate(np.ones((3, 1), np.float32), np.ones((1, 4), np.float32)),
-        dmf.DTypeError, "left, right", ("float32", "float32"), "float64", "Convert them first",
+        errors.DTypeError, "left, right", ("float32", "float32"), "float64", "Convert them first",
     ),
     "factors of another matrix for a dense array": (
         lambda: dmf.LinearMeasurements(np.ones((2, 3, 4)), Y).evaluate(np.ones((30, 1)), np.ones((1, 40))),
-        dmf.ShapeError, "left, right", ((30, 1), (1, 40)), ((3, "w"), ("w", 4)), r"Pass factors \(3, w\) and \(w, 4\)",
+        errors.ShapeError, "left, right", ((30, 1), (1, 40)), ((3, "w"), ("w", 4)), r"Pass factors \(3, w\) and \(w, 4\)",
     ),
     "factors of another dtype for a dense array": (
         lambda: dmf.LinearMeasurements(np.ones((2, 3, 4)), Y).evaluate(np.ones((3, 1)), np.ones((1, 4), np.float32)),
-        dmf.DTypeError, "left, right", ("float64", "float32"), "float64", "Convert them first",
+        errors.DTypeError, "left, right", ("float64", "float32"), "float64", "Convert them first",
     ),
     "too few rank-one weights": (
         lambda: WHOLE.adjoint(np.ones(1), np.ones((3, 1)), np.ones((1, 4))),
-        dmf.ShapeError, "values", (1,), (2,), "Pass one value for each",
+        errors.ShapeError, "values", (1,), (2,), "Pass one value for each",
     ),
     "one rank-one measurement to split": (
         lambda: dmf.RankOneMeasurements(A[:1], B[:1], Y[:1]).split(0.5),
-        dmf.ObservationError, "fraction", 1, 2, "Hold nothing out",
+        errors.ObservationError, "fraction", 1, 2, "Hold nothing out",
     ),
     "no coefficient": (
         lambda: dmf.SubsampledTransform(np.array([], int), (3, 4)),
-        dmf.ShapeError, "index", (0,), None, "at least 1 position",
+        errors.ShapeError, "index", (0,), None, "at least 1 position",
     ),
     "coefficients as pairs": (
-        lambda: dmf.SubsampledTransform([[0, 1]], (3, 4)), dmf.ShapeError, "index", (1, 2), None, "ravel_multi_index",
+        lambda: dmf.SubsampledTransform([[0, 1]], (3, 4)), errors.ShapeError, "index", (1, 2), None, "ravel_multi_index",
     ),
     "a mask of coefficients": (
-        lambda: dmf.SubsampledTransform([True, False], (3, 4)), dmf.DTypeError, "index", "bool", "integer", "flatnonzero",
+        lambda: dmf.SubsampledTransform([True, False], (3, 4)), errors.DTypeError, "index", "bool", "integer", "flatnonzero",
     ),
     "fractional coefficients": (
-        lambda: dmf.SubsampledTransform([0.0], (3, 4)), dmf.DTypeError, "index", "float64", "integer", "integers from 0",
+        lambda: dmf.SubsampledTransform([0.0], (3, 4)), errors.DTypeError, "index", "float64", "integer", "integers from 0",
     ),
     "a negative coefficient": (
         lambda: dmf.SubsampledTransform([0, -1], (3, 4)),
-        dmf.ObservationError, "index", -1, (0, 11), r"index\[1\] = -1.*from 0 to 11",
+        errors.ObservationError, "index", -1, (0, 11), r"index\[1\] = -1.*from 0 to 11",
     ),
     "a coefficient too large": (
         lambda: dmf.SubsampledTransform(np.array([12], np.uint64), (3, 4)),
-        dmf.ObservationError, "index", 12, (0, 11), r"index\[0\] = 12.*from 0 to 11",
+        errors.ObservationError, "index", 12, (0, 11), r"index\[0\] = 12.*from 0 to 11",
     ),
     "a repeated coefficient": (
         lambda: dmf.SubsampledTransform([5, 3, 5, 3], (3, 4)),
-        dmf.ObservationError, "index", 5, "each position once", r"index\[2\] = 5 repeats.*Average",
+        errors.ObservationError, "index", 5, "each position once", r"index\[2\] = 5 repeats.*Average",
     ),
     "coefficients of another library": (
         lambda: dmf.SubsampledTransform(on_device1(np.arange(3)), (3, 4)),
-        dmf.BackendError, "index", "Array", "numpy.ndarray", "numpy.asarray",
+        errors.BackendError, "index", "Array", "numpy.ndarray", "numpy.asarray",
     ),
     "an unknown transform": (
         lambda: dmf.SubsampledTransform([0], (3, 4), transform="fft"),
-        dmf.ArgumentError, "transform", "fft", ("dct", "dst"), "one of dct, dst",
+        errors.ArgumentError, "transform", "fft", ("dct", "dst"), "one of dct, dst",
     ),
     "a transform without a shape": (
-        lambda: dmf.SubsampledTransform([0], None), dmf.ShapeError, "shape", None, (1, 2**31 - 1), r"Pass \(rows, columns\)",
+        lambda: dmf.SubsampledTransform([0], None), errors.ShapeError, "shape", None, (1, 2**31 - 1), r"Pass \(rows, columns\)",
     ),
     "a seed that is none": (
-        lambda: dmf.SubsampledTransform([0], (3, 4), signs=True, seed=-1), dmf.ArgumentError, "seed", -1, 0, "an integer",
+        lambda: dmf.SubsampledTransform([0], (3, 4), signs=True, seed=-1), errors.ArgumentError, "seed", -1, 0, "an integer",
     ),
     "no random coefficient": (
-        lambda: dmf.SubsampledTransform.random(0, (3, 4)), dmf.ArgumentError, "count", 0, 1, "an integer of at least 1",
+        lambda: dmf.SubsampledTransform.random(0, (3, 4)), errors.ArgumentError, "count", 0, 1, "an integer of at least 1",
     ),
     "too many random coefficients": (
-        lambda: dmf.SubsampledTransform.random(13, (3, 4)), dmf.ArgumentError, "count", 13, 12, "at most that",
+        lambda: dmf.SubsampledTransform.random(13, (3, 4)), errors.ArgumentError, "count", 13, 12, "at most that",
     ),
     "a transform of other arrays": (
         lambda: dmf.LinearMeasurements(dmf.SubsampledTransform([0], (3, 4)), on_device1(np.ones(1))),
-        dmf.BackendError, "matrix", "Array", "numpy.ndarray", "on NumPy arrays only",
+        errors.BackendError, "matrix", "Array", "numpy.ndarray", "on NumPy arrays only",
     ),
     "a transform of another matrix": (
         lambda: dmf.SubsampledTransform([0], (3, 4)).forward(np.ones((4, 3))),
-        dmf.ShapeError, "matrix", (4, 3), (3, 4), "Pass one of that shape",
+        errors.ShapeError, "matrix", (4, 3), (3, 4), "Pass one of that shape",
     ),
     "a transform of integers": (
         lambda: dmf.SubsampledTransform([0], (3, 4)).forward(np.ones((3, 4), int)),
-        dmf.DTypeError, "matrix", "int64", ("float32", "float64"), "Convert it first",
+        errors.DTypeError, "matrix", "int64", ("float32", "float64"), "Convert it first",
     ),
     "coefficients and values of two numbers": (
         lambda: dmf.LinearMeasurements(dmf.SubsampledTransform([0, 1], (3, 4)), np.ones(3)),
-        dmf.ShapeError, "operator", (2,), (3,), "expected for 3 measurements",
+        errors.ShapeError, "operator", (2,), (3,), "expected for 3 measurements",
     ),
     "a sparse matrix without a shape": (
-        lambda: dmf.LinearMeasurements(SPARSE, Y), dmf.ShapeError, "shape", None, None, r"Pass shape=\(rows, columns\)",
+        lambda: dmf.LinearMeasurements(SPARSE, Y), errors.ShapeError, "shape", None, None, r"Pass shape=\(rows, columns\)",
     ),
     "a sparse matrix of another shape": (
         lambda: dmf.LinearMeasurements(SPARSE, Y, (3, 4)),
-        dmf.ShapeError, "operator", (2, 6), (2, 12), r"flattened row by row, need shape \(2, 12\)",
+        errors.ShapeError, "operator", (2, 6), (2, 12), r"flattened row by row, need shape \(2, 12\)",
     ),
     "a sparse matrix of other measurements": (
         lambda: dmf.LinearMeasurements(SPARSE, np.ones(3), (2, 3)),
-        dmf.ShapeError, "operator", (2, 6), (3, 6), r"need shape \(3, 6\)",
+        errors.ShapeError, "operator", (2, 6), (3, 6), r"need shape \(3, 6\)",
     ),
     "a sparse matrix of another dtype": (
         lambda: dmf.LinearMeasurements(SPARSE.astype(np.float32), Y, (2, 3)),
-        dmf.DTypeError, "values", "float64", "float32", "Convert one of them",
+        errors.DTypeError, "values", "float64", "float32", "Convert one of them",
     ),
     "a complex sparse matrix": (
         lambda: dmf.LinearMeasurements(1j * SPARSE, Y, (2, 3)),
-        dmf.DTypeError, "operator", "complex128", ("float32", "float64"), "Convert it first",
+        errors.DTypeError, "operator", "complex128", ("float32", "float64"), "Convert it first",
     ),
     "a sparse matrix with a gap": (
-        lambda: dmf.LinearMeasurements(NAN * SPARSE, Y, (2, 3)), dmf.ObservationError, "operator", 12, 0, "Remove them",
+        lambda: dmf.LinearMeasurements(NAN * SPARSE, Y, (2, 3)), errors.ObservationError, "operator", 12, 0, "Remove them",
     ),
     "a sparse matrix and strict values": (
         lambda: dmf.LinearMeasurements(SPARSE, on_device1(Y), (2, 3)),
-        dmf.BackendError, "operator", "csr_array", "numpy.ndarray", "numpy.asarray",
+        errors.BackendError, "operator", "csr_array", "numpy.ndarray", "numpy.asarray",
     ),
     "a linear operator without a shape": (
         lambda: dmf.LinearMeasurements(aslinearoperator(SPARSE), Y),
-        dmf.ShapeError, "shape", None, None, r"acts on flattened matrices. Pass shape=\(rows, columns\)",
+        errors.ShapeError, "shape", None, None, r"acts on flattened matrices. Pass shape=\(rows, columns\)",
     ),
     "a linear operator without rmatvec": (
         lambda: dmf.LinearMeasurements(OneWay(), Y, (2, 3)),
-        dmf.ArgumentError, "operator", "OneWay", "rmatvec", "define _rmatvec",
+        errors.ArgumentError, "operator", "OneWay", "rmatvec", "define _rmatvec",
     ),
     "a linear operator that changes the dtype": (
         lambda: dmf.LinearMeasurements(aslinearoperator(SPARSE), Y.astype(np.float32), (2, 3)),
-        dmf.DTypeError, "operator", "float64", "float32", "must not change",
+        errors.DTypeError, "operator", "float64", "float32", "must not change",
     ),
 }  # fmt: skip
 
@@ -366,7 +367,7 @@ def test_bad_input_says_what_where_and_what_to_do(call, error, argument, value, 
 def test_a_linear_operator_whose_rmatvec_is_none(rng):
     dense = rng.standard_normal((2, 6))
     wrong = LinearOperator((2, 6), matvec=lambda x: dense @ x, rmatvec=lambda z: 1.001 * (z @ dense), dtype=float)
-    with pytest.raises(dmf.ArgumentError, match=r"Correct operator\.adjoint") as caught:
+    with pytest.raises(errors.ArgumentError, match=r"Correct operator\.adjoint") as caught:
         dmf.LinearMeasurements(wrong, Y, (2, 3))
     assert caught.value.argument == "operator"
 

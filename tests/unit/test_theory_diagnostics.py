@@ -43,7 +43,7 @@ def test_angles_of_subspaces_of_different_dimension():
     eye = np.eye(5)
     np.testing.assert_allclose(principal_angles(eye[:, :1], eye[:, :3]), [0], atol=1e-15)
     np.testing.assert_allclose(principal_angles(eye[:, :3], eye[:, 3:]), np.full(2, np.pi / 2))
-    with pytest.raises(dmf.ShapeError, match=r"\(5, 1\) and \(4, 1\)"):
+    with pytest.raises(dmf.errors.ShapeError, match=r"\(5, 1\) and \(4, 1\)"):
         principal_angles(eye[:, :1], eye[:4, :1])
 
 
@@ -107,15 +107,15 @@ def test_a_run_records_them_all():
     assert history["singular_values"].shape == (3, 3)
     assert (history["singular_values"][:, 2] == 0).all()
     assert history["left_angles"].shape == (3, 1)
-    with pytest.raises(dmf.ArgumentError, match="two callbacks return error"):
+    with pytest.raises(dmf.errors.ArgumentError, match="two callbacks return error"):
         combined(lambda s: {"error": 1}, lambda s: {"error": 2})(None)
     assert combined(lambda s: None)(None) == {}
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(dmf.ArgumentError, match="count=0"):
+    with pytest.raises(dmf.errors.ArgumentError, match="count=0"):
         Diagnostics(0)
-    with pytest.raises(dmf.ArgumentError, match="target has 1 parts"):
+    with pytest.raises(dmf.errors.ArgumentError, match="target has 1 parts"):
         Diagnostics(target=[np.ones((2, 2))])
 
 

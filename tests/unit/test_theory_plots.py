@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 import dmf
-from dmf.plotting_theory import plot_alignment, plot_layer_spectra, plot_learning_times, plot_singular_values
+from dmf.theory.pictures import plot_alignment, plot_layer_spectra, plot_learning_times, plot_singular_values
 
 
 def check(path):
@@ -52,10 +52,10 @@ def test_learning_times(tmp_path, count):
 
 def test_shapes_are_checked(tmp_path):
     path = tmp_path / "never.png"
-    with pytest.raises(dmf.ShapeError, match=r"\(3,\) and the values \(4, 2\)"):
+    with pytest.raises(dmf.errors.ShapeError, match=r"\(3,\) and the values \(4, 2\)"):
         plot_singular_values(path, "", np.arange(3), np.ones((4, 2)))
-    with pytest.raises(dmf.ShapeError, match="each layer has one vector"):
+    with pytest.raises(dmf.errors.ShapeError, match="each layer has one vector"):
         plot_layer_spectra(path, "", [np.ones(3)], [np.ones(4)])
-    with pytest.raises(dmf.ShapeError, match="there are 2 singular values"):
+    with pytest.raises(dmf.errors.ShapeError, match="there are 2 singular values"):
         plot_learning_times(path, "", np.ones(2), [("one", np.ones(3), np.ones(2))])
     assert not path.exists()

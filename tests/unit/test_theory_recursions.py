@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.options import check_option
-from dmf.theory.options import descent_coefficients, recorded_iterations
+from dmf.arrays.checks import check_option
+from dmf.theory.checks import descent_coefficients, recorded_iterations
 from dmf.theory.recursions import crossing, matrix_descent, scalar_descent
 
 seeds = st.integers(0, 2**32 - 1)
@@ -90,7 +90,7 @@ def test_recorded_iterations_hold_the_last():
     assert recorded_iterations(8, 4).tolist() == [0, 4, 8]
     assert recorded_iterations(0, 4).tolist() == [0]
     for arguments, name in (((-1, 1), "iterations"), ((1, 0), "record_every"), ((1.5, 1), "iterations")):
-        with pytest.raises(dmf.ArgumentError) as caught:
+        with pytest.raises(dmf.errors.ArgumentError) as caught:
             recorded_iterations(*arguments)
         assert caught.value.argument == name
 
@@ -100,11 +100,11 @@ def test_coefficients_are_those_of_gradient_descent():
     np.testing.assert_allclose(rates, [0.15, 0.05, 0.05, 0.15])
     assert shrink == pytest.approx(0.95)
     assert descent_coefficients(1, 0.5, 3.0, 0.1, "sum", 10)[0].tolist() == [1.5]
-    with pytest.raises(dmf.ArgumentError, match="reduction='max'"):
+    with pytest.raises(dmf.errors.ArgumentError, match="reduction='max'"):
         descent_coefficients(4, 0.5, 3.0, 0.1, "max", 10)
 
 
 @pytest.mark.parametrize("value", [True, "1", float("nan"), float("inf"), -1])
 def test_what_is_no_number_is_refused(value):
-    with pytest.raises(dmf.ArgumentError, match="it is a finite number of at least 0"):
+    with pytest.raises(dmf.errors.ArgumentError, match="it is a finite number of at least 0"):
         check_option("value", value)

@@ -138,14 +138,14 @@ def test_it_stands_in_a_model_and_its_state_is_saved(tmp_path):
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: TorchAdapter.lora(linear(0), 5), dmf.RankError, "rank=5"),
-        (lambda: TorchAdapter.lora(torch.nn.ReLU(), 1), dmf.ArgumentError, "ReLU"),
-        (lambda: TorchAdapter.lora(linear(0).half(), 1), dmf.DTypeError, "float16"),
-        (lambda: TorchAdapter.deep_lora(linear(0), 1), dmf.ArgumentError, "backward()"),
-        (lambda: TorchAdapter.deep_lora(linear(0), 1, torch.ones(3, 3)), dmf.ShapeError, "gradient has shape (3, 3)"),
+        (lambda: TorchAdapter.lora(linear(0), 5), dmf.errors.RankError, "rank=5"),
+        (lambda: TorchAdapter.lora(torch.nn.ReLU(), 1), dmf.errors.ArgumentError, "ReLU"),
+        (lambda: TorchAdapter.lora(linear(0).half(), 1), dmf.errors.DTypeError, "float16"),
+        (lambda: TorchAdapter.deep_lora(linear(0), 1), dmf.errors.ArgumentError, "backward()"),
+        (lambda: TorchAdapter.deep_lora(linear(0), 1, torch.ones(3, 3)), dmf.errors.ShapeError, "gradient has shape (3, 3)"),
         (
             lambda: TorchAdapter.deep_lora(linear(0), 2, torch.ones(4, 6, dtype=torch.float64), outer_rate=-1),
-            dmf.ArgumentError, "outer_rate=-1",
+            dmf.errors.ArgumentError, "outer_rate=-1",
         ),
     ],
 )  # fmt: skip

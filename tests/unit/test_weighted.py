@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
-from dmf.backend import to_host
-from dmf.offsets import fit_offsets
+from dmf.arrays.backend import to_host
+from dmf.models.offsets import fit_offsets
 
 from helpers import LIBRARIES, seeds
 
@@ -151,13 +151,13 @@ def test_order_dtype_and_library(move, dtype, rng):
 @pytest.mark.parametrize(
     ("weights", "kind", "words"),
     [
-        ([1.0], dmf.ShapeError, r"shape \(1,\), but there are 2 values"),
-        ([1.0, -2.0], dmf.ObservationError, "hold -2"),
-        ([1.0, np.nan], dmf.ObservationError, "weights holds 1 NaN"),
-        ([1.0, np.inf], dmf.ObservationError, "infinite"),
-        ([0.0, 0.0], dmf.ObservationError, "all weights are 0"),
-        (["a", "b"], dmf.DTypeError, "weights has dtype"),
-        ([1j, 1], dmf.DTypeError, "complex"),
+        ([1.0], dmf.errors.ShapeError, r"shape \(1,\), but there are 2 values"),
+        ([1.0, -2.0], dmf.errors.ObservationError, "hold -2"),
+        ([1.0, np.nan], dmf.errors.ObservationError, "weights holds 1 NaN"),
+        ([1.0, np.inf], dmf.errors.ObservationError, "infinite"),
+        ([0.0, 0.0], dmf.errors.ObservationError, "all weights are 0"),
+        (["a", "b"], dmf.errors.DTypeError, "weights has dtype"),
+        ([1j, 1], dmf.errors.DTypeError, "complex"),
     ],
 )
 def test_bad_weights(weights, kind, words):
@@ -167,14 +167,14 @@ def test_bad_weights(weights, kind, words):
 
 def test_weights_that_do_not_go_with_the_data(rng):
     _, table, _ = noisy(rng)
-    with pytest.raises(dmf.ShapeError, match=r"weights have shape \(50,\), but the matrix \(60, 50\)"):
+    with pytest.raises(dmf.errors.ShapeError, match=r"weights have shape \(50,\), but the matrix \(60, 50\)"):
         dmf.complete(table, weights=np.ones(50))
-    with pytest.raises(dmf.ArgumentError, match="Pass WeightedEntries"):
+    with pytest.raises(dmf.errors.ArgumentError, match="Pass WeightedEntries"):
         dmf.complete(dmf.SampledEntries.from_dense(table), weights=np.ones((60, 50)))
 
 
 def test_weights_beyond_the_precision_of_the_values_are_refused():
-    with pytest.raises(dmf.ObservationError, match="weights holds 1"):
+    with pytest.raises(dmf.errors.ObservationError, match="weights holds 1"):
         dmf.WeightedEntries([0, 1], [0, 1], np.ones(2, np.float32), (2, 2), np.array([1.0, 1e300]))
 
 

@@ -1,0 +1,1 @@
+"""Array libraries, devices, checks of arguments, linear algebra."""

@@ -1,0 +1,271 @@
+"""Which rank do the data support? Held-out error against the bound on the rank, with its uncertainty."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dmf.arrays.backend import device, namespace, number, to_host
+from dmf.completion.calls import complete
+from dmf.errors import ArgumentError
+from dmf.models.initialize import balanced_network
+from dmf.models.offsets import fit_offsets
+from dmf.observations import SampledEntries
+from dmf.observations.checks import check_rank
+from dmf.observations.weighted import as_entries
+from dmf.recovery.results import History, Recovery, Status
+
+_FEWEST_HELD_OUT = 20  # below, standard errors mean nothing
+_PATIENCE = 3  # ranks without a better error before the path ends
+
+
+@dataclass(frozen=True)
+class RankStep:
+    """The fit with one bound on the rank.
+
+    Attributes
+    ----------
+    rank : int
+        The bound; 0: nothing but offsets, or zero where the model has none.
+    heldout_rmse, standard_error : float
+        Root-mean-square error on the held-out entries, in the unit of the data, and its standard error. Squares of entries
+        with weights are averaged with these, whose common factor does not matter.
+    train_rmse : float
+        The same on the entries fitted.
+    found : int
+        Rank of the fit; below the bound where the data support no more.
+    noise : float
+        Standard deviation of the noise that the fit sees, of an entry of weight 1; 0 where it is exact.
+    seconds : float
+    """
+
+    rank: int
+    heldout_rmse: float
+    standard_error: float
+    train_rmse: float
+    found: int
+    noise: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class RankPath:
+    """Fits of growing rank, compared on the same held-out entries.
+
+    Attributes
+    ----------
+    steps : tuple of RankStep
+        One for each rank from 0 on.
+    best : int
+        The smallest rank whose error is within one standard error of the lowest; the standard error is that of the difference,
+        entry by entry, which is much smaller than that of each error. Fits that leave part of their bound unused do not count.
+    lowest : int
+        The rank with the lowest error.
+    n_heldout : int
+        Number of held-out entries.
+    offsets : bool
+        Whether the model of rank `best` has row and column offsets.
+    observations : SampledEntries
+        All entries, held-out ones included.
+    seed : int
+        Of the split and of the fits.
+    """
+
+    steps: tuple[RankStep, ...]
+    best: int
+    lowest: int
+    n_heldout: int
+    offsets: bool
+    observations: SampledEntries = field(repr=False)
+    seed: int
+
+    def refit(self) -> Recovery:
+        """Recovery from all entries, held-out ones included, with the rank `best`."""
+        if self.best == 0:
+            return _offsets_alone(self.observations, self.offsets)
+        return complete(self.observations, self.best, offsets=self.offsets, seed=self.seed)
+
+    def __str__(self) -> str:
+        chosen, lowest = self.steps[self.best], self.steps[self.lowest]
+        text = f"rank {self.best}: held-out RMSE {chosen.heldout_rmse:.4g} +- {chosen.standard_error:.2g}"
+        if self.lowest != self.best:
+            text += f", within one standard error of the lowest, {lowest.heldout_rmse:.4g} at rank {self.lowest}"
+        return text
+
+
+def rank_path(
+    data: Any,
+    most: int | None = None,
+    holdout: float = 0.1,
+    *,
+    offsets: bool | str = "auto",
+    seed: int = 0,
+    callback: Callable[[RankStep], Any] | None = None,
+) -> RankPath:
+    """Complete a matrix with bounds 0, 1, 2, ... on its rank, and compare the errors on entries held out.
+
+    `complete` finds a rank by itself; the path shows how much depends on it, and gives the smallest rank that predicts as well
+    as any, which is what to use where a simple model matters. It ends when three further ranks have not lowered the error by
+    more than one standard error of the difference, or with an exact fit.
+
+    Parameters
+    ----------
+    data : SampledEntries, array of shape (d1, d2), or SciPy sparse matrix
+        As for `complete`. Of `WeightedEntries` squared errors count by their weights.
+    most : int, 1 <= most <= min(d1, d2), optional
+        Largest bound tried; unless given, the largest whose degrees of freedom do not exceed the entries fitted.
+    holdout : float, 0 < holdout < 1
+        Share of the entries held out; these are at least 20.
+    offsets : bool or "auto"
+        As for `complete`; at rank 0 what was decided at rank 1.
+    seed : int
+        Seed of the split, and of the fits.
+    callback : callable, optional
+        Called with each `RankStep` once it is done.
+
+    Returns
+    -------
+    RankPath
+
+    Raises
+    ------
+    RankError, ArgumentError, ShapeError, DTypeError, ObservationError
+        If an argument is out of range, the data cannot be used, or too few entries would be held out.
+
+    Notes
+    -----
+    The lowest of several held-out errors is a little too low, as it was chosen by them. For an honest error of a model whose
+    rank was chosen here, hold out further entries.
+
+    References
+    ----------
+    .. [1] L. Breiman, J. Friedman, R. Olshen, C. Stone: Classification and Regression Trees. 1984, section 3.4.3 (the rule of
+       one standard error).
+    """
+    observations = as_entries(data)
+    kept, held = observations.split(holdout, seed)
+    if held.n_measurements < _FEWEST_HELD_OUT:
+        raise ArgumentError(
+            f"holdout={holdout} of {observations.n_measurements} entries holds out {held.n_measurements}, but ranks are "
+            f"compared on at least {_FEWEST_HELD_OUT}. Raise holdout, or let `complete` find the rank.",
+            argument="holdout",
+            value=held.n_measurements,
+            limit=_FEWEST_HELD_OUT,
+        )
+    most = _identifiable(kept) if most is None else check_rank(most, observations.shape)
+
+    def fit(rank: int, solve: Callable[[], Recovery]) -> _Fit:
+        done = _fit(rank, solve, kept, held)
+        if callback is not None:
+            callback(done.step)
+        return done
+
+    # Rank 1 first: it decides whether rank 0 has offsets.
+    one = fit(1, lambda: complete(kept, 1, offsets=offsets, seed=seed))
+    fits = [fit(0, lambda: _offsets_alone(kept, one.offsets)), one]
+    leader = int(fits[1].beats(fits[0]))
+    while len(fits) <= most and len(fits) - 1 - leader < _PATIENCE and fits[-1].step.noise > 0:
+        fits.append(fit(len(fits), lambda: complete(kept, len(fits), offsets=offsets, seed=seed)))
+        if fits[-1].beats(fits[leader]):
+            leader = len(fits) - 1
+    used = [k for k, each in enumerate(fits) if each.is_of_its_rank()]
+    lowest = min(used, key=lambda k: fits[k].step.heldout_rmse)
+    best = next(k for k in used if not fits[lowest].beats(fits[k]))
+    steps = tuple(each.step for each in fits)
+    return RankPath(steps, best, lowest, held.n_measurements, fits[best].offsets, observations, seed)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A step, the squared errors on the held-out entries and their weights, and whether the model has offsets."""
+
+    step: RankStep
+    squares: np.ndarray
+    weights: np.ndarray
+    offsets: bool
+
+    def is_of_its_rank(self) -> bool:
+        """Whether it uses all of its bound; if not, it differs from that of lower rank by chance, however surely."""
+        return self.step.found == self.step.rank
+
+    def beats(self, other: _Fit) -> bool:
+        """Whether its mean square is lower by more than one standard error of the difference, taken entry by entry."""
+        if not self.is_of_its_rank():
+            return False
+        gain, error = _mean(other.squares - self.squares, self.weights)
+        return gain > error
+
+
+def _fit(rank: int, solve: Callable[[], Recovery], kept: SampledEntries, held: SampledEntries) -> _Fit:
+    begin = time.perf_counter()
+    recovery = solve()
+    seconds = time.perf_counter() - begin
+    if recovery.status.reason == "interrupted":  # Ctrl-C is meant for the whole comparison, not for one of its fits
+        raise KeyboardInterrupt
+    squares, weights = _squares(recovery, held), _weights(held)
+    mean, uncertainty = _mean(squares, weights)
+    rmse = math.sqrt(mean)
+    error = uncertainty / (2 * max(rmse, 1e-300))  # delta method
+    train = math.sqrt(_mean(_squares(recovery, kept), _weights(kept))[0])
+    found = recovery.options
+    step = RankStep(rank, rmse, error, train, int(found["rank"]), float(found["noise"]), seconds)
+    return _Fit(step, squares, weights, bool(found["offsets"]))
+
+
+def _squares(recovery: Recovery, entries: SampledEntries) -> np.ndarray:
+    entries = entries.unweighted
+    return to_host(entries.predict(*recovery.factors()) - entries.values).astype(np.float64) ** 2
+
+
+def _weights(entries: SampledEntries) -> np.ndarray:
+    """Weights of the entries, of mean 1."""
+    if entries.weights is None:
+        return np.ones(entries.n_measurements)
+    weights = to_host(entries.weights).astype(np.float64)
+    return weights / np.mean(weights)
+
+
+def _mean(numbers: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Mean with weights of mean 1, and its standard error: that of a ratio, as the weights are a sample, too."""
+    mean = float(np.mean(weights * numbers))
+    return mean, math.sqrt(float(np.mean((weights * (numbers - mean)) ** 2)) / numbers.size)
+
+
+def _identifiable(entries: SampledEntries) -> int:
+    """The largest rank, 1 at least, whose degrees of freedom do not exceed the number of entries."""
+    d1, d2 = entries.shape
+    ranks = np.arange(1, min(d1, d2) + 1)
+    return max(1, int(np.count_nonzero(ranks * (d1 + d2 - ranks) <= entries.n_measurements)))
+
+
+def _offsets_alone(entries: SampledEntries, offsets: bool) -> Recovery:
+    """The model without a low-rank part."""
+    begin = time.perf_counter()
+    fitted = fit_offsets(entries) if offsets else None
+    xp = namespace(entries.values)
+    d1, d2 = entries.shape
+    like = {"dtype": entries.dtype, "device": device(entries.values)}
+    network = balanced_network(xp.zeros((d1, 1), **like), xp.zeros((1,), **like), xp.zeros((1, d2), **like), 1)
+    left = entries.values if fitted is None else entries.values - entries.predict(*fitted.factors())
+    square = number(xp.mean(left * left))
+    seconds = [time.perf_counter() - begin]
+    history = History({"iteration": [0], "loss": [square / 2], "seconds": seconds})
+    noise = math.sqrt(square)
+    what = "row and column offsets" if offsets else "zero"
+    status = Status("converged", f"rank 0, {what} only; the rest has standard deviation {noise:.3g}.")
+    options = {
+        "rank": 0,
+        "rank_bound": 0,
+        "noise": noise,
+        "exact": square == 0,
+        "depth": 1,
+        "iterations": 0,
+        "phases": [],
+    }
+    options["offsets"] = offsets
+    return Recovery(network, history, status, fitted, entries, options)

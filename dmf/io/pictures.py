@@ -1,0 +1,117 @@
+"""Pictures of runs. Drawn without a display and written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dmf.io.archive import write_atomically
+
+_COLORS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#6a4c93")
+_FLOOR = 1e-17  # zeros cannot be drawn on a logarithmic axis
+
+
+def save_figure(figure, path: str | os.PathLike) -> None:
+    """Write a matplotlib figure to `path` as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+
+
+def plot_errors(
+    path: str | os.PathLike,
+    title: str,
+    error: str,
+    curves: Sequence[tuple[str, Mapping[str, np.ndarray]]],
+    logarithmic: bool = True,
+    timed: bool = True,
+    log_time: bool = False,
+    limits: tuple[float | None, float | None] = (None, None),
+    column: str = "error",
+) -> None:
+    """Error against iteration and against seconds, side by side, as in the paper's figures.
+
+    Parameters
+    ----------
+    path : path
+        PNG file to write.
+    title : str
+    error : str
+        What the history column measures; the label of the vertical axis.
+    curves : sequence of (label, history), a history being a mapping of column names to arrays
+    logarithmic : bool
+        Whether the error has a logarithmic axis.
+    timed : bool
+        Whether to draw the error against seconds; without it there is one panel.
+    log_time : bool
+        Whether the time has a logarithmic axis, for runs that differ by factors of a hundred.
+    limits : (float or None, float or None)
+        Lowest and highest error shown; None for those of the curves.
+    column : str
+        Of the histories.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    labels = {"iteration": "iteration", "seconds": "time (s)"} if timed else {"iteration": "iteration"}
+    figure = Figure(figsize=(9.5 if timed else 6, 3.8), layout="constrained")
+    axes = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+    for axis, (clock, label) in zip(axes, labels.items(), strict=True):
+        for color, (name, history) in zip(_COLORS * len(curves), curves, strict=False):
+            errors = np.maximum(history[column], _FLOOR)
+            axis.plot(history[clock], errors, color=color, label=name, linewidth=2)
+            axis.plot(history[clock][-1:], errors[-1:], "o", color=color, markersize=5)
+        axis.set_xlabel(label)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        if logarithmic:
+            axis.set_yscale("log")
+    axes[0].xaxis.set_major_locator(MaxNLocator(6))
+    axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
+    if timed and log_time:
+        axes[1].set_xscale("log")
+    axes[0].set_ylim(*limits)
+    axes[0].set_ylabel(error)
+    axes[0].legend(frameon=False)
+    figure.suptitle(title, fontsize=11)
+    save_figure(figure, path)
+
+
+def plot_sweep(
+    path: str | os.PathLike,
+    title: str,
+    parameter: str,
+    values: Sequence[float],
+    panels: Sequence[tuple[str, Sequence[float]]],
+) -> None:
+    """One number of each run against a parameter, one panel for each number, on logarithmic axes.
+
+    Parameters
+    ----------
+    path : path
+        PNG file to write.
+    title : str
+    parameter : str
+        Label of the horizontal axes.
+    values : sequence of float
+        Parameter of each run.
+    panels : sequence of (label, numbers)
+        NaN leaves a gap.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.75 * len(panels), 3.8), layout="constrained")
+    for axis, color, (label, numbers) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), _COLORS * len(panels), panels, strict=False
+    ):
+        axis.plot(values, np.maximum(numbers, _FLOOR), "o-", color=color, markersize=4)
+        axis.set_yscale("log")
+        axis.set_xlabel(parameter)
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3, which="both")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=11)
+    save_figure(figure, path)

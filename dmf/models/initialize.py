@@ -1,0 +1,177 @@
+"""Starts: the original wide network, narrow ones, and the compressed network in the singular subspaces of the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dmf.arrays.backend import Array, from_host, namespace
+from dmf.arrays.checks import check_option, positive_integer, random_generator
+from dmf.arrays.linalg import factored_svd, identity
+from dmf.errors import ArgumentError
+from dmf.models.deep_linear import DeepLinearNetwork
+
+DISTRIBUTIONS = ("orthogonal", "normal", "uniform")
+
+
+def orthogonal_network(
+    shape: tuple[int, int],
+    depth: int = 3,
+    scale: float = 1e-2,
+    width: int | None = None,
+    distribution: str = "orthogonal",
+    seed: int = 0,
+    like: Array | None = None,
+) -> DeepLinearNetwork:
+    """Start a network with random layers: the paper's original network, or with a small `width` the narrow one.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        (d1, d2) of the end-to-end matrix.
+    depth : int, >= 1
+        Number L of layers.
+    scale : float, > 0
+        Every layer is `scale` times a random (semi-)orthogonal matrix, in units of X to the power 1/L.
+    width : int, >= 1, optional
+        Inner width; max(d1, d2) unless given.
+    distribution : {"orthogonal", "normal", "uniform"}
+        "orthogonal": uniform (Haar) over semi-orthogonal matrices; "normal" and "uniform": independent entries, scaled so
+        that the expected squared Frobenius norm is that of the orthogonal layer.
+    seed : int
+    like : array, optional
+        The layers get its library, dtype and device; NumPy float64 unless given.
+
+    Returns
+    -------
+    DeepLinearNetwork
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range.
+
+    References
+    ----------
+    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 2 and the ablations.
+    """
+    if distribution not in DISTRIBUTIONS:
+        raise ArgumentError(
+            f"distribution={distribution!r}, but the known ones are {', '.join(DISTRIBUTIONS)}.",
+            argument="distribution",
+            value=distribution,
+            limit=DISTRIBUTIONS,
+        )
+    check_depth_and_scale(depth, scale)
+    if not isinstance(shape, (tuple, list)) or len(shape) != 2:
+        raise ArgumentError(
+            f"shape={shape!r}, but a matrix has two dimensions. Pass (rows, columns).",
+            argument="shape",
+            value=shape,
+            limit=2,
+        )
+    d1, d2 = (positive_integer(n, "shape") for n in shape)
+    inner = max(d1, d2) if width is None else positive_integer(width, "width")
+    sizes = [d2, *[inner] * (depth - 1), d1]
+    generator = random_generator(seed)
+    layers = []
+    for columns, rows in zip(sizes, sizes[1:], strict=False):
+        layer = scale * _random_layer(rows, columns, distribution, generator)
+        layers.append(layer if like is None else namespace(like).astype(from_host(layer, like), like.dtype))
+    return DeepLinearNetwork(layers)
+
+
+def _random_layer(rows: int, columns: int, distribution: str, generator: np.random.Generator) -> np.ndarray:
+    small = min(rows, columns)
+    if distribution == "normal":
+        return generator.standard_normal((rows, columns)) * np.sqrt(small / (rows * columns))
+    if distribution == "uniform":
+        return generator.uniform(-1, 1, (rows, columns)) * np.sqrt(3 * small / (rows * columns))
+    q, r = np.linalg.qr(generator.standard_normal((max(rows, columns), small)))
+    q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # makes the distribution uniform
+    return q if rows >= columns else q.T.copy()
+
+
+def spectral_network(
+    observations: Any, rank: int, depth: int = 3, scale: float = 1e-2, seed: int = 0
+) -> DeepLinearNetwork:
+    """Start a compressed network in the top singular subspaces of the surrogate ``A^T(y)``.
+
+    Parameters
+    ----------
+    observations : Observations
+        What is known of the (d1, d2) matrix X: the map A and the measurements y, in the units of X.
+    rank : int, 1 <= rank <= min(d1, d2)
+        Width of the compressed layers; any upper bound on rank(X) will do.
+    depth : int, >= 1
+        Number L of layers W_1 (rank, d2), L - 2 inner ones (rank, rank), W_L (d1, rank).
+    scale : float, > 0
+        Scale of each layer, in units of X to the power 1/L, as the product starts at scale**L.
+    seed : int
+        Seed of the randomised singular value decomposition.
+
+    Returns
+    -------
+    DeepLinearNetwork
+        W_L = scale U, inner layers scale I, W_1 = scale V^T, in the library, dtype and device of the observations.
+
+    Raises
+    ------
+    RankError, ArgumentError
+        If an argument is out of range.
+
+    References
+    ----------
+    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3.
+    """
+    check_depth_and_scale(depth, scale)
+    scale = float(scale)  # a NumPy number would change the dtype
+    u, s, vt = observations.surrogate_svd(rank, seed)
+    unit = balanced_network(u, 0 * s + 1, vt, depth)
+    return DeepLinearNetwork(scale * w for w in unit.weights)  # scale**depth may be below the smallest number
+
+
+def balanced_network(u: Array, s: Array, vt: Array, depth: int) -> DeepLinearNetwork:
+    """Network with product ``u diag(s) vt`` whose layers share each singular value equally: ``s^(1/L)`` in every layer.
+
+    Parameters
+    ----------
+    u : array, shape (d1, r)
+        Orthonormal columns.
+    s : array, shape (r,)
+        Not negative.
+    vt : array, shape (r, d2)
+        Orthonormal rows.
+    depth : int, >= 1
+    """
+    roots = s ** (1.0 / depth)
+    if depth == 1:
+        return DeepLinearNetwork([(u * roots) @ vt])
+    inner = identity(s.shape[0], u) * roots
+    return DeepLinearNetwork([roots[:, None] * vt, *[inner] * (depth - 2), u * roots])
+
+
+def check_depth_and_scale(depth: int, scale: float) -> None:
+    """Raise ArgumentError unless depth is an integer of at least 1 and 0 < scale < infinity."""
+    positive_integer(depth, "depth")
+    check_option(
+        "scale", scale, strictly=True, hint="A network of zeros never moves: pass the default, or a small number."
+    )
+
+
+def truncated_network(network: DeepLinearNetwork, rank: int, depth: int | None = None) -> DeepLinearNetwork:
+    """Balanced network of the best approximation of a product by a matrix of lower rank.
+
+    Parameters
+    ----------
+    network : DeepLinearNetwork
+    rank : int, >= 0
+        Its width; at rank 0, which is zero, 1.
+    depth : int, optional
+        That of `network` unless given.
+    """
+    u, s, vt = factored_svd(*network.factors())
+    if rank == 0:
+        rank, s = 1, 0 * s
+    return balanced_network(u[:, :rank], s[:rank], vt[:rank, :], network.depth if depth is None else depth)

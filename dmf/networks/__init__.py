@@ -1,6 +1,0 @@
-"""Deep linear networks: weights, gradients, starts."""
-
-from dmf.networks.deep_linear import DeepLinearNetwork
-from dmf.networks.initialize import balanced_network, orthogonal_network, spectral_network
-
-__all__ = ["DeepLinearNetwork", "balanced_network", "orthogonal_network", "spectral_network"]

@@ -1,0 +1,216 @@
+"""New rows and columns of a recovered matrix ("fold-in"): the other factor stays, so that each is a small ridge regression."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from dmf.arrays.backend import Array, device, namespace, number
+from dmf.arrays.linalg import factored_svd
+from dmf.errors import ArgumentError, DTypeError, ShapeError
+from dmf.models import DeepLinearNetwork
+from dmf.observations import SampledEntries, WeightedEntries
+from dmf.recovery.results import History, Recovery, Status
+
+_SIDES = ("rows", "columns")
+_PASSES = 12  # most regressions of an exact recovery; each takes a further share of its small penalty back
+_FALLING = 0.25  # share of the squared residual below which one more pass is worth it
+
+
+def new_rows(recovery: Recovery, observations: SampledEntries) -> Recovery:
+    """Rows that were not there when a matrix was recovered, from some of their entries; nothing is fitted again.
+
+    The column factor and the column offsets are kept. A new row is the posterior mean under the prior that the fitted rows
+    show: a ridge regression whose penalty is the noise variance over the second moment of each component of the fitted
+    rows (and of their offsets). All rows are solved in one batch.
+
+    Parameters
+    ----------
+    recovery : Recovery
+        Of a (d1, d2) matrix, from `complete`, `factorize` or `sense`, or loaded from a file.
+    observations : SampledEntries, shape (n, d2)
+        Entries of n new rows, in the columns of `recovery` and in its dtype. Rows without an entry are allowed.
+
+    Returns
+    -------
+    Recovery
+        Of the (n, d2) matrix of the new rows, with a network of two layers; ``filled()`` and ``predict(rows, cols)`` count
+        rows from 0. A row without entries is the mean plus the column offsets, zero where there are no offsets. If the
+        recovery is exact (``options["noise"]`` is 0), rows with entries enough are exact as well; of the rows that agree
+        with fewer entries, the one with the smallest factor is taken.
+
+    Raises
+    ------
+    ArgumentError
+        If `recovery` knows no noise level, or `observations` are no entries.
+    ShapeError, DTypeError, BackendError
+        If they do not fit the recovery.
+    """
+    return _folded_in(recovery, observations, 0)
+
+
+def new_columns(recovery: Recovery, observations: SampledEntries) -> Recovery:
+    """Columns that were not there when a matrix was recovered: what `new_rows` does, for the transposed matrix.
+
+    Parameters
+    ----------
+    recovery : Recovery
+        Of a (d1, d2) matrix.
+    observations : SampledEntries, shape (d1, n)
+        Entries of n new columns, in the rows of `recovery` and in its dtype.
+
+    Returns
+    -------
+    Recovery
+        Of the (d1, n) matrix of the new columns.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError, BackendError
+        As in `new_rows`.
+    """
+    return _folded_in(recovery, observations, 1)
+
+
+def _folded_in(recovery: Recovery, observations: SampledEntries, side: int) -> Recovery:
+    begin = time.perf_counter()
+    noise = _check(recovery, observations, side)
+    sizes, fixed, values = _components(recovery, observations, side)
+    xp = namespace(fixed)
+    balanced = fixed * xp.sqrt(sizes)
+    if noise > 0:
+        spread = xp.sqrt(sizes / recovery.shape[side])  # root mean square of the fitted rows, in balanced coordinates
+        penalty = xp.full_like(sizes, noise**2)
+        fit = observations.with_values(values).ridge(side, balanced * spread, penalty)
+        found, square = fit.rows * spread, fit.square
+    else:
+        found, square = _least_squares(observations.with_values(values), side, balanced)
+    offsets = recovery.offsets
+    if offsets is not None:
+        found, own = found[:, :-1], found[:, -1] * balanced[0, -1]  # that column of `balanced` is constant
+        balanced = balanced[:, :-1]
+        offsets = replace(offsets, row=own) if side == 0 else replace(offsets, col=own)
+    left, right = (found, balanced) if side == 0 else (balanced, found)
+    loss = square / (2 * observations.n_measurements)
+    sentence = f"{observations.shape[side]:,} new {_SIDES[side]}, from {observations.n_measurements:,} entries."
+    return replace(
+        recovery,
+        network=DeepLinearNetwork([xp.matrix_transpose(right), left]),
+        history=History({"iteration": [0], "loss": [loss], "seconds": [time.perf_counter() - begin]}),
+        status=Status("converged", sentence),
+        offsets=offsets,
+        observations=observations,
+        row_ids=None if side == 0 else recovery.row_ids,
+        col_ids=None if side == 1 else recovery.col_ids,
+        residuals=None,  # those of the entries of the other matrix
+    )
+
+
+def _components(recovery: Recovery, observations: SampledEntries, side: int) -> tuple[Array, Array, Array]:
+    """Singular values (w,), singular vectors (d, w) of the side that stays, and what of the new values they have to explain.
+
+    Offsets of the new rows are one more component: the matrix ``row[:, None]`` has one singular value and a constant vector.
+    """
+    u, s, vt = factored_svd(*recovery.network.factors())
+    xp = namespace(observations.values, s)
+    fixed = xp.matrix_transpose(vt) if side == 0 else u
+    if recovery.offsets is None:
+        return s, fixed, observations.values
+    offsets = recovery.offsets
+    own, other = (offsets.row, offsets.col) if side == 0 else (offsets.col, offsets.row)
+    known = (other + offsets.mean)[:, None]
+    ones = xp.ones((observations.shape[side], 1), dtype=known.dtype, device=device(known))
+    root = fixed.shape[0] ** 0.5
+    sizes = xp.concat([s, root * xp.linalg.vector_norm(own, keepdims=True)])
+    fixed = xp.concat([fixed, xp.full_like(fixed[:, :1], 1 / root)], axis=1)
+    factors = (ones, xp.matrix_transpose(known)) if side == 0 else (known, xp.matrix_transpose(ones))
+    return sizes, fixed, observations.values - observations.predict(*factors)
+
+
+def _least_squares(observations: SampledEntries, side: int, design: Array) -> tuple[Array, float]:
+    """Rows that fit best, shape (n, w), and their squared residual; where many fit equally well, the smallest of them.
+
+    By iterated regularisation: a penalty of the root of the rounding error, so that a singular normal matrix does no harm,
+    whose bias shrinks with each regression on the residual.
+    """
+    xp = namespace(design)
+    penalty = xp.full_like(design[0, :], float(xp.finfo(design.dtype).eps) ** 0.5)
+    largest = _unless_zero(xp.max(xp.abs(design)))
+    design = design / largest
+    scaled = _scaled(observations, side, design)
+    found, square, remaining = None, float("inf"), scaled
+    for _ in range(_PASSES):
+        fit = remaining.ridge(side, design, penalty)
+        if found is not None and fit.square > _FALLING * square:
+            break
+        found, square = fit.rows if found is None else found + fit.rows, fit.square
+        factors = (found, xp.matrix_transpose(design)) if side == 0 else (design, xp.matrix_transpose(found))
+        remaining = scaled.with_values(scaled.values - scaled.predict(*factors))
+    return found / largest, 2 * number(observations.loss(*factors))
+
+
+def _scaled(observations: SampledEntries, side: int, design: Array) -> WeightedEntries:
+    """The entries with the weights of each row scaled to a normal matrix of trace 1, which one penalty fits for all rows.
+
+    Without noise only ratios of weights within a row matter. A penalty made of the whole design or of unscaled weights is
+    too large for rows that see little of it.
+    """
+    xp = namespace(design)
+    plain = observations.unweighted
+    weights = xp.ones_like(plain.values) if observations.weights is None else observations.weights
+    weights = weights / xp.max(weights)
+    own, met = (plain.rows, plain.cols) if side == 0 else (plain.cols, plain.rows)
+    seen = weights * xp.take(xp.sum(design * design, axis=1), met)
+    ones = [xp.ones((size, 1), dtype=design.dtype, device=device(design)) for size in plain.shape]
+    trace = xp.reshape(plain.adjoint(seen, ones[0], xp.matrix_transpose(ones[1]))[side], (-1,))
+    return WeightedEntries(
+        plain.rows, plain.cols, plain.values, plain.shape, weights / xp.take(_unless_zero(trace), own)
+    )
+
+
+def _unless_zero(numbers: Array) -> Array:
+    """`numbers`, with 1 in place of 0."""
+    xp = namespace(numbers)
+    return xp.where(numbers == 0, xp.ones_like(numbers), numbers)
+
+
+def _check(recovery: Recovery, observations: Any, side: int) -> float:
+    """Noise level of the recovery; raises unless the observations fit it."""
+    if not isinstance(observations, SampledEntries):
+        raise ArgumentError(
+            f"observations are {type(observations).__name__}, but new {_SIDES[side]} are found from some of their entries. "
+            "Pass SampledEntries, for example SampledEntries.from_dense(array with NaN).",
+            argument="observations",
+            value=type(observations).__name__,
+            limit="SampledEntries",
+        )
+    noise = recovery.options.get("noise")
+    if noise is None:
+        raise ArgumentError(
+            f"options of the recovery hold no noise level, but it decides how far few entries move new {_SIDES[side]}. "
+            "Take a recovery from complete, factorize or sense.",
+            argument="recovery",
+            value=sorted(recovery.options),
+            limit="noise",
+        )
+    fixed = 1 - side
+    if observations.shape[fixed] != recovery.shape[fixed]:
+        raise ShapeError(
+            f"observations have {observations.shape[fixed]} {_SIDES[fixed]}, but the recovered matrix {recovery.shape[fixed]}: "
+            f"new {_SIDES[side]} lie in the {_SIDES[fixed]} that it was fitted with. Pass the shape "
+            f"{('n', recovery.shape[1]) if side == 0 else (recovery.shape[0], 'n')}.",
+            argument="observations",
+            value=observations.shape,
+            limit=recovery.shape[fixed],
+        )
+    namespace(observations.values, recovery.network.weights[0])
+    if observations.dtype != recovery.network.dtype:
+        raise DTypeError(
+            f"observations have dtype {observations.dtype}, but the recovered matrix {recovery.network.dtype}. Convert the "
+            "values first.",
+            argument="observations",
+            value=str(observations.dtype),
+            limit=str(recovery.network.dtype),
+        )
+    return float(noise)

@@ -1,0 +1,169 @@
+"""Errors on held-out entries, and prediction intervals from them that hold whatever the model (split conformal prediction)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from dmf.arrays.backend import Array, to_host
+from dmf.arrays.checks import check_kind, check_option, random_generator
+from dmf.errors import ArgumentError, ShapeError
+from dmf.observations import SampledEntries
+from dmf.recovery.model_files import HELDOUT_ERROR, QUANTILES
+from dmf.recovery.results import Recovery
+
+_MOST = 999  # order statistics kept: coverages up to 99.9 %
+
+
+def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
+    """The recovery, with its errors on entries that it was not fitted to.
+
+    Parameters
+    ----------
+    recovery : Recovery
+    held : SampledEntries
+        Entries of the same matrix that `recovery` never saw, as ``observations.split`` holds out. Each counts alike,
+        whatever its weight.
+
+    Returns
+    -------
+    Recovery
+        With the residuals of `held`. Its ``options`` also hold "heldout_rmse", "heldout_standard_error" (by the delta
+        method), "n_heldout", and "residual_quantiles", from which `prediction_interval` follows; all are saved in model files.
+
+    Raises
+    ------
+    ArgumentError, ShapeError
+        If `held` are no entries, or of another matrix shape.
+    """
+    check_kind("held", held, SampledEntries, "Pass SampledEntries, as observations.split holds out.")
+    if held.shape != recovery.shape:
+        raise ShapeError(
+            f"held entries are of a {held.shape} matrix, but the recovery is of a {recovery.shape} one.",
+            argument="held",
+            value=held.shape,
+            limit=recovery.shape,
+        )
+    residuals = held.unweighted.values - recovery.predict(held.rows, held.cols)
+    sizes = np.sort(np.abs(to_host(residuals).astype(np.float64)))
+    squares, count = sizes**2, sizes.shape[0]
+    rmse = math.sqrt(float(np.mean(squares)))
+    # Quantile k of `levels`: the residual that a new one exceeds with probability at most 1 - k / (levels + 1).
+    levels = min(count, _MOST)
+    at = np.ceil((count + 1) * np.arange(1, levels + 1) / (levels + 1)).astype(int) - 1
+    found = {
+        "heldout_rmse": rmse,
+        "heldout_standard_error": float(np.std(squares) / (2 * max(rmse, 1e-300) * math.sqrt(count))),
+        "n_heldout": count,
+        "residual_quantiles": sizes[at].tolist(),
+    }
+    return replace(recovery, options=recovery.options | found, residuals=residuals)
+
+
+def judged_as(judged: Recovery, other: Recovery) -> Recovery:
+    """`other` with the held-out errors of `judged`, such as those of a fit to a part of its entries."""
+    found = {name: judged.options[name] for name in (*HELDOUT_ERROR, QUANTILES)}
+    return replace(other, options=other.options | found, residuals=judged.residuals)
+
+
+def half_width(recovery: Recovery, coverage: float = 0.9) -> float:
+    """Half the width of the intervals of `prediction_interval`, before bounds."""
+    quantiles = recovery.options.get("residual_quantiles")
+    if not (
+        isinstance(quantiles, list) and quantiles and all(isinstance(q, (int, float)) and q >= 0 for q in quantiles)
+    ):
+        raise ArgumentError(
+            "the recovery has no errors on held-out entries, which intervals follow from. Hold some out "
+            "(complete(..., holdout=0.1), on the command line --holdout), or pass entries that it never saw to `calibrate`.",
+            argument="recovery",
+        )
+    levels = len(quantiles)
+    coverage = check_option("coverage", coverage, strictly=True, hint="Pass a share, such as 0.9.")
+    if not 0 < coverage <= levels / (levels + 1):
+        raise ArgumentError(
+            f"coverage={coverage!r}, but {levels} residuals of held-out entries support 0 < coverage <= "
+            f"{levels / (levels + 1):.4g}. Hold more out or ask for less.",
+            argument="coverage",
+            value=coverage,
+            limit=levels / (levels + 1),
+        )
+    rounding = 1e-9  # of coverage times an integer
+    return float(quantiles[max(math.ceil(coverage * (levels + 1) - rounding), 1) - 1])
+
+
+def check_coverage(residuals: Array, coverages: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of residuals within intervals that they had no part in: calibrated on a random half, checked on the other.
+
+    Parameters
+    ----------
+    residuals : array, shape (n,)
+        Of entries held out.
+    coverages : array, shape (k,)
+        Shares claimed, between 0 and 1. A half that is too small for one is all within it.
+    seed : int
+        Of the halves.
+
+    Returns
+    -------
+    shares, standard_errors : arrays, shape (k,)
+        The errors are those that a share has by chance, where the claim is right.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than 2 residuals.
+    """
+    sizes = np.abs(to_host(residuals).astype(np.float64))
+    if sizes.size < 2:
+        raise ArgumentError(
+            f"residuals holds {sizes.size} number, but two halves are compared. Hold more entries out.",
+            argument="residuals",
+            value=sizes.size,
+            limit=2,
+        )
+    sizes = random_generator(seed).permutation(sizes)
+    one, other = np.sort(sizes[: sizes.size // 2]), sizes[sizes.size // 2 :]
+    places = np.ceil((one.size + 1) * coverages).astype(int)
+    reach = np.append(one, np.inf)[np.clip(places, 1, one.size + 1) - 1]
+    shares = np.mean(other[:, None] <= reach, axis=0)
+    return shares, np.sqrt(coverages * (1 - coverages) * (1 / (one.size + 2) + 1 / other.size))
+
+
+def prediction_interval(recovery: Recovery, rows: Array, cols: Array, coverage: float = 0.9) -> tuple[Array, Array]:
+    """Intervals that hold the entries at (rows, cols).
+
+    An interval reaches as far as a share `coverage` of the held-out residuals, on both sides of the prediction, but not
+    beyond the bounds of the recovery. It holds a new entry with a probability of at least `coverage`, and of hardly more, if
+    the new entry and the held-out ones are drawn alike; nothing is assumed about the noise or the model. The probability is
+    one over all entries: those of rows seldom seen are missed more often. After ``complete(..., holdout=...)`` the residuals
+    are of a fit without the held-out entries, and the predictions of one with them, so that intervals are a little wide.
+
+    Parameters
+    ----------
+    recovery : Recovery
+        From `calibrate`, or from `complete` with a hold-out.
+    rows, cols : integer arrays, shape (n,)
+    coverage : float, 0 < coverage <= n / (n + 1) for n held-out entries, at most 0.999
+
+    Returns
+    -------
+    low, high : arrays, shape (n,)
+
+    Raises
+    ------
+    ArgumentError
+        If the recovery is not calibrated, or the held-out entries are too few for this coverage.
+
+    References
+    ----------
+    .. [1] Gui, Barber, Ma, Conformalized matrix completion, NeurIPS 2023 (arXiv 2305.10637).
+    """
+    return interval_around(recovery, recovery.predict(rows, cols), coverage)
+
+
+def interval_around(recovery: Recovery, predicted: Array, coverage: float = 0.9) -> tuple[Array, Array]:
+    """`prediction_interval` for predictions (n,) that are there already."""
+    half = half_width(recovery, coverage)
+    return recovery.bounded(predicted - half), recovery.bounded(predicted + half)

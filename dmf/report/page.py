@@ -1,0 +1,180 @@
+"""A report on one recovery: pictures and numbers in one HTML file without scripts, or in one picture."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmf.arrays.backend import Array, to_host
+from dmf.completion.ranks import RankPath
+from dmf.io.archive import check_suffix, write_text
+from dmf.io.pictures import save_figure
+from dmf.recovery.intervals import check_coverage
+from dmf.recovery.results import Recovery
+from dmf.report.pictures import draw_coverage, draw_learning, draw_ranks, draw_residuals, draw_spectrum
+
+_COVERAGE = 0.9
+_FEWEST_FOR_COVERAGE = 40  # held-out entries; below, half of them say nothing
+_PACKAGES = ("dmf", "numpy", "scipy", "numba")
+_Panel = tuple[Callable[..., None], tuple[Any, ...]]  # what draws, and its arguments after the axes
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td { padding: .25rem 1.2rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+td:first-child { color: #666; white-space: nowrap; } td:last-child { overflow-wrap: anywhere; }
+img { max-width: 100%; height: auto; }
+"""
+
+
+def check_report_path(path: str | os.PathLike) -> None:
+    """Raise FileError unless a report can have this name: its suffix says what is written."""
+    check_suffix(path, "report", (".html", ".htm", ".png"))
+
+
+def write_report(
+    path: str | os.PathLike,
+    recovery: Recovery,
+    facts: Mapping[str, Any],
+    ranks: RankPath | None = None,
+    *,
+    title: str = "Recovered matrix",
+) -> None:
+    """Write learning curve, spectrum, residuals, coverage of intervals, rank path and a table of results.
+
+    Residuals are those of held-out entries, else of the measurements fitted; coverage needs held-out entries.
+
+    Parameters
+    ----------
+    path : path
+        ``.html``: one file that needs no other and runs no scripts; ``.png``: the same as one picture.
+    recovery : Recovery
+    facts : mapping of str to object
+        What the table says first, such as errors; shape, options and versions follow by themselves.
+    ranks : RankPath, optional
+    title : str
+
+    Raises
+    ------
+    FileError
+        If the suffix is another one, or the file cannot be written.
+    """
+    check_report_path(path)
+    panels: list[_Panel] = [(draw_learning, (recovery,)), (draw_spectrum, (recovery,))]
+    rows = [(name, _text(value)) for name, value in facts.items()]
+    observations = recovery.observations
+    if recovery.residuals is not None:
+        panels.append((draw_residuals, (recovery.residuals, "held-out entries")))
+        if to_host(recovery.residuals).size >= _FEWEST_FOR_COVERAGE:
+            panels.append((draw_coverage, (recovery.residuals,)))
+            rows.append(("coverage", _coverage(recovery.residuals)))
+    elif observations is not None:
+        fitted = observations.predict(*recovery.factors())
+        panels.append((draw_residuals, (observations.values - fitted, "measurements fitted")))
+    if ranks is not None:
+        panels.append((draw_ranks, (ranks,)))
+        rows.append(("rank path", str(ranks)))
+    rows += _rows(recovery)
+    if Path(path).suffix.lower() == ".png":
+        save_figure(_picture(panels, title, rows), path)
+    else:
+        write_text(path, _page(panels, title, rows))
+
+
+def _coverage(residuals: Array) -> str:
+    """How the intervals do on entries that they were not calibrated on."""
+    shares, errors = check_coverage(residuals, np.array([_COVERAGE]))
+    return (
+        f"{shares[0]:.1%} +- {errors[0]:.1%} of one half of the held-out entries lie in {_COVERAGE:.0%} intervals "
+        "calibrated on the other half"
+    )
+
+
+def _rows(recovery: Recovery) -> list[tuple[str, str]]:
+    d1, d2 = recovery.shape
+    options = recovery.options
+    rows = [
+        ("shape", f"{d1:,} x {d2:,}"),
+        ("rank", str(options.get("rank", "unknown"))),
+        ("noise", "none: the fit is exact" if options.get("exact") else _text(options.get("noise", "unknown"))),
+        ("offsets", "of rows and columns" if recovery.offsets is not None else "none"),
+        ("bounds", "none" if recovery.bounds is None else "{:g} to {:g}".format(*recovery.bounds)),
+        ("weights", f"{recovery.network.n_parameters:,} in {recovery.network.depth} layers"),
+        ("status", str(recovery.status)),
+    ]
+    chosen = ("rank_bound", "depth", "seed", "iterations")
+    text = ", ".join(f"{name.replace('_', ' ')} {options[name]:,}" for name in chosen if options.get(name) is not None)
+    if phases := Counter(options.get("phases", ())):
+        text += "; phases " + ", ".join(f"{name} x {count}" if count > 1 else name for name, count in phases.items())
+    return [*rows, ("options", text), ("versions", ", ".join(f"{p} {metadata.version(p)}" for p in _PACKAGES))]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _page(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]]) -> str:
+    cells = "\n".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows)
+    images = "\n".join(
+        f'<p><img alt="{name}" src="data:image/png;base64,{data}"></p>' for name, data in _images(panels)
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>
+<style>{_STYLE}</style></head>
+<body>
+<h1>{html.escape(title)}</h1>
+<table>
+{cells}
+</table>
+<h2>Pictures</h2>
+{images}
+</body>
+</html>
+"""
+
+
+def _images(panels: Sequence[_Panel]) -> list[tuple[str, str]]:
+    from matplotlib.figure import Figure
+
+    images = []
+    for draw, arguments in panels:
+        figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+        axis = figure.subplots()
+        draw(axis, *arguments)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=130)
+        images.append((html.escape(axis.get_title()), base64.b64encode(buffer.getvalue()).decode()))
+    return images
+
+
+def _picture(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]]) -> Any:
+    import textwrap
+
+    from matplotlib.figure import Figure
+
+    columns = (len(panels) + 2) // 2  # in two rows, one place for the table
+    figure = Figure(figsize=(6.25 * columns, 8.2), layout="constrained")
+    axes = figure.subplots(2, columns).ravel()
+    for axis, (draw, arguments) in zip(axes, panels, strict=False):
+        draw(axis, *arguments)
+    lines = []
+    for name, value in rows:
+        first, *more = textwrap.wrap(value, 62) or [""]
+        lines += [f"{name:<14} {first}", *(f"{'':<14} {line}" for line in more)]
+    table = axes[len(panels)]
+    table.text(0, 1, "\n".join(lines), family="monospace", fontsize=8.5, va="top", transform=table.transAxes)
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    figure.suptitle(title, fontsize=13)
+    return figure

@@ -1,0 +1,276 @@
+"""Gradient descent with discrepant learning rates, exactly as in the paper."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dmf.arrays.backend import Array, namespace, number, to_host
+from dmf.arrays.checks import check_option, check_reduction, layer_factors
+from dmf.arrays.linalg import chain_product, gaussian
+from dmf.errors import ArgumentError
+from dmf.models import DeepLinearNetwork
+from dmf.models.gradients import loss_and_gradients, pull_back, push_forward
+from dmf.observations import FullMatrix, Observations
+from dmf.recovery.results import Recovery
+from dmf.solvers.loop import Callback, run
+from dmf.theory.compression import exact_compression as exact_compression_of
+from dmf.theory.recursions import matrix_descent, scalar_descent
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """``W_l <- (1 - step_size weight_decay) W_l - rate_l dW_l``; a state is (weights, gradients, loss).
+
+    The gradients at the weights are part of the state, so that the loss of a recorded iteration costs nothing.
+    """
+
+    step_size: float
+    outer_scale: float = 1.0
+    weight_decay: float = 0.0
+    reduction: str = "mean"
+
+    def rates(self, depth: int) -> tuple[float, ...]:
+        """Step size of each layer: ``outer_scale * step_size`` on W_1 and W_L, ``step_size`` between."""
+        return tuple((self.step_size * layer_factors(depth, self.outer_scale)).tolist())
+
+    def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
+        """State at the start; compiles what a step needs, so that the seconds of the history hold none of it."""
+        state = self._state(observations, network.weights)
+        return self.advance(observations, state, 0)[0]
+
+    def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
+        """State after at most `iterations` steps, and their number."""
+        depth = len(state[0])
+        rates, shrink = self.rates(depth), 1 - self.step_size * self.weight_decay
+        compiled = observations.descent(tuple(w.shape[0] for w in state[0][:-1]))
+        if compiled is not None:
+            *state, done = compiled(*state, rates, shrink, scale_of(self.reduction, observations), iterations)
+            return tuple(state), done
+        for step in range(iterations):
+            weights, gradients, _ = state
+            moved = tuple(shrink * w - rate * g for w, g, rate in zip(weights, gradients, rates, strict=True))
+            following = self._state(observations, moved)
+            if not math.isfinite(following[2]):
+                return state, step
+            state = following
+        return state, iterations
+
+    def _state(self, observations, weights):
+        scale = scale_of(self.reduction, observations)
+        loss, gradients = loss_and_gradients(weights, observations.evaluate)
+        return weights, tuple(scale * g for g in gradients), scale * number(loss)
+
+    def loss(self, state: Any) -> float:
+        """Training loss of a state."""
+        return state[2]
+
+    def network(self, state: Any) -> DeepLinearNetwork:
+        """Network of a state."""
+        return DeepLinearNetwork(state[0])
+
+    def finished(self, state: Any) -> str:
+        """Never: it goes on until the driver ends it."""
+        return ""
+
+    def findings(self, state: Any) -> dict[str, float]:
+        """Nothing besides the loss."""
+        return {}
+
+    def advice(self, reason: str) -> str:
+        """What to do after a run that ended for `reason`."""
+        return {
+            "diverged": f"Take a smaller step_size than {self.step_size:g} (or a smaller outer_scale than {self.outer_scale:g}).",
+            "budget spent": "Allow more iterations if the loss is still falling.",
+        }.get(reason, "")
+
+
+class CompressedDescent(GradientDescent):
+    """The same trajectory, carried by a network of width 2r; a state is (compression, weights, rho, shrunk, loss)."""
+
+    def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
+        """State at the start; the small weights are float64 arrays on the host."""
+        if not isinstance(observations, FullMatrix):
+            raise ArgumentError(
+                f"exact_compression=True with {type(observations).__name__}, but the compression is exact only where every "
+                "entry is known. Pass a FullMatrix, or start from spectral_network(...).",
+                argument="exact_compression",
+                value=type(observations).__name__,
+                limit="FullMatrix",
+            )
+        compression = exact_compression_of(observations.matrix, network)
+        weights = tuple(to_host(w).astype(np.float64) for w in compression.network.weights)
+        state = self._with_loss(compression, weights, compression.subspaces.scales.astype(np.float64), 1.0)
+        self._after(state, 0)  # compiles
+        return state
+
+    def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
+        """State after at most `iterations` steps, and their number."""
+        following = self._after(state, iterations)
+        if following is not None:
+            return following, iterations
+        for step in range(iterations):  # up to the last finite state
+            following = self._after(state, 1)
+            if following is None:
+                return state, step
+            state = following
+        return state, iterations
+
+    def _after(self, state, count):
+        """State after `count` steps; None if its loss, or one before it, is not finite."""
+        compression, weights, rho, shrunk, _ = state
+        options = self.step_size, self.outer_scale, self.weight_decay, self.reduction
+        rates, shrink = compression.subspaces.coefficients(*options)
+        steps = np.array([count])
+        moved, _ = matrix_descent(weights, to_host(compression.target), rates, shrink, steps)
+        passive = scalar_descent(rho[:, None], np.zeros(1), rates, shrink, steps)
+        if len(moved[0]) == 0 or len(passive) == 0:
+            return None
+        following = self._with_loss(compression, tuple(w[0] for w in moved), passive[0, :, 0], shrunk * shrink**count)
+        return following if math.isfinite(following[-1]) else None
+
+    def _with_loss(self, compression, weights, rho, shrunk):
+        d1, d2 = compression.subspaces.shape
+        square = compression.square_error(chain_product(weights[::-1]), np.prod(rho))
+        return compression, weights, rho, shrunk, float(square) / (2 if self.reduction == "sum" else 2 * d1 * d2)
+
+    def loss(self, state: Any) -> float:
+        """Training loss of a state."""
+        return state[4]
+
+    def network(self, state: Any) -> DeepLinearNetwork:
+        """The wide network of a state."""
+        compression, weights, rho, shrunk, _ = state
+        return compression.lift(weights, rho, shrunk)
+
+
+def gradient_descent(
+    observations: Observations,
+    network: DeepLinearNetwork,
+    step_size: float,
+    outer_scale: float = 1.0,
+    weight_decay: float = 0.0,
+    reduction: str = "mean",
+    iterations: int = 10_000,
+    tolerance: float = 0.0,
+    record_every: int = 1,
+    callback: Callback | None = None,
+    exact_compression: bool = False,
+) -> Recovery:
+    """Train a deep linear network by gradient descent with a fixed step.
+
+    The loss is ``1/2 ||A(W_L...W_1) - y||^2``, for "mean" divided by the number m of measurements.
+
+    Parameters
+    ----------
+    observations : Observations
+        What is known of the (d1, d2) matrix.
+    network : DeepLinearNetwork
+        The start, of the same shape, dtype, library and device; see `orthogonal_network` and `spectral_network`.
+    step_size : float, > 0
+        eta, in units that make it stable below 2 / (largest curvature); see `largest_curvature`.
+    outer_scale : float, > 0
+        alpha, the discrepant learning rate: W_1 and W_L move with ``alpha * eta``.
+    weight_decay : float, >= 0
+        lambda: every layer shrinks by ``1 - eta * lambda`` in each step (eta, never alpha * eta). Not part of the loss.
+    reduction : {"mean", "sum"}
+    iterations : int, >= 0
+        Exact budget.
+    tolerance : float, >= 0
+        Converged once the loss is at or below it; checked at recorded iterations.
+    record_every : int, >= 1
+        Iterations between two records of the history. On a CPU, narrow networks on sampled entries run that long without
+        returning to Python.
+    callback : callable, optional
+        See `dmf.solvers.loop.run`.
+    exact_compression : bool
+        Follow the same trajectory on a network of width 2r, for a `FullMatrix` of rank r and a wide start with orthogonal
+        layers: a step costs O(L r^3) whatever d is, and the wide network is formed only where it is asked for (at the
+        end, and by callbacks that look at it). See `dmf.theory.exact_compression`.
+
+    Returns
+    -------
+    Recovery
+        With network, history and status. Never NaN: a diverging run ends at its last finite state and says so.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError, BackendError
+        If an option is out of range or the start does not fit the observations.
+
+    References
+    ----------
+    .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), sections 2 and 3.
+    """
+    check_option("step_size", step_size, strictly=True)
+    check_option("outer_scale", outer_scale, strictly=True)
+    check_option("weight_decay", weight_decay)
+    check_reduction(reduction)
+    solver = CompressedDescent if exact_compression else GradientDescent
+    return run(
+        solver(float(step_size), float(outer_scale), float(weight_decay), reduction),
+        observations,
+        network,
+        iterations=iterations,
+        tolerance=tolerance,
+        record_every=record_every,
+        callback=callback,
+    )
+
+
+def scale_of(reduction: str, observations: Observations) -> float:
+    """Factor of the summed loss: 1 or 1/m."""
+    return 1.0 if reduction == "sum" else 1.0 / observations.n_measurements
+
+
+def largest_curvature(
+    observations: Observations,
+    network: DeepLinearNetwork,
+    outer_scale: float = 1.0,
+    reduction: str = "mean",
+    sweeps: int = 30,
+    seed: int = 0,
+) -> float:
+    """Largest eigenvalue of the Gauss-Newton Hessian at `network`, layers scaled as descent with `outer_scale` scales them.
+
+    Where the residual is small, gradient descent is stable for steps below 2 over this number.
+
+    Parameters
+    ----------
+    observations : Observations
+    network : DeepLinearNetwork
+    outer_scale : float, > 0
+    reduction : {"mean", "sum"}
+    sweeps : int
+        Power iterations; each costs about two gradients.
+    seed : int
+
+    Returns
+    -------
+    float
+    """
+    depth = network.depth
+    xp = namespace(network.weights[0])
+    roots = [math.sqrt(rate) for rate in GradientDescent(1.0, outer_scale).rates(depth)]
+    direction = tuple(gaussian(w.shape, seed + k, w) for k, w in enumerate(network.weights))
+
+    def norm(arrays: tuple[Array, ...]) -> float:
+        return math.sqrt(sum(number(xp.sum(a * a)) for a in arrays))
+
+    curvature = 0.0
+    for _ in range(sweeps):
+        size = norm(direction)
+        if size == 0:
+            break
+        direction = tuple(root * d / size for root, d in zip(roots, direction, strict=True))
+        image = observations.predict(*push_forward(network.weights, direction))
+        direction = pull_back(network.weights, partial(observations.adjoint, image))
+        direction = tuple(root * d for root, d in zip(roots, direction, strict=True))
+        curvature, last = norm(direction), curvature
+        if abs(curvature - last) <= 1e-3 * curvature:
+            break
+    return curvature * scale_of(reduction, observations)
