@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 # Kernels are compiled in the first example, so examples have no deadline.
 settings.register_profile("dmf", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("dmf"), max_examples=200)
 settings.load_profile("dmf")
 
 

@@ -1,6 +1,6 @@
 """The CUDA kernels on a device, against their twins and the CPU's kernels.
 
-Not run on hardware so far: written where there was no device, with tests/contracts/test_kernels_gpu.py, which runs the same
+Not run on hardware so far: written where there was no device, with tests/slow/test_cuda_emulator.py, which runs the same
 sources by an emulator, as the evidence. The suites of the other folders run on CuPy arrays, too, where there is a device: the
 tests with "cupy" in their ids. benchmarks/gpu.py runs all of these.
 """
