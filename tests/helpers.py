@@ -280,6 +280,19 @@ def weights_of(recovery):
     return [to_host(w) for w in recovery.network.weights]
 
 
+def signs_as_in(weights, expected):
+    """The weights of the same network whose components have the signs of the expected ones.
+
+    A library may turn a pair of singular vectors round: rows of one layer with columns of the next.
+    """
+    weights = [np.array(w) for w in weights]
+    for below, above, wanted in zip(weights, weights[1:], expected, strict=False):
+        signs = np.where(np.sum(below * wanted, axis=1) < 0, -1, 1).astype(below.dtype)
+        below *= signs[:, None]
+        above *= signs
+    return weights
+
+
 def assert_same_weights(one, other):
     """Bit for bit."""
     for a, b in zip(weights_of(one), weights_of(other), strict=True):

@@ -15,7 +15,18 @@ from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.homotopy import Continuation, VariationalBayes
 from dmf.solvers.loop import run
 
-from helpers import KINDS, LIBRARIES, OTHERS, assert_finite, assert_same_weights, observe, on_device1, start, weights_of
+from helpers import (
+    KINDS,
+    LIBRARIES,
+    OTHERS,
+    assert_finite,
+    assert_same_weights,
+    observe,
+    on_device1,
+    signs_as_in,
+    start,
+    weights_of,
+)
 
 EPS = np.finfo(float).eps
 SOLVERS = {
@@ -264,7 +275,8 @@ def test_other_libraries_follow_numpy(name, kind, library, monkeypatch):
         results.append(recovery)
     losses = [recovery.history.loss for recovery in results]
     np.testing.assert_allclose(losses[1], losses[0], rtol=tolerance, atol=tolerance * losses[0][0])
-    for one, other in zip(*map(weights_of, results), strict=True):
+    ours, theirs = map(weights_of, results)
+    for one, other in zip(ours, signs_as_in(theirs, ours), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.max(np.abs(one)))
 
 

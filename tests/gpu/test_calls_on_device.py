@@ -1,7 +1,4 @@
-"""Whole calls on a device: as on the CPU, twice the same, few reads by the host, and a process that survives errors.
-
-Not run on hardware so far, see test_kernels_on_device.py.
-"""
+"""Whole calls on a device: as on the CPU, twice the same, few reads by the host, and a process that survives errors."""
 
 import json
 
@@ -121,17 +118,13 @@ def test_what_does_not_fit_is_refused_before_it_begins():
 
 def test_running_out_of_memory_leaves_a_usable_process():
     """CuPy's own error, which is a MemoryError; the same objects work once there is memory again."""
-    pool = cupy_module().get_default_memory_pool()
+    pool = cupy_module().cuda.MemoryPool()
+    pool.set_limit(size=512)
     there = low_rank_case(0, (400, 300), rank=2).observations.to_device("cuda")
     network = dmf.spectral_network(there, 10)
     expected = there.evaluate(*network.factors())[0].get()
-    pool.free_all_blocks()
-    pool.set_limit(size=pool.used_bytes() + 512)
-    try:
-        with pytest.raises(MemoryError):
-            there.evaluate(*network.factors())
-    finally:
-        pool.set_limit(size=0)
+    with cupy_module().cuda.using_allocator(pool.malloc), pytest.raises(MemoryError):
+        there.evaluate(*network.factors())
     assert there.evaluate(*network.factors())[0].get() == expected
 
 

@@ -1,8 +1,7 @@
 """The CUDA kernels on a device, against their twins and the CPU's kernels.
 
-Not run on hardware so far: written where there was no device, with tests/slow/test_cuda_emulator.py, which runs the same
-sources by an emulator, as the evidence. The suites of the other folders run on CuPy arrays, too, where there is a device: the
-tests with "cupy" in their ids. benchmarks/gpu.py runs all of these.
+tests/slow/test_cuda_emulator.py runs the same sources by an emulator, where there is no device. The suites of the other
+folders run on CuPy arrays, too, where there is a device: the tests with "cupy" in their ids. benchmarks/gpu.py runs all of these.
 """
 
 import numpy as np
@@ -43,7 +42,7 @@ def fetched(value):
 
 def by_device(function):
     """`function` of CuPy arrays as one of NumPy arrays."""
-    return lambda *arguments: fetched(function(*map(moved, arguments)))
+    return lambda *arguments, **options: fetched(function(*map(moved, arguments), **options))
 
 
 class ByDevice:
