@@ -7,10 +7,21 @@ from pathlib import Path
 
 import click
 
+from dmf.arrays.backend import check_device
 from dmf.io.archive import check_suffix, check_writable
 from dmf.io.matrices import read_entries
 from dmf.report.pictures import plot_rank_path
-from dmf_cli.common import InputFile, check_distinct, common_options, compare_ranks, emit, layout_option, note, table
+from dmf_cli.common import (
+    InputFile,
+    check_distinct,
+    common_options,
+    compare_ranks,
+    device_option,
+    emit,
+    layout_option,
+    note,
+    table,
+)
 
 
 @click.command()
@@ -23,14 +34,16 @@ from dmf_cli.common import InputFile, check_distinct, common_options, compare_ra
     help="Share of the entries on which ranks are compared.",
 )  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), help="Picture to write (.png).")
+@device_option
 @layout_option
 @common_options
-def rank(file, most, holdout, plot, layout, seed, as_json):
+def rank(file, most, holdout, plot, device, layout, seed, as_json):
     """Compare ranks by the error on entries held out.
 
     Fits the matrix in FILE, as for `dmf complete`, with bounds 0, 1, 2, ... on its rank, until three more have not helped, and
     chooses the smallest rank whose error is within one standard error of the lowest.
     """
+    check_device(device)
     if plot is not None:
         check_suffix(plot, "picture", (".png",))
         check_distinct(FILE=file, the_picture=plot)
@@ -38,7 +51,7 @@ def rank(file, most, holdout, plot, layout, seed, as_json):
     source = read_entries(file, layout)
     for sentence in source.notes:
         note(sentence, as_json)
-    path = compare_ranks(source.observations, most=most, holdout=holdout, seed=seed)
+    path = compare_ranks(source.observations, device, most=most, holdout=holdout, seed=seed)
     if plot is not None:
         plot_rank_path(plot, f"Error against rank: {file.name}", path)
     report = {"file": str(file), "notes": list(source.notes), "best": path.best, "lowest": path.lowest,

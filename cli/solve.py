@@ -26,6 +26,7 @@ from dmf_cli.common import (
     check_distinct,
     common_options,
     compare_ranks,
+    device_option,
     echo,
     emit,
     error_texts,
@@ -62,15 +63,6 @@ def _model_options(rank: str) -> Callable[..., Any]:
 
 _iterations_option = click.option(
     "--iterations", type=click.IntRange(min=0), default=10_000, show_default=True, help="Most iterations, for each fit."
-)
-
-
-_device_option = click.option(
-    "--device",
-    metavar="cpu|cuda[:N]",
-    default="cpu",
-    show_default=True,
-    help="Where to compute: the CPU, or a CUDA device.",
 )
 
 
@@ -113,7 +105,7 @@ class _Bounds(click.ParamType):
 @click.argument("file", type=InputFile())
 @_model_options("Upper bound on the rank")
 @_iterations_option
-@_device_option
+@device_option
 @_holdout_option("Share of the entries that a first fit does not see, for an honest error and intervals; 0: neither.")
 @click.option(
     "--offsets/--no-offsets",
@@ -220,7 +212,7 @@ def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
 @click.command()
 @click.argument("file", type=InputFile())
 @_model_options("Rank of the approximation")
-@_device_option
+@device_option
 @layout_option
 @common_options
 def factorize(file, output, device, layout, seed, as_json, **options):
@@ -248,7 +240,7 @@ def factorize(file, output, device, layout, seed, as_json, **options):
 @click.argument("file", type=InputFile())
 @_model_options("Upper bound on the rank")
 @_iterations_option
-@_device_option
+@device_option
 @_holdout_option("Share of the measurements set aside for an honest error; 0: fit to all.")
 @common_options
 def sense(file, output, device, holdout, seed, as_json, **options):

@@ -22,6 +22,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.gpu)
 
 
+@pytest.fixture(autouse=True)
+def small_problems_stay_on_the_device(request, monkeypatch):
+    """Tests of a device solve small problems there, which users' calls move to the host."""
+    if request.node.get_closest_marker("gpu"):
+        monkeypatch.setattr("dmf.completion.placement.FEW_ENTRIES", 0)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

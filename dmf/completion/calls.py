@@ -11,6 +11,7 @@ from dmf.arrays.checks import check_bounds, check_option, positive_integer
 from dmf.arrays.linalg import dense_svd
 from dmf.completion.occupied import OccupiedPart, occupied_part, short_of
 from dmf.completion.phases import Plan
+from dmf.completion.placement import better_on_host, from_host
 from dmf.completion.strategy import sees_noise, solve, solve_with_offsets
 from dmf.completion.visible_rank import visible_rank
 from dmf.errors import ArgumentError, ObservationError
@@ -55,6 +56,7 @@ def complete(
     ----------
     data : SampledEntries, array of shape (d1, d2), or sparse matrix of SciPy or CuPy
         NaN in an array marks a missing entry; the stored entries of a sparse matrix are the observed ones, zeros included.
+        On a CUDA device, fewer than 20,000 entries are completed on the host, which is faster, and the result comes back there.
     rank : int, 1 <= rank <= min(d1, d2), optional
         Upper bound on the rank; found from the data unless given.
     depth : int, >= 1
@@ -107,6 +109,11 @@ def complete(
             limit=(True, False, "auto"),
         )
     observations, bounds = as_entries(data, weights), check_bounds(bounds)
+    if better_on_host(observations):
+        return from_host(
+            complete, observations, callback, rank=rank, depth=depth, offsets=offsets, holdout=holdout, bounds=bounds,
+            iterations=iterations, seed=seed,
+        )  # fmt: skip
     plan = _plan(observations, rank, depth, iterations, seed, callback)
     if check_option("holdout", holdout) == 0:
         return replace(_completed(observations, plan, offsets), bounds=bounds)

@@ -11,7 +11,7 @@ from dmf_cli.common import compare_ranks
 
 from cli.program import as_json, error_line
 
-COMMANDS = ("complete", "factorize", "sense")
+COMMANDS = ("complete", "factorize", "sense", "rank")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -44,7 +44,7 @@ def test_ranks_are_compared_on_the_device(monkeypatch, capsys):
         callback(dmf.completion.RankStep(3, 0.25, 0.1, 0.1, 3, 0.1, 1.5))
 
     monkeypatch.setattr(dmf.SampledEntries, "to_device", lambda self, device: {"cuda:1": moved}[device])
-    monkeypatch.setattr(dmf, "rank_path", rank_path)
+    monkeypatch.setattr(dmf.completion, "rank_path", rank_path)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     compare_ranks(entries, "cuda:1", seed=7)
     assert seen == [(moved, {"seed": 7})]

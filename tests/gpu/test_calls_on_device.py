@@ -7,6 +7,7 @@ import pytest
 
 import dmf
 from dmf.arrays.backend import cupy_module
+from dmf.completion import placement
 from dmf.experiments.problems import paper_target, sample_entries
 from dmf.solvers import loop
 
@@ -80,6 +81,17 @@ def test_completion_is_deterministic_and_as_on_the_cpu():
     assert_same_weights(first, second)
     assert first.options["exact"]
     assert case.error(first.to_device("cpu")) < 1e-10
+
+
+def test_few_entries_are_completed_on_the_host(monkeypatch):
+    """The same bits as there, in arrays of the device; so are those that a callback sees."""
+    monkeypatch.setattr(placement, "FEW_ENTRIES", 20_000)
+    here, kinds = low_rank_case(0, (40, 30), rank=2).observations, set()
+    there = here.to_device("cuda")
+    recovery = dmf.complete(there, callback=lambda at: kinds.update(map(type, at.network.weights)))
+    assert kinds == {cupy_module().ndarray}
+    assert recovery.observations is there
+    assert_same_weights(recovery, dmf.complete(here))
 
 
 @pytest.mark.parametrize("offsets", [False, True])

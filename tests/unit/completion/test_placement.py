@@ -1,0 +1,54 @@
+"""Few entries that lie on a device are completed on the host; a stand-in for the device, see tests/gpu for a real one."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import dmf
+from dmf.completion import placement
+
+from helpers import assert_same_weights, low_rank_case
+
+
+class There(np.ndarray):
+    """An array of the stand-in."""
+
+
+@pytest.fixture
+def there(monkeypatch):
+    """Function that moves entries to the stand-in."""
+    moves = {"cpu": np.asarray, "cuda:3": lambda array: np.asarray(array).view(There)}
+
+    def move(array, name):
+        return moves[name](array)
+
+    def to_device(entries, name):
+        return entries.with_values(move(entries.values, name))
+
+    monkeypatch.setattr(dmf.SampledEntries, "to_device", to_device)
+    for module in ("dmf.recovery.results", "dmf.completion.placement"):
+        monkeypatch.setattr(f"{module}.move", move)
+    monkeypatch.setattr(placement, "library", lambda array: "cupy" if isinstance(array, There) else "numpy")
+    monkeypatch.setattr(placement, "device", lambda array: SimpleNamespace(id=3))
+    return lambda entries: to_device(entries, "cuda:3")
+
+
+def test_the_result_lies_where_the_entries_do(there):
+    """And it is what the host finds, with its options; a callback sees networks of the device."""
+    here, kinds = low_rank_case(0, (20, 15), rank=2).observations, set()
+    data, options = there(here), {"rank": 3, "offsets": False, "holdout": 0.1, "bounds": (-9, 9), "seed": 1}
+    found = dmf.complete(data, **options, callback=lambda at: kinds.update(map(type, at.network.weights)))
+    assert kinds == {There}
+    assert {type(w) for w in found.network.weights} == {There}
+    assert found.observations is data
+    expected = dmf.complete(here, **options)
+    assert_same_weights(found, expected)
+    assert (found.bounds, found.options) == (expected.bounds, expected.options)
+
+
+def test_many_entries_are_completed_on_the_device(there, monkeypatch):
+    data = there(low_rank_case(0, (20, 15), rank=2).observations)
+    assert placement.better_on_host(data)
+    monkeypatch.setattr(placement, "FEW_ENTRIES", data.n_measurements)
+    assert not placement.better_on_host(data)
