@@ -13,6 +13,7 @@ from dmf.theory.diagnostics import (
     product_svd,
 )
 from dmf.theory.reduced import ReducedTrajectory, closed_form_flow, gradient_flow, reduced_dynamics
+from dmf.theory.singular_vectors import SingularPath, singular_flow
 from dmf.theory.stability import stable_step_size
 from dmf.theory.subspaces import InvarianceChecker, InvariantSubspaces, invariant_subspaces
 from dmf.theory.times import learning_times, separating_scale
@@ -27,6 +28,7 @@ __all__ = [
     "InvarianceChecker",
     "InvariantSubspaces",
     "ReducedTrajectory",
+    "SingularPath",
     "balancedness",
     "closed_form_flow",
     "combined",
@@ -41,5 +43,6 @@ __all__ = [
     "product_svd",
     "reduced_dynamics",
     "separating_scale",
+    "singular_flow",
     "stable_step_size",
 ]
