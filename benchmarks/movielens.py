@@ -9,7 +9,7 @@ Predictions of all programs are clipped to 1..5. The options of the peers (PEERS
 is not among those reported, which favours them. Intervals: a tenth of the training ratings calibrates a fit to the rest. The
 folds are those of a five-fold cross-validation, for comparison with numbers that other projects publish.
 
-The ratings may not be redistributed: they are fetched once, see `dmf.experiments.problems.movielens_100k`.
+The ratings may not be redistributed: they are fetched once, see `ratings_data.py`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from peers.common import limited
 
 import dmf
 from dmf.arrays.backend import set_threads
-from dmf.errors import FileError
-from dmf.experiments.problems import movielens_100k
 from dmf.models.offsets import fit_offsets
+
+from ratings_data import NotToBeHad, movielens_100k
 
 SHAPE, LOW, HIGH, FOLDS, THREADS, COVERAGE = (943, 1_682), 1, 5, 5, 2, 0.9
 PEERS: dict[str, dict[str, Any]] = {
@@ -157,7 +157,7 @@ def main(peers: str, seeds: int, no_save: bool) -> None:
         raise click.BadParameter(f"known are {', '.join(PEERS)}", param_hint="--peers")
     try:
         data = ratings()
-    except FileError as error:
+    except NotToBeHad as error:
         return print(f"skipped: {error}")
     usable, missing = installed_peers(names)
     set_threads(THREADS)  # before any peer starts threads, which would spin while they wait

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import sys
 import traceback
@@ -17,6 +16,9 @@ import click
 import dmf
 from dmf.arrays.backend import on_device_of, set_threads
 from dmf.arrays.interrupts import remembered_interrupts
+from dmf.io.messages import number, printable
+from dmf.io.reading import Entries
+from dmf.io.writing import json_text
 from dmf.recovery.intervals import half_width
 from dmf.recovery.model_files import HELDOUT_ERROR, QUANTILES
 from dmf.solvers import Snapshot
@@ -55,7 +57,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
             problem = _problem(error)
             for text, err in [
                 (f"Error: {problem}", True),
-                *[(to_json({"error": problem}), False)] * options["as_json"],
+                *[(json_text({"error": problem}), False)] * options["as_json"],
             ]:
                 with contextlib.suppress(dmf.errors.FileError):  # nothing can be written there: the exit code remains
                     echo(text, err=err)
@@ -79,9 +81,12 @@ def _problem(error: BaseException) -> str:
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
-    """Print on stdout or stderr; FileError if that cannot be written to, as on a full disk. A closed pipe is left to click."""
+    """Print on stdout or stderr what is printable, the rest escaped: texts from files may hold commands to the terminal.
+
+    FileError if the stream cannot be written to, as on a full disk. A closed pipe is left to click.
+    """
     try:
-        click.echo(text, err=err, nl=nl)
+        click.echo(printable(text), err=err, nl=nl)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -93,22 +98,7 @@ def echo(text: str, err: bool = False, nl: bool = True) -> None:
 
 def emit(as_json: bool, report: Mapping[str, Any], lines: Sequence[str]) -> None:
     """Print the report as JSON, or the lines."""
-    echo(to_json(report) if as_json else "\n".join(lines))
-
-
-def to_json(report: Mapping[str, Any]) -> str:
-    """JSON text of a report; NaN and infinities become null."""
-    return json.dumps(_plain(report), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
+    echo(json_text(report) if as_json else "\n".join(lines))
 
 
 def note(text: str, as_json: bool = False) -> None:
@@ -119,7 +109,7 @@ def note(text: str, as_json: bool = False) -> None:
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines of an aligned table; numbers to the right."""
     names = list(rows[0])
-    cells = [[_cell(row[name]) for name in names] for row in rows]
+    cells = [[number(row[name]) for name in names] for row in rows]
     widths = [max(len(name), *(len(row[k]) for row in cells)) for k, name in enumerate(names)]
     right = [isinstance(rows[0][name], (int, float)) for name in names]
 
@@ -130,12 +120,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         ).rstrip()
 
     return [line(names), line(["-" * width for width in widths]), *map(line, cells)]
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def found_errors(recovery: dmf.Recovery) -> dict[str, Any]:
@@ -171,6 +155,14 @@ def _interval(recovery: dmf.Recovery) -> float | None:
         return None
 
 
+def observed(source: Entries) -> tuple[dmf.SampledEntries, list[str]]:
+    """Observations of what a file held, and what is to be told of it."""
+    entries, notes = dmf.SampledEntries.from_entries(source), list(source.notes)
+    if repeated := entries.n_measurements - entries.n_distinct:
+        notes.append(f"{repeated:,} entries repeat a position; each counts as a measurement of its own")
+    return entries, notes
+
+
 def compare_ranks(entries: dmf.SampledEntries, device: str = "cpu", **options: Any) -> dmf.completion.RankPath:
     """`dmf.completion.rank_path` on a device, with its progress shown."""
     progress, moved = Progress(), entries.to_device(device)
@@ -195,7 +187,7 @@ class Progress:
     """One line on a terminal that is rewritten as a solver goes on; nothing where stderr is no terminal."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+        self._shown = sys.stderr is not None and sys.stderr.isatty()  # None: closed by the caller
         self._last = -1.0
 
     def __call__(self, label: str, snapshot: Snapshot) -> None:
@@ -214,12 +206,12 @@ class Progress:
 
     def _show(self, text: str) -> None:
         if self._shown:
-            echo(f"\r{text:<78}", nl=False, err=True)
+            click.echo(f"\r{printable(text):<78}", nl=False, err=True)
 
     def done(self) -> None:
         """Clear the line."""
         if self._shown:
-            echo("\r" + " " * 78 + "\r", nl=False, err=True)
+            click.echo("\r" + " " * 78 + "\r", nl=False, err=True)
 
 
 class InputFile(click.Path):

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from dmf.experiments.dynamics import PROBLEMS, draw_dynamics, dynamics, picture_paths
-from dmf.io.archive import check_writable, make_folder, write_text
-from dmf_cli.common import Progress, common_options, emit, table, to_json
+from dmf.io.writing import check_writable, json_text, make_folder, write_text
+from dmf_cli.common import Progress, common_options, emit, table
 
 
 @click.command("dynamics")
@@ -40,7 +40,7 @@ def dynamics_command(problem, rank, size, depth, scale, output, seed, as_json):
     progress.done()
     draw_dynamics(result, output)
     report = result.as_json()
-    write_text(numbers, to_json(report) + "\n")
+    write_text(numbers, json_text(report) + "\n")
     del report["histories"]
     report |= {"pictures": [str(path) for path in pictures], "numbers": str(numbers)}
     lines = [

@@ -9,8 +9,11 @@ import click
 import numpy as np
 
 import dmf
-from dmf.io.archive import check_writable
-from dmf.io.matrices import format_predictions, read_entries, read_pairs, read_row_ids, write_predictions
+from dmf.io.matrices import read_entries
+from dmf.io.messages import number
+from dmf.io.pairs import read_pairs, read_row_ids
+from dmf.io.predictions import format_predictions, write_predictions
+from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around
 from dmf.recovery.ranking import align, row_positions, top_columns
 from dmf.recovery.results import position_of
@@ -123,7 +126,8 @@ def _ranked(recovery, file, top, rows, seen, quiet):
         note("all columns are ranked, those already observed too; --seen FILE leaves the entries in FILE out", quiet)
     else:
         source = read_entries(seen)
-        left_out, unknown = align(recovery, source.observations, source.row_ids, source.col_ids)
+        entries = dmf.SampledEntries.from_entries(source)
+        left_out, unknown = align(recovery, entries, source.row_ids, source.col_ids)
         if unknown:
             note(f"{unknown:,} entries of {seen} have a row or column that the model does not know", quiet)
     index, columns, values = top_columns(recovery, positions, top, left_out)
@@ -170,6 +174,4 @@ def _text(value: object) -> str:
         return "none"
     if isinstance(value, tuple):
         return " to ".join(f"{end:g}" for end in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return number(value)

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from dmf.experiments import adaptation, fashion, paper
-from dmf.io.archive import check_writable, make_folder, write_text
-from dmf_cli.common import Progress, common_options, emit, table, to_json
+from dmf.io.writing import check_writable, json_text, make_folder, write_text
+from dmf_cli.common import Progress, common_options, emit, table
 
 
 @click.command()
@@ -87,7 +87,7 @@ def reproduce(experiment, small, output, data, seed, as_json):
     result = run(small=small, seed=seed, progress=progress, **more)
     progress.done()
     draw(result, picture)
-    write_text(numbers, to_json(result.as_json()) + "\n")
+    write_text(numbers, json_text(result.as_json()) + "\n")
     report = {key: value for key, value in result.as_json().items() if key not in ("curves", "runs")}
     report |= {"picture": str(picture), "numbers": str(numbers)}
     note = [result.note, ""] if result.note else []

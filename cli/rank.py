@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from dmf.arrays.backend import check_device
-from dmf.io.archive import check_suffix, check_writable
 from dmf.io.matrices import read_entries
+from dmf.io.writing import check_suffix, check_writable
 from dmf.report.pictures import plot_rank_path
 from dmf_cli.common import (
     InputFile,
@@ -20,6 +20,7 @@ from dmf_cli.common import (
     emit,
     layout_option,
     note,
+    observed,
     table,
 )
 
@@ -49,12 +50,13 @@ def rank(file, most, holdout, plot, device, layout, seed, as_json):
         check_distinct(FILE=file, the_picture=plot)
         check_writable(plot)
     source = read_entries(file, layout)
-    for sentence in source.notes:
+    known, notes = observed(source)
+    for sentence in notes:
         note(sentence, as_json)
-    path = compare_ranks(source.observations, device, most=most, holdout=holdout, seed=seed)
+    path = compare_ranks(known, device, most=most, holdout=holdout, seed=seed)
     if plot is not None:
         plot_rank_path(plot, f"Error against rank: {file.name}", path)
-    report = {"file": str(file), "notes": list(source.notes), "best": path.best, "lowest": path.lowest,
+    report = {"file": str(file), "notes": notes, "best": path.best, "lowest": path.lowest,
               "offsets": path.offsets, "n_heldout": path.n_heldout, "steps": [asdict(step) for step in path.steps]}  # fmt: skip
     rows = [
         {"rank": step.rank, "held-out RMSE": step.heldout_rmse, "+-": step.standard_error, "train RMSE": step.train_rmse,

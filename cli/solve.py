@@ -16,9 +16,10 @@ from dmf.arrays.backend import check_device
 from dmf.arrays.checks import check_bounds
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.calls import solve_on
-from dmf.io.archive import check_writable, write_text
-from dmf.io.matrices import MatrixFile, read_entries, read_matrix, read_sensing
+from dmf.io.matrices import is_delimited, read_entries, read_matrix, read_sensing
+from dmf.io.reading import Entries
 from dmf.io.tables import Table, write_filled
+from dmf.io.writing import check_writable, json_text, write_text
 from dmf.report.page import check_report_path, write_report
 from dmf_cli.common import (
     InputFile,
@@ -33,8 +34,8 @@ from dmf_cli.common import (
     found_errors,
     layout_option,
     note,
+    observed,
     other_options,
-    to_json,
 )
 
 _OUTPUT = click.Path(path_type=Path)
@@ -147,12 +148,12 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
         check_report_path(report)
     check_device(device)
     source = read_entries(file, layout)
-    known = source.observations
+    known, notes = observed(source)
     d1, d2 = known.shape
     text = None if filled is None else _to_fill(file, filled, source)
-    seen = known.n_measurements - source.n_repeated
+    seen = known.n_distinct
     found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({seen / (d1 * d2):.2%} of its positions)"
-    _begin(model, [filled, report], (*source.notes, found), as_json)
+    _begin(model, [filled, report], [*notes, found], as_json)
     options["offsets"] = "auto" if offsets is None else offsets
     single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0
     options["holdout"] = _holdout(options["holdout"], single, as_json)
@@ -161,7 +162,7 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
     facts = {"train RMSE": f"{train:.4g}", **error_texts(recovery)}
     lines = [f"{name:<14} {text}" for name, text in facts.items()]
     recovery = recovery.with_ids(source.row_ids, source.col_ids)
-    told = _keep(file, model, recovery, {"train_rmse": train}, seconds, source.notes)
+    told = _keep(file, model, recovery, {"train_rmse": train}, seconds, notes)
     try:
         more: dict[str, Any] = {}
         if filled is not None and text is not None:
@@ -190,18 +191,17 @@ def _train_rmse(recovery: dmf.Recovery) -> float:
     return math.sqrt(np.mean(residuals**2, dtype=np.float64))
 
 
-def _to_fill(file: Path, filled: Path, source: MatrixFile) -> Table:
+def _to_fill(file: Path, filled: Path, source: Entries) -> Table:
     """The table to fill; raises unless there is one with missing cells."""
     if source.table is None:
-        problem = (
-            "lists entries" if source.delimited else f"is a {file.suffix} file, but only tables in text are filled"
-        )
-        way_out = "; if the file is a table, pass --format table" if source.delimited else ""
+        delimited = is_delimited(file)
+        problem = "lists entries" if delimited else f"is a {file.suffix} file, but only tables in text are filled"
+        way_out = "; if the file is a table, pass --format table" if delimited else ""
         raise dmf.errors.FileError(
             f"cannot write {filled} as a filled table: {file} {problem}. Write a model (-o model.npz) and ask it with "
             f"`dmf predict`{way_out}."
         )
-    if source.observations.n_measurements == math.prod(source.observations.shape):
+    if source.values.size == math.prod(source.shape):
         raise dmf.errors.FileError(
             f"cannot write {filled} as a filled table: no cell of {file} is missing. For an approximation of low rank use "
             "`dmf factorize`."
@@ -337,7 +337,7 @@ def _keep(
     if model is not None:
         report["model"] = str(model)
         history = {name: np.asarray(column).tolist() for name, column in recovery.history.items()}
-        text = to_json(report | {"history": history}) + "\n"
+        text = json_text(report | {"history": history}) + "\n"
         with remembered_interrupts() as interrupts, interrupts.held():
             recovery.save(model)
             write_text(_report_path(model), text)

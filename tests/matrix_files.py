@@ -15,7 +15,7 @@ COO = {"format": np.bytes_("coo"), "shape": [2, 2], "data": [1.0, 2.0], "row": [
 
 def triplets(found):
     """(row id, column id, value), sorted."""
-    entries = found.observations
+    entries = found
     rows = range(entries.shape[0]) if found.row_ids is None else found.row_ids
     cols = range(entries.shape[1]) if found.col_ids is None else found.col_ids
     return sorted(

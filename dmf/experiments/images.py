@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from dmf.errors import FileError, MissingPackageError
-from dmf.experiments.problems import cache_folder
 from dmf.io.idx import read_idx
 from dmf.nonlinear import Samples
 
@@ -130,7 +130,10 @@ def _fetched() -> Path:
             "FashionMNIST must be fetched, which needs the package pooch. Run: pip install 'dmf[data]', or install the Debian "
             f"package dataset-fashion-mnist, or pass a folder with {', '.join(_CHECKSUMS)}."
         ) from error
-    folder = cache_folder() / "fashion-mnist"
+    cache = Path(
+        os.environ.get("DMF_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dmf"
+    )
+    folder = cache / "fashion-mnist"
     try:
         fetcher = pooch.create(folder, _SOURCE, registry=_CHECKSUMS)
         for name in _CHECKSUMS:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dmf.experiments.problems import gaussian_measurements, movielens_100k, paper_target, sample_entries
+from dmf.errors import FileError
+from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries
 from dmf.io.matrices import read_entries
 from dmf.io.pictures import plot_errors, plot_sweep
 from dmf.models import DeepLinearNetwork, orthogonal_network, spectral_network
 from dmf.nonlinear import Training
-from dmf.observations import FullMatrix, Observations
+from dmf.observations import FullMatrix, Observations, SampledEntries
 from dmf.recovery.results import Recovery
 from dmf.solvers import Snapshot, alternating_minimization, gradient_descent, largest_curvature
 
@@ -210,8 +211,18 @@ def movielens(
     a second or more each, so all runs are in single precision, and it stops soon after its best error. AltMin needs a ridge,
     tuned on the same held-out ratings, or it fits noise.
     All three overfit in the end, so read their best error.
+
+    Raises
+    ------
+    FileError
+        If `data`, a file of ratings, is not given or cannot be read.
     """
-    ratings = read_entries(data or movielens_100k()).observations
+    if data is None:
+        raise FileError(
+            "no file of ratings is given, and dmf may not ship MovieLens-100K. Get it from grouplens.org and pass u.data or "
+            "ml-100k.inter (user, item, rating, one line each): --data FILE."
+        )
+    ratings = SampledEntries.from_entries(read_entries(data))
     if small:
         inside = (ratings.rows < 200) & (ratings.cols < 300)
         ratings = type(ratings)(ratings.rows[inside], ratings.cols[inside], ratings.values[inside], (200, 300))

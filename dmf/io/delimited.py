@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from dmf.errors import FileError
+from dmf.io.messages import ignored, listed, shown
 
 BLANKS = "blanks"
 # In order of preference: a comma also occurs within numbers ("3,5"), a blank within ids ("New York").
@@ -244,22 +245,6 @@ def is_meant_as_number(text: str) -> bool:
 def is_missing(text: str) -> bool:
     """Whether a field marks a missing cell: empty, NA, NaN or null, in any case."""
     return text.strip().lower() in ("", "na", "nan", "null")
-
-
-def shown(text: str) -> str:
-    """A field as messages show it: quoted, escaped, not too long."""
-    return repr(text if len(text) <= 40 else text[:37] + "...")
-
-
-def listed(names: Sequence[str]) -> list[str]:
-    """At most six column names for a one-line note."""
-    names = [name if name.isprintable() and len(name) <= 40 else shown(name) for name in names]
-    return names if len(names) <= 6 else [*names[:5], f"and {len(names) - 5} more"]
-
-
-def ignored(kind: str, names: Sequence[str]) -> list[str]:
-    """Note on the columns or members that were left out, if any."""
-    return [f"{kind} ignored: {', '.join(listed(names))}"] if names else []
 
 
 def _is_filled(record: list[str]) -> bool:

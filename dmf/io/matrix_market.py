@@ -14,14 +14,13 @@ import numpy as np
 import scipy.sparse
 
 from dmf.errors import FileError
-from dmf.io.delimited import shown
-from dmf.io.formats import Found, check_extent
-from dmf.observations import SampledEntries
+from dmf.io.messages import shown
+from dmf.io.reading import Entries, Matrix, check_extent, check_positions, checked
 
 _SIGNS = {"general": 0, "symmetric": 1, "skew-symmetric": -1}  # of the mirrored entries
 
 
-def load_mtx(path: Path) -> Found:
+def load_mtx(path: Path) -> Entries | Matrix:
     """Read a Matrix Market file; its numbers from 1 become the ids.
 
     Raises
@@ -49,15 +48,13 @@ def load_mtx(path: Path) -> Found:
                 f"bytes, but the file has {size}. It was cut off; write it again."
             )
         table = _table(lines, count, 1 if layout == "array" else 3, path)
-    data = (
-        _dense(table[:, 0], d1, d2, sign)
-        if layout == "array"
-        else SampledEntries.from_sparse(_sparse(table, d1, d2, sign, path))
-    )
     row_ids, col_ids = (tuple(map(str, range(1, n + 1))) for n in (d1, d2))
-    return Found(
-        data, (f"Matrix Market, {layout} {field} {symmetry}, {d1} x {d2}; ids are numbers from 1",), row_ids, col_ids
-    )
+    notes = (f"Matrix Market, {layout} {field} {symmetry}, {d1} x {d2}; ids are numbers from 1",)
+    if layout == "array":
+        return Matrix(checked(_dense(table[:, 0], d1, d2, sign), path), row_ids, col_ids, notes)
+    rows, cols, values = _positions(table, d1, d2, sign, path)
+    check_positions(path, rows, cols, values, (d1, d2))
+    return Entries(rows, cols, values, (d1, d2), row_ids, col_ids, notes)
 
 
 def _banner(line: str, path: Path) -> tuple[str, str, str]:
@@ -114,10 +111,10 @@ def _dense(values: np.ndarray, d1: int, d2: int, sign: int) -> np.ndarray:
     return matrix
 
 
-def _sparse(table: np.ndarray, d1: int, d2: int, sign: int, path: Path) -> scipy.sparse.coo_array:
+def _positions(table: np.ndarray, d1: int, d2: int, sign: int, path: Path) -> tuple[np.ndarray, ...]:
     rows, cols, values = table.T
-    wrong = (rows < 1) | (rows > d1) | (cols < 1) | (cols > d2) | (rows % 1 != 0) | (cols % 1 != 0)
-    wrong |= np.isnan(rows) | np.isnan(cols)
+    with np.errstate(invalid="ignore"):  # of infinities, which are refused
+        wrong = ~((rows >= 1) & (rows <= d1) & (cols >= 1) & (cols <= d2) & (rows % 1 == 0) & (cols % 1 == 0))
     if wrong.any():
         k = int(np.argmax(wrong))
         raise FileError(
@@ -129,4 +126,6 @@ def _sparse(table: np.ndarray, d1: int, d2: int, sign: int, path: Path) -> scipy
         off = rows != cols
         rows, cols = np.concatenate([rows, cols[off]]), np.concatenate([cols, rows[off]])
         values = np.concatenate([values, sign * values[off]])
-    return scipy.sparse.coo_array((values, (rows, cols)), shape=(d1, d2))
+    coo = scipy.sparse.coo_array((values, (rows, cols)), (d1, d2))
+    coo.sum_duplicates()  # the sum of what is written for a position is the entry there
+    return *coo.coords, coo.data

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dmf.io.archive import write_atomically
+from dmf.io.writing import write_atomically
 
 _COLORS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#6a4c93")
 _FLOOR = 1e-17  # zeros cannot be drawn on a logarithmic axis

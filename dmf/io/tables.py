@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dmf.errors import FileError
-from dmf.io.archive import write_atomically
-from dmf.io.delimited import BLANKS, DelimitedText, as_number, ignored, is_meant_as_number, is_missing, is_number, shown
+from dmf.io.delimited import BLANKS, DelimitedText, as_number, is_meant_as_number, is_missing, is_number
+from dmf.io.messages import ignored, shown
+from dmf.io.writing import write_atomically
 
 _MANY = 4  # lines of ids and a value have at most this many columns of numbers: two ids, the value, a time
 # Headings of a first column of names: of those that must differ, and of those that may repeat and then name nothing.

@@ -145,6 +145,11 @@ class SampledEntries(Observations):
         coo.sum_duplicates()
         return cls(coo.coords[0], coo.coords[1], coo.data, coo.shape)
 
+    @classmethod
+    def from_entries(cls, entries: Any) -> SampledEntries:
+        """The entries of a file: what `dmf.io.matrices.read_entries` returns, or anything with rows, cols, values and shape."""
+        return cls(entries.rows, entries.cols, entries.values, entries.shape)
+
     @property
     def weights(self) -> Array | None:
         """Weights of the entries, shape (m,), in the order of `rows`; None where all are alike."""

@@ -16,6 +16,7 @@ from dmf.arrays.backend import to_host
 from dmf.arrays.checks import check_bounds, check_path
 from dmf.errors import ArgumentError, DmfError, FileError
 from dmf.io.archive import read_archive, write_archive
+from dmf.io.writing import jsonable
 from dmf.models import DeepLinearNetwork
 from dmf.models.offsets import Offsets
 
@@ -76,8 +77,8 @@ def write_model(
         "mean": None if offsets is None else offsets.mean,
         "status": {"reason": status[0], "advice": status[1]},
         "history": list(history),
-        "options": _jsonable(options),
-        "bounds": _jsonable(bounds),
+        "options": jsonable(options),
+        "bounds": jsonable(bounds),
     }
     write_archive(path, header, arrays)
 
@@ -232,16 +233,3 @@ def _read_ids(arrays, name, size, fail):
 def are_names(ids: Sequence[Any], size: int) -> bool:
     """Whether `ids` are `size` different strings."""
     return all(isinstance(i, str) for i in ids) and len(ids) == len(set(ids)) == size
-
-
-def _jsonable(value: Any) -> Any:
-    """`value` with NumPy numbers and containers turned into what JSON holds; NaN and infinities into None."""
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

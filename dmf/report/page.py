@@ -16,8 +16,9 @@ import numpy as np
 
 from dmf.arrays.backend import Array, to_host
 from dmf.completion.ranks import RankPath
-from dmf.io.archive import check_suffix, write_text
+from dmf.io.messages import number
 from dmf.io.pictures import save_figure
+from dmf.io.writing import check_suffix, write_text
 from dmf.recovery.intervals import check_coverage
 from dmf.recovery.results import Recovery
 from dmf.report.pictures import draw_coverage, draw_learning, draw_ranks, draw_residuals, draw_spectrum
@@ -69,7 +70,7 @@ def write_report(
     """
     check_report_path(path)
     panels: list[_Panel] = [(draw_learning, (recovery,)), (draw_spectrum, (recovery,))]
-    rows = [(name, _text(value)) for name, value in facts.items()]
+    rows = [(name, number(value)) for name, value in facts.items()]
     observations = recovery.observations
     if recovery.residuals is not None:
         panels.append((draw_residuals, (recovery.residuals, "held-out entries")))
@@ -104,7 +105,7 @@ def _rows(recovery: Recovery) -> list[tuple[str, str]]:
     rows = [
         ("shape", f"{d1:,} x {d2:,}"),
         ("rank", str(options.get("rank", "unknown"))),
-        ("noise", "none: the fit is exact" if options.get("exact") else _text(options.get("noise", "unknown"))),
+        ("noise", "none: the fit is exact" if options.get("exact") else number(options.get("noise", "unknown"))),
         ("offsets", "of rows and columns" if recovery.offsets is not None else "none"),
         ("bounds", "none" if recovery.bounds is None else "{:g} to {:g}".format(*recovery.bounds)),
         ("weights", f"{recovery.network.n_parameters:,} in {recovery.network.depth} layers"),
@@ -115,12 +116,6 @@ def _rows(recovery: Recovery) -> list[tuple[str, str]]:
     if phases := Counter(options.get("phases", ())):
         text += "; phases " + ", ".join(f"{name} x {count}" if count > 1 else name for name, count in phases.items())
     return [*rows, ("options", text), ("versions", ", ".join(f"{p} {metadata.version(p)}" for p in _PACKAGES))]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _page(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]]) -> str:

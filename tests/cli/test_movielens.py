@@ -2,17 +2,15 @@
 
 import pytest
 
-from dmf.errors import FileError
-from dmf.experiments.problems import movielens_100k
-
 from cli.program import as_json
+from ratings_data import NotToBeHad, movielens_100k
 
 
 @pytest.fixture(scope="session")
 def movielens():
     try:
         return movielens_100k()
-    except FileError as error:
+    except NotToBeHad as error:
         pytest.skip(str(error))
 
 

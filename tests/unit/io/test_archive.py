@@ -7,7 +7,7 @@ import stat
 import pytest
 
 import dmf
-from dmf.io.archive import check_writable, write_text
+from dmf.io.writing import check_writable, write_text
 
 from helpers import assert_same_model, example_model
 

@@ -80,7 +80,6 @@ def test_notes_name_what_was_ignored_and_repeated(write):
         "comma-separated, header: u, i, r, time, x1, and 5 more",
         "1 comment lines at the top skipped",
         "columns ignored: time, x1, x2, x3, x4, and 2 more",
-        "1 entries repeat a position; each counts as a measurement of its own",
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from dmf.errors import DTypeError, FileError, MissingPackageError, ObservationError, ShapeError
-from dmf.io import formats
+from dmf.errors import FileError, MissingPackageError
+from dmf.io.archive import read_archive
 from dmf.io.matrices import read_entries, read_matrix
 
 from matrix_files import COO, CSR, DENSE, npy_of, npz, triplets
@@ -27,7 +27,7 @@ def test_dense_arrays_keep_their_values_and_precision(tmp_path, dtype, order, su
         np.save(file, matrix) if suffix.lower() == ".npy" else np.savez_compressed(file, matrix)
     result, entries = read_matrix(path), read_entries(path)
     expected = np.float32 if dtype.endswith("f4") else np.float64
-    assert result.matrix.dtype == entries.observations.dtype == expected
+    assert result.matrix.dtype == entries.values.dtype == expected
     np.testing.assert_array_equal(result.matrix, matrix.astype(float))
     assert [v for _, _, v in triplets(entries)] == matrix.astype(float).ravel().tolist()
     assert result.row_ids is result.col_ids is entries.row_ids is entries.col_ids is None
@@ -46,7 +46,7 @@ def test_sparse_matrices_are_read_as_their_stored_entries(tmp_path, kind, compre
     coo = scipy.sparse.coo_array(([1.0, 0.0, 3.0], ([0, 2, 2], [1, 0, 3])), shape=(4, 5))  # a stored zero is observed
     scipy.sparse.save_npz(tmp_path / "s.npz", coo.asformat(kind), compressed=compressed)
     found = read_entries(tmp_path / "s.npz")
-    assert found.observations.shape == (4, 5)
+    assert found.shape == (4, 5)
     assert triplets(found) == [(0, 1, 1.0), (2, 0, 0.0), (2, 3, 3.0)]
 
 
@@ -55,8 +55,8 @@ def test_members_rows_cols_values(tmp_path, shape):
     members = {"rows": np.array([2, 0], np.uint8), "cols": [1, 3], "values": np.array([1, 2], np.float32), "more": 5}
     np.savez(tmp_path / "t.npz", **members, **({} if shape is None else {"shape": shape}))
     found = read_entries(tmp_path / "t.npz")
-    assert found.observations.shape == (shape or (3, 4))
-    assert found.observations.dtype == np.float32
+    assert found.shape == (shape or (3, 4))
+    assert found.values.dtype == np.float32
     assert triplets(found) == [(0, 3, 2.0), (2, 1, 1.0)]
     assert found.notes == ("members rows, cols, values", "members ignored: more")
 
@@ -150,30 +150,61 @@ def test_bad_npz_files_are_refused(write, case):
 
 
 def test_a_bomb_is_refused_before_it_unpacks(write, monkeypatch):
-    monkeypatch.setattr(formats, "_SMALL", 2**12)
-    monkeypatch.setattr(formats, "_read_array", lambda *args: pytest.fail("unpacked"))
-    with pytest.raises(FileError, match="more than 100 times"):
-        read_entries(write("bomb.npz", npz(zipfile.ZIP_DEFLATED, m=np.zeros((1000, 1000)))))
+    path = write("bomb.npz", npz(zipfile.ZIP_DEFLATED, m=np.zeros((2000, 2200))))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *args: pytest.fail("unpacked"))
+    with pytest.raises(FileError, match="real data stays below 100 times"):
+        read_entries(path)
 
 
 @pytest.mark.parametrize(
-    "content, error",
+    "members, message",
     [
-        (npz(rows=[0, 1], cols=[0], values=[1.0, 2.0]), ShapeError),
-        (npz(rows=[0.5], cols=[0], values=[1.0]), DTypeError),
-        (npz(rows=[-1], cols=[0], values=[1.0]), ObservationError),
-        (npz(rows=[3], cols=[0], values=[1.0], shape=[2, 2]), ObservationError),
-        (npz(rows=[0], cols=[0], values=[1.0], shape=[2, 2, 2]), ShapeError),
-        (npz(rows=[0], cols=[0], values=[1.0], shape=[2.5, 2]), ShapeError),
-        (npz(rows=[0], cols=[0], values=[np.nan]), ObservationError),
-        (npz(m=np.zeros((2, 2), np.float16)), DTypeError),
-        (npz(m=np.full((2, 2), np.nan)), ObservationError),
-        (npz(m=np.full((2, 2), np.inf)), ObservationError),
+        ({"rows": [0, 1], "cols": [0], "values": [1.0, 2.0]}, "(2,), (1,) and (2,)"),
+        ({"rows": [0.5], "cols": [0], "values": [1.0]}, "rows have dtype float64"),
+        ({"rows": [np.nan, 0], "cols": [0, 1], "values": [1.0, 2]}, "rows have dtype float64"),
+        ({"rows": [np.inf, 0], "cols": [0, 1], "values": [1.0, 2]}, "rows have dtype float64"),
+        ({"rows": [-1], "cols": [0], "values": [1.0]}, "its shape is (0, 1)"),
+        ({"rows": [3], "cols": [0], "values": [1.0], "shape": [2, 2]}, "rows go from 3 to 3"),
+        ({"rows": [0], "cols": [0], "values": [1.0], "shape": [2, 2, 2]}, "its shape is (2, 2, 2)"),
+        ({"rows": [0], "cols": [0], "values": [1.0], "shape": [2.5, 2]}, "its shape is (2.5, 2.0)"),
+        ({"rows": [0, 1], "cols": [0, 2], "values": [1, np.nan]}, "row 1, column 2 (from 0) is nan"),
+        ({"m": np.full((2, 2), np.nan)}, "all entries are NaN"),
+        ({"m": [[0, 1], [np.inf, 2]]}, "1 entries are infinite, the first at row 1, column 0"),
     ],
 )
-def test_errors_of_the_observations_pass_through(write, content, error):
-    with pytest.raises(error):
-        read_entries(write("bad.npz", content))
+def test_members_that_are_no_entries_are_refused(write, members, message):
+    with pytest.raises(FileError) as caught:
+        read_entries(write("bad.npz", npz(**members)))
+    assert message in str(caught.value)
+
+
+def test_half_precision_becomes_single(write):
+    found = read_matrix(write("half.npy", npy_of(np.array([[0.5, 2]], np.float16))))
+    assert found.matrix.dtype == np.float32
+    assert found.matrix.tolist() == [[0.5, 2]]
+
+
+@pytest.mark.parametrize("read", [read_entries, read_archive])
+def test_members_that_overlap_are_refused_before_they_are_read(write, read):
+    """Each entry of the directory leads to the same bytes, so that a small file would fill the memory."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("header.npy", npy_of(np.zeros((100, 100))))
+        (member,) = archive.infolist()
+        for k in range(50):
+            copy = zipfile.ZipInfo(f"m{k}.npy")
+            copy.compress_size, copy.file_size, copy.CRC = member.compress_size, member.file_size, member.CRC
+            copy.header_offset = member.header_offset
+            archive.filelist.append(copy)
+    with pytest.raises(FileError, match="overlap"):
+        read(write("nested.npz", content.getvalue()))
+
+
+def test_small_integers_that_become_large_floats_are_refused(write):
+    """Deflate packs a thousand to one, and each byte becomes a float64."""
+    content = npz(zipfile.ZIP_DEFLATED, m=np.zeros((2**12, 2**11), np.int8))
+    with pytest.raises(FileError, match="take 67108864 bytes, but at most"):
+        read_matrix(write("bytes.npz", content))
 
 
 # Parquet
@@ -196,7 +227,7 @@ def test_parquet_reads_its_first_three_columns(tmp_path, dictionary, value_type)
     assert found.row_ids == ("b", "a")
     assert found.col_ids == ("30", "10", "20")
     assert triplets(found) == [("a", "10", 2), ("a", "20", 4), ("b", "10", 3), ("b", "30", 1)]
-    assert found.observations.dtype == (np.float32 if value_type == "float32" else np.float64)
+    assert found.values.dtype == (np.float32 if value_type == "float32" else np.float64)
     assert found.notes == ("Parquet, columns u, i.d, r", "columns ignored: t")
 
 
@@ -232,12 +263,17 @@ def test_parquet_files_that_are_none_or_too_large_or_empty_are_refused(write, tm
     with pytest.raises(FileError, match="without rows"):
         read_entries(tmp_path / "none.parquet")
     pq.write_table(pa.Table.from_arrays(list(table.columns), names=["u", "i", "u"]), tmp_path / "twice.parquet")
-    with pytest.raises(FileError, match="twice"):
+    with pytest.raises(FileError, match="column names repeat"):
         read_entries(tmp_path / "twice.parquet")
-    monkeypatch.setattr(formats, "_SMALL", 0)
-    monkeypatch.setattr(formats, "_MOST_EXPANSION", 1)
-    pq.write_table(table, tmp_path / "large.parquet")
-    with pytest.raises(FileError, match="10000 rows"):
+
+
+@pytest.mark.parametrize("rows, id_length", [(5_000_000, 1), (400, 100_000)])
+def test_parquet_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, rows, id_length):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    ids = pa.array(["a" * id_length]).take(pa.array(np.zeros(rows, int)))
+    table = pa.table({"u": ids, "i": ids if id_length == 1 else pa.array(["b"] * rows), "r": np.ones(rows)})
+    pq.write_table(table, tmp_path / "large.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(FileError, match=f"{rows} rows take"):
         read_entries(tmp_path / "large.parquet")
 
 

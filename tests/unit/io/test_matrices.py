@@ -8,16 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dmf.errors import DmfError, FileError, ObservationError, ShapeError
-from dmf.io.matrices import (
-    format_predictions,
-    read_entries,
-    read_matrix,
-    read_pairs,
-    read_row_ids,
-    read_sensing,
-    write_predictions,
-)
+from dmf.errors import DmfError, FileError, ShapeError
+from dmf.io.matrices import read_entries, read_matrix, read_sensing
+from dmf.io.pairs import read_pairs, read_row_ids
+from dmf.io.predictions import format_predictions, write_predictions
 
 from matrix_files import COO, COORDINATE, CSR, DENSE, MTX, npy_of, npz, triplets, words
 
@@ -70,7 +64,7 @@ def test_triplets_in_any_order_make_a_complete_matrix(folder, data, d1, d2):
         ("m.csv", "".join(f"r{k},c{k},1\n" for k in range(100_000)), "9999900000 of 10000000000 entries"),
         ("m.csv", "a,x,1\na,x,2\n", "1 entries repeat a position"),
         ("m.mtx", COORDINATE + "2 2 1\n1 1 1\n", "3 of 4 entries (2 x 2) are missing"),
-        ("m.npy", npy_of(DENSE), "1 of 6 entries (2 x 3) are missing (they are NaN)"),
+        ("m.npy", npy_of(DENSE), "1 of 6 entries (2 x 3) are missing (they are NaN or empty)"),
         ("m.npz", npz(**COO), "2 of 4 entries (2 x 2) are missing"),
     ],
 )
@@ -84,7 +78,7 @@ def test_incomplete_matrices_are_refused_with_the_way_out(write, name, content, 
 
 
 def test_infinities_of_a_complete_matrix_are_refused(write):
-    with pytest.raises(ObservationError, match="infinite"):
+    with pytest.raises(FileError, match="infinite"):
         read_matrix(write("m.npy", npy_of(np.array([[1, np.inf]]))))
 
 

@@ -16,8 +16,8 @@ MISSING = ["", "NA", "NaN", "nan", "null"]
 
 def dense(found):
     """The matrix that was read, NaN where a cell is missing."""
-    matrix = np.full(found.observations.shape, np.nan)
-    matrix[found.observations.rows, found.observations.cols] = found.observations.values
+    matrix = np.full(found.shape, np.nan)
+    matrix[found.rows, found.cols] = found.values
     return matrix
 
 
@@ -108,10 +108,10 @@ def test_lines_of_entries_are_no_tables(write, text):
 
 def test_the_layout_can_be_given(write):
     path = write("t.csv", "1,1,4\n1,2,3\n")
-    assert read_entries(path).observations.shape == (1, 2)
-    assert read_entries(path, "table").observations.shape == (2, 3)
+    assert read_entries(path).shape == (1, 2)
+    assert read_entries(path, "table").shape == (2, 3)
     wide = write("w.csv", "1,1,4,2,2\n1,2,3,,2\n3,1,4,2,2\n")
-    assert read_entries(wide, "entries").observations.shape == (2, 2)
+    assert read_entries(wide, "entries").shape == (2, 2)
     np.testing.assert_array_equal(read_matrix(path, "table").matrix, [[1, 1, 4], [1, 2, 3]])
     with pytest.raises(FileError, match="only delimited text comes in two layouts"):
         read_entries(write("m.npy", npy_of(np.eye(2))), "table")

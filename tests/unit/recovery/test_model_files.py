@@ -196,7 +196,6 @@ def test_numbers_that_are_not_finite(name, bad, folder, saved):
     [
         ("weights_1", np.float32),
         ("weights_1", np.int64),
-        ("weights_1", ">f8"),
         ("weights_1", np.complex128),
         ("weights_1", "U3"),
         ("offsets_row", np.float32),
@@ -222,7 +221,7 @@ def test_pickled_objects_are_refused(folder, saved):
     array = np.array([Bomb()], dtype=object)
     for name in ("weights_1", "history_loss", "extra", "header"):
         assert_refused(
-            load_bytes(folder, with_member(saved, name, array_bytes(array, allow_pickle=True))), "numbers only"
+            load_bytes(folder, with_member(saved, name, array_bytes(array, allow_pickle=True))), "dtype is object"
         )
 
 
@@ -238,7 +237,7 @@ def test_members_that_dmf_never_writes(name, folder, saved):
     with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
         warnings.simplefilter("ignore")  # of zipfile, at a name that is there already
         archive.writestr(name, array_bytes(np.ones((2, 3))))
-    assert_refused(path, "unexpected member")
+    assert_refused(path, "unexpected member|one name")
 
 
 @pytest.mark.parametrize(

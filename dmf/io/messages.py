@@ -1,0 +1,46 @@
+"""Words of messages: names and numbers as they are shown, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+_LONGEST = 40  # characters of a name
+
+
+def printable(text: str) -> str:
+    """The text with everything that is no visible character escaped; line ends stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(name: str) -> str:
+    """A field or name as messages show it: quoted, escaped, not too long."""
+    return repr(name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "...")
+
+
+def listed(names: Sequence[str]) -> list[str]:
+    """At most six names for a one-line note."""
+    most = names if len(names) <= 6 else names[:5]
+    texts = [name if name.isprintable() and len(name) <= _LONGEST else shown(name) for name in most]
+    return texts if len(names) <= 6 else [*texts, f"and {len(names) - 5} more"]
+
+
+def ignored(kind: str, names: Sequence[str]) -> list[str]:
+    """Note on the columns or members that were left out, if any."""
+    return [f"{kind} ignored: {', '.join(listed(names))}"] if names else []
+
+
+def times(shape: Sequence[int]) -> str:
+    """A shape in words, "3 x 4"."""
+    return " x ".join(map(str, shape))
+
+
+def number(value: Any) -> str:
+    """A number as summaries show it: whole ones with their digits in groups, others with four digits; else its text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
