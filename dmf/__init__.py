@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         RankOneMeasurements,
         SampledEntries,
         SubsampledTransform,
-        WeightedEntries,
     )
     from dmf.recovery import Recovery, calibrate, load, new_columns, new_rows, prediction_interval
     from dmf.solvers import gradient_descent
@@ -36,7 +35,6 @@ _HOMES = {
         "RankOneMeasurements",
         "SampledEntries",
         "SubsampledTransform",
-        "WeightedEntries",
     ),
     "dmf.recovery": ("Recovery", "calibrate", "load", "new_columns", "new_rows", "prediction_interval"),
     "dmf.solvers": ("gradient_descent",),
@@ -56,7 +54,6 @@ __all__ = [
     "Recovery",
     "SampledEntries",
     "SubsampledTransform",
-    "WeightedEntries",
     "calibrate",
     "complete",
     "factorize",
