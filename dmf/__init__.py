@@ -1,7 +1,8 @@
 """Recover low-rank matrices from partial or indirect measurements with compressed deep linear networks.
 
 Names are loaded when they are first used, so that ``import dmf`` is quick. Beside those here there are the modules `dmf.solvers`,
-`dmf.theory`, `dmf.completion`, `dmf.recovery`, `dmf.estimators`, `dmf.nonlinear`, `dmf.io`, `dmf.experiments` and `dmf.errors`.
+`dmf.theory`, `dmf.completion`, `dmf.tables`, `dmf.recovery`, `dmf.estimators`, `dmf.nonlinear`, `dmf.io`, `dmf.experiments` and
+`dmf.errors`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
         RankOneMeasurements,
         SampledEntries,
         SubsampledTransform,
+        WeightedEntries,
     )
     from dmf.recovery import Recovery, calibrate, load, new_columns, new_rows, prediction_interval
     from dmf.solvers import gradient_descent
+    from dmf.tables import TableRecovery, complete_table
 
 __version__ = metadata.version("dmf")
 
@@ -35,14 +38,16 @@ _HOMES = {
         "RankOneMeasurements",
         "SampledEntries",
         "SubsampledTransform",
+        "WeightedEntries",
     ),
     "dmf.recovery": ("Recovery", "calibrate", "load", "new_columns", "new_rows", "prediction_interval"),
     "dmf.solvers": ("gradient_descent",),
+    "dmf.tables": ("TableRecovery", "complete_table"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = (
     "completion", "errors", "estimators", "experiments", "io", "models", "nonlinear", "observations", "recovery", "report",
-    "solvers", "theory",
+    "solvers", "tables", "theory",
 )  # fmt: skip
 
 __all__ = [
@@ -54,8 +59,11 @@ __all__ = [
     "Recovery",
     "SampledEntries",
     "SubsampledTransform",
+    "TableRecovery",
+    "WeightedEntries",
     "calibrate",
     "complete",
+    "complete_table",
     "factorize",
     "gradient_descent",
     "load",

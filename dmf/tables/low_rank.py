@@ -1,0 +1,175 @@
+"""Low rank with a noise variance for each column, fitted by variational Bayes: the model of wide tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+RANKS = (1, 2, 3, 5, 8, 12, 20, 30)
+_SWEEPS = 15  # for each rank, from the rows of the one before
+_SETTLED = 1e-3  # relative change of the noise variances that ends them
+_PRIOR_ROWS = 2.0  # that a noise variance is shrunk to the common one with
+_LEAST_NOISE = 1e-4  # variance, of columns of variance 1
+_CHUNK = 2_000_000  # numbers of the normal matrices of rows at a time
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Rows ``(1, x) @ loadings.T`` plus noise, x standard normal: a Gaussian whose covariance is of low rank plus a diagonal.
+
+    Attributes
+    ----------
+    loadings : array, shape (d, r + 1)
+        Means of the columns first.
+    spread : array, shape (d, r + 1, r + 1)
+        Posterior covariance of each row of `loadings`.
+    noise : array, shape (d,)
+        Variances.
+    """
+
+    loadings: np.ndarray
+    spread: np.ndarray
+    noise: np.ndarray
+
+    def rows(self, table: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Rows, a chunk at a time: mean (n, r + 1) and covariance (n, r + 1, r + 1) of (1, x) given what is observed."""
+        width = self.loadings.shape[1]
+        products = (self.loadings[:, :, None] * self.loadings[:, None, :] + self.spread) / self.noise[:, None, None]
+        flat, scaled = products.reshape(len(products), -1), self.loadings / self.noise[:, None]
+        step = max(_CHUNK // width**2, 1)
+        for first in range(0, len(table), step):
+            part = slice(first, first + step)
+            seen = ~np.isnan(table[part])
+            normal = (seen.astype(float) @ flat).reshape(-1, width, width)
+            target = np.where(seen, table[part], 0) @ scaled
+            covariance = np.zeros_like(normal)
+            covariance[:, 1:, 1:] = np.linalg.inv(normal[:, 1:, 1:] + np.eye(width - 1))
+            mean = np.ones((len(normal), width))
+            mean[:, 1:] = np.einsum("nab,nb->na", covariance[:, 1:, 1:], target[:, 1:] - normal[:, 1:, 0])
+            yield part, mean, covariance
+
+    def moments(self, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each cell given the observed ones of its row: those themselves, with variance 0.
+
+        Parameters
+        ----------
+        table : array, shape (n, d)
+            NaN where nothing is observed.
+        """
+        filled, variances = np.array(table), np.zeros_like(table)
+        d, width = self.loadings.shape
+        products = self.loadings[:, :, None] * self.loadings[:, None, :]
+        for part, mean, covariance in self.rows(table):
+            holes = np.isnan(table[part])
+            second = (covariance + mean[:, :, None] * mean[:, None, :]).reshape(-1, width**2)
+            variance = covariance.reshape(-1, width**2) @ products.reshape(d, -1).T
+            variance += second @ self.spread.reshape(d, -1).T + self.noise
+            filled[part] = np.where(holes, mean @ self.loadings.T, table[part])
+            variances[part] = np.where(holes, variance, 0)
+        return filled, variances
+
+    def draw(self, table: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """The table with its holes filled by a draw from their conditional distribution."""
+        result, noise = np.array(table), np.sqrt(self.noise)
+        for part, mean, covariance in self.rows(table):
+            roots = np.zeros_like(covariance)
+            roots[:, 1:, 1:] = np.linalg.cholesky(covariance[:, 1:, 1:])
+            drawn = mean + np.einsum("nab,nb->na", roots, generator.standard_normal(mean.shape))
+            values = drawn @ self.loadings.T + noise * generator.standard_normal(table[part].shape)
+            result[part] = np.where(np.isnan(table[part]), values, table[part])
+        return result
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a file holds of them."""
+        return {"loadings": self.loadings, "spread": self.spread, "noise": self.noise}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Factors:
+        """The factors that `arrays` came from."""
+        return cls(arrays["loadings"], arrays["spread"], arrays["noise"])
+
+
+def low_rank_path(
+    table: np.ndarray, weights: np.ndarray, seed: int, ranks: Sequence[float] = RANKS
+) -> Iterator[tuple[float, Factors]]:
+    """Factors of rising rank fitted to a table.
+
+    Parameters
+    ----------
+    table : array, shape (n, d)
+        Columns in units of their standard deviations; NaN where nothing is observed.
+    weights : array, shape (n,)
+        How often each row counts.
+    seed : int
+        Of the directions that a rank adds to the one before.
+    ranks : sequence of int
+        Rising; those that the shape of the table does not allow are left out.
+
+    Yields
+    ------
+    rank : float
+    model : Factors
+
+    References
+    ----------
+    .. [1] Lim, Teh, KDD Cup 2007 (variational Bayes for factor models); Ilin, Raiko, JMLR 2010 (with missing values).
+    """
+    n, d = table.shape
+    seen = ~np.isnan(table)
+    model = Factors(np.zeros((d, 1)), np.zeros((d, 1, 1)), np.ones(d))
+    generator = np.random.default_rng(seed)
+    for rank in map(int, ranks):
+        if rank >= min(n, d):
+            return
+        model = _widened(model, table, seen, weights, rank, generator)
+        scales = np.ones(rank + 1)
+        for _ in range(_SWEEPS):
+            before = model.noise
+            model, scales = _sweep(model, table, seen, weights, scales)
+            if np.max(np.abs(model.noise / before - 1)) < _SETTLED:
+                break
+        yield rank, model
+
+
+def _widened(model, table, seen, weights, rank, generator) -> Factors:
+    """With leading directions of what the model leaves of the observed cells."""
+    d, width = model.loadings.shape
+    rest = np.empty_like(table)
+    for part, mean, _ in model.rows(table):
+        rest[part] = np.where(seen[part], table[part] - mean @ model.loadings.T, 0)
+    rest *= np.sqrt(weights)[:, None] / np.sqrt(model.noise)
+    count = rank + 1 - width
+    basis = np.linalg.qr(rest.T @ (rest @ generator.standard_normal((d, count + 4))))[0]
+    basis = np.linalg.qr(rest.T @ (rest @ basis))[0]
+    left, s, _ = np.linalg.svd(basis.T @ (rest.T @ rest @ basis))
+    added = basis @ left[:, :count] * np.sqrt(s[:count] / max(weights.sum(), 1))
+    loadings = np.column_stack([model.loadings, added * np.sqrt(model.noise)[:, None]])
+    spread = np.zeros((d, rank + 1, rank + 1))
+    spread[:, :width, :width] = model.spread
+    return replace(model, loadings=loadings, spread=spread)
+
+
+def _sweep(model, table, seen, weights, scales) -> tuple[Factors, np.ndarray]:
+    """Rows, then loadings, noise and the prior variances of the loadings (`scales`)."""
+    d, width = model.loadings.shape
+    seconds, cross, squares = np.zeros((d, width * width)), np.zeros((d, width)), np.zeros(d)
+    for part, mean, covariance in model.rows(table):
+        second = (covariance + mean[:, :, None] * mean[:, None, :]) * weights[part, None, None]
+        here = np.where(seen[part], table[part], 0)
+        seconds += seen[part].astype(float).T @ second.reshape(len(second), -1)
+        cross += here.T @ (mean * weights[part, None])
+        squares += weights[part] @ here**2
+    counts = weights @ seen
+    seconds = seconds.reshape(d, width, width)
+    prior = np.diag(1 / scales)
+    prior[0, 0] = 0.1
+    spread = np.linalg.inv(seconds / model.noise[:, None, None] + prior)
+    loadings = np.einsum("dab,db->da", spread, cross) / model.noise[:, None]
+    rest = squares - 2 * np.sum(loadings * cross, axis=1)
+    rest += np.einsum("dab,dab->d", seconds, loadings[:, :, None] * loadings[:, None, :] + spread)
+    common = rest.sum() / counts.sum()
+    noise = np.maximum((rest + 2 * _PRIOR_ROWS * common) / (counts + 2 * _PRIOR_ROWS), _LEAST_NOISE)
+    scales = np.mean(loadings**2 + np.diagonal(spread, axis1=1, axis2=2), axis=0)
+    return Factors(loadings, spread, noise), np.maximum(scales, 1e-8)

@@ -1,0 +1,294 @@
+"""Candidates for a table, each a model in a space of margins, and their weights from entries held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from dmf.arrays.backend import one_blas_thread, thread_count
+from dmf.tables.families import BY_NAME, FAMILIES, GAUSSIAN, Model
+from dmf.tables.margins import SPACES, Margins, fit_margins
+
+_SHARE = 0.15  # of the observed cells in each fold
+_FOLDS = ((1_200, 5), (4_000, 3), (12_000, 2))  # folds of tables with fewer observed cells; else one
+_SHRINKAGE = 20.0  # of the weights, in mean squares of what is held out
+_LEAST_WEIGHT = 0.01  # candidates of less are not worth a fit
+_MOST_ROWS = 10_000  # that choices are made on
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model in a space of margins.
+
+    Attributes
+    ----------
+    family : str
+        Name of a `dmf.tables.families.Family`.
+    space : float
+        0: standardised columns, 1: normal scores, between: a mean of both.
+    setting : float
+        Of the family.
+    start : float or None
+        Prior rows of the Gaussian that it starts from.
+    """
+
+    family: str
+    space: float
+    setting: float
+    start: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.family} ({BY_NAME[self.family].setting} {self.setting:g}), margins {self.space:g}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A candidate fitted to a table, and its weight in the mean of all."""
+
+    candidate: Candidate
+    weight: float
+    margins: Margins
+    model: Model
+
+    def expected(self, table: np.ndarray, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Table with the `wanted` of its holes filled by their means, and their variances; all holes unless `wanted` is given."""
+        filled, variances = self.model.moments(self.margins.latent(table))
+        return _restored(self.margins, table, filled, variances, np.isnan(table) if wanted is None else wanted)
+
+    def draw(self, table: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Table with its holes filled by a draw."""
+        drawn = self.margins.restored(self.model.draw(self.margins.latent(table), generator))
+        return np.where(np.isnan(table), drawn, table)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Cells held out, and what the candidates said of them.
+
+    Attributes
+    ----------
+    rows, columns : arrays of int, shape (m,)
+        Of the table.
+    truth : array, shape (m,)
+        In units of the standardised columns.
+    predictions, variances : arrays, shape (m,)
+        Of the weighted candidates.
+    candidates : tuple of Candidate
+    weights, errors : arrays, shape (number of candidates,)
+        Weight of each, and its root-mean-square error.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    truth: np.ndarray
+    predictions: np.ndarray
+    variances: np.ndarray
+    candidates: tuple[Candidate, ...]
+    weights: np.ndarray
+    errors: np.ndarray
+
+
+def _restored(margins, table, filled, variances, wanted):
+    result, spread = np.array(table), np.zeros_like(table)
+    for j in range(table.shape[1]):
+        rows = np.flatnonzero(wanted[:, j])
+        if rows.size:
+            result[rows, j], spread[rows, j] = margins.expected(j, filled[rows, j], variances[rows, j])
+    return result, spread
+
+
+def combined(members: Sequence[Member], table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and variance of the holes of a table, over the members; observed cells are kept, with variance 0."""
+    mean, square = np.zeros_like(table), np.zeros_like(table)
+    for member in members:
+        filled, variances = member.expected(table)
+        mean += member.weight * filled
+        square += member.weight * (variances + filled**2)
+    holes = np.isnan(table)
+    return np.where(holes, mean, table), np.where(holes, np.maximum(square - mean**2, 0), 0)
+
+
+def choose(table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: np.ndarray, seed: int) -> HeldOut:
+    """Weigh the candidates by what they say of entries that are held out.
+
+    Parameters
+    ----------
+    table : array, shape (n, d)
+        Standardised columns; NaN where nothing is observed.
+    groups : array of int, shape (d,)
+        Columns of one group are held out together.
+    weights : array, shape (n,)
+        How often each row counts.
+    bounds : array, shape (2, d)
+    seed : int
+        Of what is held out.
+
+    Returns
+    -------
+    HeldOut
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.arange(len(table))
+    if len(table) > _MOST_ROWS:
+        chosen = np.sort(generator.choice(len(table), _MOST_ROWS, replace=False))
+    table, weights = table[chosen], weights[chosen]
+    folds = _folds(~np.isnan(table), groups, generator)
+    holed = [np.where(held, np.nan, table) for held in folds]
+    held_weights = np.concatenate([np.broadcast_to(weights[:, None], held.shape)[held] for held in folds])
+    truth = np.concatenate([table[held] for held in folds])
+    starts: dict[tuple[int, float], dict[float, Model]] = {}
+    margins: dict[tuple[int, float], Margins] = {}
+
+    def tried(job: tuple[int, float, Any]) -> list[tuple[float, np.ndarray, np.ndarray, Model]]:
+        k, space, (family, settings, start) = job
+        if (k, space) not in margins:
+            margins[k, space] = fit_margins(holed[k], space, weights, bounds)
+        latent = margins[k, space].latent(holed[k])
+        first = starts[k, space][start] if start is not None else None
+        results = []
+        for setting, model in family.path(latent, weights, first, seed, settings):
+            filled, spread = model.moments(latent)
+            mean, variance = _restored(margins[k, space], holed[k], filled, spread, folds[k])
+            results.append((setting, mean[folds[k]], variance[folds[k]], model))
+        return results
+
+    def error(prediction: np.ndarray) -> float:
+        return float(np.sqrt(held_weights @ (prediction - truth) ** 2 / max(held_weights.sum(), np.finfo(float).tiny)))
+
+    found: dict[Candidate, tuple[np.ndarray, np.ndarray]] = {}
+
+    def wave(plans: list[tuple[float, tuple[Any, Sequence[float], float | None]]]) -> None:
+        jobs = [(k, space, plan) for space, plan in plans for k in range(len(folds))]
+        results = _side_by_side(tried, jobs)
+        for number, (space, (family, _, start)) in enumerate(plans):
+            runs = results[number * len(folds) : (number + 1) * len(folds)]
+            parts = {}
+            for steps in zip(*runs, strict=False):  # a path may end early in one of the folds
+                mean, variance = (np.concatenate([step[at] for step in steps]) for at in (1, 2))
+                parts[Candidate(family.name, space, steps[0][0], start)] = mean, variance
+                if family is GAUSSIAN:
+                    for k, step in enumerate(steps):
+                        starts.setdefault((k, space), {})[step[0]] = step[3]
+            if parts and not family.separate:
+                best = min(parts, key=lambda candidate: error(parts[candidate][0]))
+                parts = {best: parts[best]}
+            found.update(parts)
+
+    n, d = table.shape
+    settings = {family: tuple(family.settings(n, d)) for family in FAMILIES}
+    with one_blas_thread():
+        wave([
+            (space, (family, settings[family], None))
+            for family in FAMILIES if settings[family] and not family.separate for space in SPACES
+        ])  # fmt: skip
+        gaussian = {c.space: c.setting for c in found if c.family == GAUSSIAN.name}
+        wave([
+            (space, (family, (setting,), gaussian[space]))
+            for family in FAMILIES if family.separate for setting in settings[family] for space in SPACES
+        ])  # fmt: skip
+    return _weighed(table, chosen, folds, truth, held_weights, found, error)
+
+
+def _weighed(table, chosen, folds, truth, held_weights, found, error) -> HeldOut:
+    candidates = tuple(found)
+    predictions = np.column_stack([found[c][0] for c in candidates])
+    errors = np.array([error(column) for column in predictions.T])
+    weights = stacking_weights(predictions, truth, held_weights)
+    mean = predictions @ weights
+    square = sum(w * (found[c][1] + found[c][0] ** 2) for c, w in zip(candidates, weights, strict=True))
+    places = [np.nonzero(held) for held in folds]
+    rows, columns = (np.concatenate([place[axis] for place in places]) for axis in (0, 1))
+    return HeldOut(chosen[rows], columns, truth, mean, np.maximum(square - mean**2, 0), candidates, weights, errors)
+
+
+def stacking_weights(predictions: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Weights of the candidates, at least 0 and of sum 1, that predict best, shrunk to half the best one and half all alike.
+
+    Parameters
+    ----------
+    predictions : array, shape (m, k)
+    truth : array, shape (m,)
+    counts : array, shape (m,)
+        How often each counts.
+
+    Returns
+    -------
+    array, shape (k,)
+
+    References
+    ----------
+    .. [1] Wolpert, Neural Networks 1992; Breiman, Machine Learning 1996 (stacking).
+    """
+    k, root = predictions.shape[1], np.sqrt(counts)
+    errors = counts @ (predictions - truth[:, None]) ** 2
+    prior = np.full(k, 0.5 / k)
+    prior[np.argmin(errors)] += 0.5
+    size = max(counts @ truth**2 / max(counts.sum(), 1), np.finfo(float).eps)
+    shrink = np.sqrt(_SHRINKAGE * size)
+    sum_to_one = 1e3 * np.sqrt(counts @ truth**2 + shrink**2)
+    design = np.vstack([predictions * root[:, None], shrink * np.eye(k), np.full((1, k), sum_to_one)])
+    # Only the Gram matrix matters, and it is small.
+    triangle, target = _reduced(design, np.concatenate([truth * root, shrink * prior, [sum_to_one]]))
+    weights = nnls(triangle, target)[0]
+    weights[weights < _LEAST_WEIGHT * weights.sum()] = 0
+    return weights / weights.sum()
+
+
+def _reduced(design: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    q, r = np.linalg.qr(design)
+    return r, q.T @ target
+
+
+def _folds(seen: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
+    """Disjoint sets of observed cells, as masks, each a share of them."""
+    first = np.unique(groups, return_index=True)[1]
+    rows, places = np.nonzero(seen[:, first])
+    order = generator.permutation(len(rows))
+    count = next((folds for limit, folds in _FOLDS if len(rows) < limit), 1)
+    size = min(max(int(_SHARE * len(rows)), 1), len(rows) - 1)  # something must be left to learn from
+    masks = []
+    for k in range(min(count, len(rows))):
+        part = order[k * size : (k + 1) * size]
+        cells = np.zeros((len(seen), len(first)), bool)
+        cells[rows[part], places[part]] = True
+        masks.append(cells[:, np.searchsorted(groups[first], groups)])
+    return masks
+
+
+def fit_members(
+    candidates: Iterable[tuple[Candidate, float]],
+    table: np.ndarray, weights: np.ndarray, bounds: np.ndarray, seed: int,
+) -> list[Member]:  # fmt: skip
+    """Fit candidates, each with its weight, to all that is observed; arguments as of `choose`."""
+    pairs = [(candidate, weight) for candidate, weight in candidates if weight > 0]
+    spaces = sorted({candidate.space for candidate, _ in pairs})
+    margins = {space: fit_margins(table, space, weights, bounds) for space in spaces}
+
+    def fit(job: tuple[Candidate, Model | None]) -> Model:
+        candidate, start = job
+        latent = margins[candidate.space].latent(table)
+        return BY_NAME[candidate.family].fit(latent, weights, start, seed, candidate.setting)
+
+    with one_blas_thread():
+        needed = dict.fromkeys(
+            Candidate(GAUSSIAN.name, c.space, c.start) for c, _ in pairs if c.start is not None
+        ) | dict.fromkeys(c for c, _ in pairs if c.start is None)
+        models = dict(zip(needed, _side_by_side(fit, [(c, None) for c in needed]), strict=True))
+        later = [c for c, _ in pairs if c.start is not None]
+        jobs = [(c, models[Candidate(GAUSSIAN.name, c.space, c.start)]) for c in later]  # type: ignore[arg-type]
+        models |= dict(zip(later, _side_by_side(fit, jobs), strict=True))
+    return [Member(c, weight, margins[c.space], models[c]) for c, weight in pairs]
+
+
+def _side_by_side(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
+    """Results of independent jobs, in their order, on as many threads as dmf may use."""
+    threads = min(thread_count(), len(jobs))
+    if threads < 2:
+        return [function(job) for job in jobs]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, jobs))
