@@ -1,28 +1,49 @@
 import subprocess
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from dmf_cli.commands import program
 
 from cli.program import PROGRAM
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a command left, under the names of `subprocess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def checked(done, code):
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
 @pytest.fixture
-def dmf_program(tmp_path):
-    """Run the installed program in an empty folder, as a user would."""
+def dmf_program(tmp_path, monkeypatch):
+    """Run a command in an empty folder, within this process: a start of the program takes a second."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, code=0):
+        done = CliRunner().invoke(program, [*map(str, arguments)], prog_name="dmf", catch_exceptions=False)
+        return checked(Done(done.exit_code, done.stdout, done.stderr), code)
+
+    return run
+
+
+@pytest.fixture
+def started_program(tmp_path):
+    """Start the installed program in an empty folder, as a user would: for what signals, streams and the environment do."""
     assert PROGRAM.exists(), f"the program {PROGRAM} is not installed"
 
     def run(*arguments, code=0, **options):
-        done = subprocess.run(
-            [PROGRAM, *map(str, arguments)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            **options,
-        )
-        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300, "check": False} | options
+        return checked(subprocess.run([PROGRAM, *map(str, arguments)], **options), code)
 
     return run
 

@@ -1,12 +1,12 @@
 """--device: where the commands that solve compute."""
 
-import os
 import sys
 
 import numpy as np
 import pytest
 
 import dmf
+from dmf.arrays.backend import cupy_module
 from dmf_cli.common import compare_ranks
 
 from cli.program import as_json, error_line
@@ -22,12 +22,14 @@ COMMANDS = ("complete", "factorize", "sense", "rank")
         ("raise ImportError('libcudart is missing')", "CuPy does not work here (ImportError: libcudart is missing)"),
     ],
 )
-def test_without_cupy_a_device_is_an_error_of_one_line(command, line, message, dmf_program, tmp_path):
+def test_without_cupy_a_device_is_an_error_of_one_line(command, line, message, dmf_program, tmp_path, monkeypatch):
     """Before the file is read, and nothing is written."""
     (tmp_path / "cupy.py").write_text(line)
     (tmp_path / "data.npy").write_bytes(b"")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = dmf_program(command, "data.npy", "--device", "cuda", code=1, env=environment)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    cupy_module.cache_clear()  # it keeps the module where there is one
+    done = dmf_program(command, "data.npy", "--device", "cuda", code=1)
     assert message in error_line(done)
     assert "pip install 'dmf[cuda13]'" in error_line(done)
     assert len(done.stderr.splitlines()) == 1

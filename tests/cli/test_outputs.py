@@ -93,12 +93,8 @@ def full_disk(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["info", "m.npz"],
-        ["info", "m.npz", "--json"],
         ["predict", "m.npz", "--top", "60", "-o", "-"],
-        ["--help"],
         ["info", "--help"],
-        ["--version"],
     ],
 )
 def test_a_full_disk_on_stdout_is_one_line(tmp_path, full_disk, arguments):
