@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.conftest import dmf_program, ratings, started_program  # noqa: F401
+
 HERE = Path(__file__).parent
 
 

@@ -1,0 +1,53 @@
+"""The paper's experiments as commands: what takes a second or two here, the others in tests/slow."""
+
+import json
+
+import pytest
+
+from cli.program import error_line
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("experiment", ["factorization", "depth", "alpha"])
+def test_reproduce_small(dmf_program, tmp_path, experiment):
+    done = dmf_program("reproduce", experiment, "--small", "-o", tmp_path)
+    assert "iterations" in done.stdout
+    assert (tmp_path / f"{experiment}.png").read_bytes().startswith(PNG)
+    numbers = json.loads((tmp_path / f"{experiment}.json").read_text())
+    table = {row["network"]: row for row in numbers["table"]}
+    assert all(row["status"] in ("converged", "budget spent") for row in table.values())
+    assert all(len(curve["error"]) == len(curve["iteration"]) > 2 for curve in numbers["curves"])
+    if experiment == "factorization":
+        assert table["compressed"]["status"] == "converged"
+        assert (
+            table["original"]["error"] < 1e-6
+        )  # all components; what is left is the start, in directions it never learns
+        assert "exact compression" in done.stdout
+    if "original" in table:  # the paper's claim
+        assert table["compressed"]["error"] <= table["original"]["error"] * 1.01
+        assert table["compressed"]["parameters"] < table["original"]["parameters"] / 2
+
+
+def test_reproduce_makes_its_folder_or_says_why_not_before_it_works(dmf_program, tmp_path):
+    dmf_program("reproduce", "depth", "--small", "-o", tmp_path / "new" / "folder")
+    assert (tmp_path / "new" / "folder" / "depth.json").is_file()
+    (tmp_path / "file").write_text("")
+    done = dmf_program("reproduce", "depth", "--small", "-o", tmp_path / "file" / "folder", code=1)
+    assert "Error: FileError: cannot make the folder" in done.stderr
+
+
+def test_data_is_for_movielens_only(dmf_program, ratings):
+    assert "--data is only for" in dmf_program("reproduce", "depth", "--data", ratings, code=2).stderr
+
+
+def test_dynamics_need_ranks_below_half_of_the_size(dmf_program):
+    line = error_line(dmf_program("dynamics", "--rank", 15, "--size", 30, code=1))
+    assert "rank=15" in line and "size / 2 = 15" in line
+
+
+@pytest.mark.parametrize("experiment", ["fashion-mnist", "adaptation"])
+def test_a_folder_without_images(experiment, dmf_program, tmp_path):
+    line = error_line(dmf_program("reproduce", experiment, "--data", tmp_path, code=1))
+    assert "cannot find train-images-idx3-ubyte" in line
+    assert list(tmp_path.iterdir()) == []
