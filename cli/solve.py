@@ -187,7 +187,7 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
 
 def _train_rmse(recovery: dmf.Recovery) -> float:
     fitted: Any = recovery.observations
-    residuals = fitted.unweighted.values - recovery.predict(fitted.rows, fitted.cols)
+    residuals = fitted.entries - recovery.predict(fitted.rows, fitted.cols)
     return math.sqrt(np.mean(residuals**2, dtype=np.float64))
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         RankOneMeasurements,
         SampledEntries,
         SubsampledTransform,
-        WeightedEntries,
     )
     from dmf.recovery import Recovery, calibrate, load, new_columns, new_rows, prediction_interval
     from dmf.solvers import gradient_descent
@@ -38,7 +37,6 @@ _HOMES = {
         "RankOneMeasurements",
         "SampledEntries",
         "SubsampledTransform",
-        "WeightedEntries",
     ),
     "dmf.recovery": ("Recovery", "calibrate", "load", "new_columns", "new_rows", "prediction_interval"),
     "dmf.solvers": ("gradient_descent",),
@@ -60,7 +58,6 @@ __all__ = [
     "SampledEntries",
     "SubsampledTransform",
     "TableRecovery",
-    "WeightedEntries",
     "calibrate",
     "complete",
     "complete_table",

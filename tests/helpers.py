@@ -78,7 +78,7 @@ def _weighted(rng, shape, dtype, move):
     plain = _entries(rng, shape, dtype, np.asarray)
     weights = 10 ** rng.uniform(-1, 1, plain.n_measurements)
     weights[1] = 0
-    return dmf.WeightedEntries(*map(move, (plain.rows, plain.cols, plain.values)), shape, move(weights.astype(dtype)))
+    return dmf.SampledEntries(*map(move, (plain.rows, plain.cols, plain.values)), shape, move(weights.astype(dtype)))
 
 
 def _linear(rng, shape, dtype, move):

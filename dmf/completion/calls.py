@@ -17,9 +17,9 @@ from dmf.completion.visible_rank import visible_rank
 from dmf.errors import ArgumentError, ObservationError
 from dmf.models.initialize import balanced_network
 from dmf.models.offsets import fit_offsets
-from dmf.observations import FullMatrix, LinearMeasurements, Observations, SampledEntries
+from dmf.observations import Entries, FullMatrix, LinearMeasurements, Observations
 from dmf.observations.checks import check_rank, check_scale
-from dmf.observations.weighted import as_entries
+from dmf.observations.conversion import as_entries
 from dmf.recovery.intervals import calibrate, judged_as
 from dmf.recovery.results import History, Recovery, Status
 from dmf.solvers.loop import Callback
@@ -63,7 +63,7 @@ def complete(
         Number of layers of the network that is returned.
     weights : array or SciPy sparse matrix, shape (d1, d2), optional
         How much an entry counts: the noise variance of an entry is that of the model over its weight; see
-        `WeightedEntries`, which is what to pass instead of `SampledEntries`. Looked at where `data` are observed.
+        `SampledEntries`, which have weights of their own. Looked at where `data` are observed.
     offsets : bool or "auto"
         Whether global mean, row and column offsets are part of the model, fitted together with the factors, and with priors
         that depend on which entries were observed (see `dmf.solvers.hierarchical`); "auto": if the data are noisy and, on a
@@ -128,7 +128,7 @@ def complete(
     return replace(judged_as(judged, whole), bounds=bounds)
 
 
-def _completed(observations: SampledEntries, plan: Plan, offsets: bool | str) -> Recovery:
+def _completed(observations: Entries, plan: Plan, offsets: bool | str) -> Recovery:
     """One fit to all of these entries; rows and columns without any take no part in it."""
     part = occupied_part(observations)
     if part is None:
@@ -150,7 +150,7 @@ def _of_all(part: OccupiedPart, callback: Callback | None) -> Callback | None:
     return callback and (lambda snapshot: callback(snapshot.with_network(part.widened)))
 
 
-def _with_gaps_told(recovery: Recovery, observations: SampledEntries) -> Recovery:
+def _with_gaps_told(recovery: Recovery, observations: Entries) -> Recovery:
     """With a word on the rows and columns that an exact recovery does not determine."""
     if not recovery.options["exact"]:
         return recovery
@@ -162,7 +162,7 @@ def _with_gaps_told(recovery: Recovery, observations: SampledEntries) -> Recover
     return replace(recovery, status=replace(recovery.status, advice=told))
 
 
-def _fitted(observations: SampledEntries, plan: Plan, offsets: bool | str) -> Recovery:
+def _fitted(observations: Entries, plan: Plan, offsets: bool | str) -> Recovery:
     if offsets is True:
         return _reported(solve_with_offsets(observations, plan), observations)
     if offsets is False or not _offsets_help(observations, plan.seed):
@@ -305,7 +305,7 @@ def _plan(observations, rank, depth, iterations, seed, callback) -> Plan:
     )
 
 
-def _offsets_help(observations: SampledEntries, seed: int) -> bool:
+def _offsets_help(observations: Entries, seed: int) -> bool:
     """Whether offsets alone predict held-out entries to some extent."""
     alone = nothing = held_out = 0.0
     while held_out < _FEWEST_HELD_OUT:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dmf.arrays.backend import from_host, namespace, to_host
 from dmf.models import DeepLinearNetwork
-from dmf.observations import SampledEntries, WeightedEntries
+from dmf.observations import Entries
 
 _LARGE = 1_000_000  # entries; all of fewer are fitted in a second or two
 _MOST = 0.2  # share of the entries in a core: a fit to it costs as much less
@@ -26,7 +26,7 @@ class DenseCore:
 
     Parameters
     ----------
-    observations : SampledEntries
+    observations : Entries
     rows, cols : int64 arrays
         Their places in the whole matrix, ascending.
     shape : (int, int)
@@ -35,7 +35,7 @@ class DenseCore:
         Of all entries.
     """
 
-    observations: SampledEntries
+    observations: Entries
     rows: np.ndarray
     cols: np.ndarray
     shape: tuple[int, int]
@@ -59,12 +59,12 @@ class DenseCore:
         return DeepLinearNetwork((namespace(factors[1]).matrix_transpose(factors[1]), factors[0]))
 
 
-def dense_core(observations: SampledEntries) -> DenseCore | None:
+def dense_core(observations: Entries) -> DenseCore | None:
     """Entries of the fullest rows and columns, if they say more about each unknown than all entries do.
 
     Parameters
     ----------
-    observations : SampledEntries
+    observations : Entries
 
     Returns
     -------
@@ -75,35 +75,25 @@ def dense_core(observations: SampledEntries) -> DenseCore | None:
     m, shape = observations.n_measurements, observations.shape
     if m < _LARGE:
         return None
-    index = [to_host(observations.rows), to_host(observations.cols)]
-    levels = [_levels(part, size) for part, size in zip(index, shape, strict=True)]
-    level = np.minimum(levels[0][index[0]], levels[1][index[1]])
-    held = np.cumsum(np.bincount(level, minlength=_LEVELS + 1)[::-1])[::-1]
-    sizes = sum(np.cumsum(np.bincount(part, minlength=_LEVELS + 1)[::-1])[::-1] for part in levels)
+    levels = [_levels(to_host(observations.counts(side))) for side in (0, 1)]
+    inside = [
+        own[:, None] >= np.arange(_LEVELS + 1) for own in levels
+    ]  # which rows, and columns, are in the core of a level
+    dtype = to_host(observations.like[:1]).dtype
+    met = to_host(observations.pattern_product(0, from_host(inside[1].astype(dtype), observations.like)))
+    held = np.sum(met, axis=0, where=inside[0], dtype=np.float64)
+    sizes = sum(np.sum(part, axis=0) for part in inside)
     good = np.flatnonzero((held <= _MOST * m) & (held * sum(shape) >= m * sizes) & (held > 0))
-    if good.shape[0] == 0:
+    if good.size == 0:
         return None
-    kept = np.flatnonzero(level >= good[0])
-    places, numbers = [], []
-    for part, own in zip(index, levels, strict=True):
-        inside = own >= good[0]
-        places.append(np.flatnonzero(inside))
-        numbers.append((np.cumsum(inside) - 1)[part[kept]])
-    xp, like = namespace(observations.values), observations.values
-    rows, cols = (from_host(part, like) for part in numbers)
-    kept = from_host(kept, like)
-    values, weights = xp.take(observations.unweighted.values, kept), observations.weights
-    shape = places[0].shape[0], places[1].shape[0]
-    if weights is None:
-        core = SampledEntries(rows, cols, values, shape)
-    else:
-        core = WeightedEntries(rows, cols, values, shape, xp.take(weights, kept))
-    return DenseCore(core, places[0], places[1], observations.shape, observations.centred()[0])
+    rows, cols = (np.flatnonzero(part[:, good[0]]) for part in inside)
+    return DenseCore(observations.restricted(rows, cols), rows, cols, shape, observations.centred()[0])
 
 
-def _levels(index: np.ndarray, size: int) -> np.ndarray:
+def _levels(counts: np.ndarray) -> np.ndarray:
     """For each row or column the last of the shrinking shares, fullest first, that it belongs to."""
-    order = np.argsort(-np.bincount(index, minlength=size), kind="stable")
+    size = counts.size
+    order = np.argsort(-counts, kind="stable")
     levels = np.empty(size, np.int8)
     shares = np.arange(1, size + 1) / size
     levels[order] = np.minimum(np.log(shares) / math.log(_SHRINK) + 1e-9, _LEVELS).astype(np.int8)

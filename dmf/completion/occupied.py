@@ -13,9 +13,7 @@ import numpy as np
 from dmf.arrays.backend import Array, from_host, to_host
 from dmf.models import DeepLinearNetwork
 from dmf.models.offsets import Offsets
-from dmf.observations import SampledEntries, WeightedEntries
-
-_AT_ONCE = 2**20  # indices, converted to machine words by NumPy
+from dmf.observations import Entries
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class OccupiedPart:
         Of the whole matrix.
     """
 
-    observations: SampledEntries
+    observations: Entries
     rows: np.ndarray
     cols: np.ndarray
     shape: tuple[int, int]
@@ -49,40 +47,18 @@ class OccupiedPart:
         return replace(offsets, row=row, col=col)
 
 
-def occupied_part(observations: SampledEntries) -> OccupiedPart | None:
+def occupied_part(observations: Entries) -> OccupiedPart | None:
     """The part of a matrix whose rows and columns have entries; None if that is all of it."""
-    d1, d2 = observations.shape
-    index_rows, index_cols = to_host(observations.rows), to_host(observations.cols)
-    rows, cols = np.flatnonzero(_seen(index_rows, d1)), np.flatnonzero(_seen(index_cols, d2))
-    shape = rows.shape[0], cols.shape[0]
-    if shape == (d1, d2):
+    rows, cols = (np.flatnonzero(to_host(observations.counts(side))) for side in (0, 1))
+    if (rows.size, cols.size) == observations.shape:
         return None
-    values, weights = observations.unweighted.values, observations.weights
-    mine = from_host(_numbered(rows, d1)[index_rows], values), from_host(_numbered(cols, d2)[index_cols], values)
-    part = SampledEntries(*mine, values, shape) if weights is None else WeightedEntries(*mine, values, shape, weights)
-    return OccupiedPart(part, rows, cols, (d1, d2))
+    return OccupiedPart(observations.restricted(rows, cols), rows, cols, observations.shape)
 
 
-def short_of(observations: SampledEntries, rank: int) -> tuple[int, int]:
+def short_of(observations: Entries, rank: int) -> tuple[int, int]:
     """Numbers of rows and of columns with fewer different entries than `rank`, which do not determine their factors."""
-    new, (d1, d2) = observations.new_positions(), observations.shape
-    rows = np.bincount(to_host(observations.rows)[new], minlength=d1)
-    cols = np.bincount(to_host(observations.cols)[new], minlength=d2)
+    rows, cols = (to_host(observations.counts(side, distinct=True)) for side in (0, 1))
     return int(np.sum(rows < rank)), int(np.sum(cols < rank))
-
-
-def _seen(index: np.ndarray, size: int) -> np.ndarray:
-    seen = np.zeros(size, bool)
-    for first in range(0, index.shape[0], _AT_ONCE):
-        seen[index[first : first + _AT_ONCE]] = True
-    return seen
-
-
-def _numbered(place: np.ndarray, size: int) -> np.ndarray:
-    """For each of `size` rows or columns its number among those at `place`."""
-    number = np.zeros(size, np.int64)
-    number[place] = np.arange(place.shape[0])
-    return number
 
 
 def _spread(array: Array, index: np.ndarray, size: int, axis: int = 0) -> Array:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import device, namespace, number, to_host
+from dmf.arrays.backend import device, namespace, to_host
 from dmf.completion.calls import complete
 from dmf.errors import ArgumentError
 from dmf.models.initialize import balanced_network
 from dmf.models.offsets import fit_offsets
 from dmf.observations import SampledEntries
 from dmf.observations.checks import check_rank
-from dmf.observations.weighted import as_entries
+from dmf.observations.conversion import as_entries
 from dmf.recovery.results import History, Recovery, Status
 
 _FEWEST_HELD_OUT = 20  # below, standard errors mean nothing
@@ -116,7 +116,7 @@ def rank_path(
     Parameters
     ----------
     data : SampledEntries, array of shape (d1, d2), or SciPy sparse matrix
-        As for `complete`. Of `WeightedEntries` squared errors count by their weights.
+        As for `complete`. Of entries with weights squared errors count by these.
     most : int, 1 <= most <= min(d1, d2), optional
         Largest bound tried; unless given, the largest whose degrees of freedom do not exceed the entries fitted.
     holdout : float, 0 < holdout < 1
@@ -218,8 +218,7 @@ def _fit(rank: int, solve: Callable[[], Recovery], kept: SampledEntries, held: S
 
 
 def _squares(recovery: Recovery, entries: SampledEntries) -> np.ndarray:
-    entries = entries.unweighted
-    return to_host(entries.predict(*recovery.factors()) - entries.values).astype(np.float64) ** 2
+    return to_host(entries.product(*recovery.factors()) - entries.entries).astype(np.float64) ** 2
 
 
 def _weights(entries: SampledEntries) -> np.ndarray:
@@ -247,12 +246,11 @@ def _offsets_alone(entries: SampledEntries, offsets: bool) -> Recovery:
     """The model without a low-rank part."""
     begin = time.perf_counter()
     fitted = fit_offsets(entries) if offsets else None
-    xp = namespace(entries.values)
+    xp = namespace(entries.like)
     d1, d2 = entries.shape
-    like = {"dtype": entries.dtype, "device": device(entries.values)}
+    like = {"dtype": entries.dtype, "device": device(entries.like)}
     network = balanced_network(xp.zeros((d1, 1), **like), xp.zeros((1,), **like), xp.zeros((1, d2), **like), 1)
-    left = entries.values if fitted is None else entries.values - entries.predict(*fitted.factors())
-    square = number(xp.mean(left * left))
+    square = (entries if fitted is None else entries.minus(*fitted.factors())).mean_square
     seconds = [time.perf_counter() - begin]
     history = History({"iteration": [0], "loss": [square / 2], "seconds": seconds})
     noise = math.sqrt(square)

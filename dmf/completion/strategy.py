@@ -15,14 +15,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from dmf.arrays.backend import namespace, number, to_host
+from dmf.arrays.backend import namespace, to_host
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.arrays.linalg import factored_svd
 from dmf.completion.dense_core import DenseCore, dense_core
 from dmf.completion.phases import Phases, Plan
 from dmf.models import DeepLinearNetwork
 from dmf.models.initialize import balanced_network, truncated_network
-from dmf.observations import Observations, SampledEntries
+from dmf.observations import Entries, Observations
 from dmf.recovery.results import Recovery, Status
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.hierarchical import HierarchicalBayes, hierarchical_start, separated
@@ -83,7 +83,7 @@ def _solve(phases: Phases) -> Recovery:
     return _exact(phases, estimate, bound) or _noisy(phases, _settled(phases, estimate))
 
 
-def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
+def solve_with_offsets(observations: Entries, plan: Plan) -> Recovery:
     """Fit factors and offsets together to noisy entries, see `dmf.solvers.hierarchical`.
 
     Its width is the bound on the rank, or grows as far as the noise level falls. Where a few rows and columns hold much of a
@@ -108,7 +108,7 @@ def solve_with_offsets(observations: SampledEntries, plan: Plan) -> Recovery:
 def _grown(phases: Phases, core: DenseCore | None) -> Recovery:
     """Factors and offsets of the core, or of all entries without one, of the width that they need."""
     plan, observations = phases.plan, phases.observations if core is None else core.observations
-    assert isinstance(observations, SampledEntries)
+    assert isinstance(observations, Entries)
 
     def fitted(width: int) -> Recovery:
         start = hierarchical_start(observations, width, plan.seed)
@@ -141,7 +141,7 @@ def sees_noise(recovery: Recovery) -> bool:
     those; still more of them where all components that the bound allows are needed.
     """
     observations = recovery.observations
-    assert isinstance(observations, SampledEntries)
+    assert isinstance(observations, Entries)
     total = observations.centred()[1].mean_square
     bound = recovery.options["rank_bound"] or _wide(observations)
     rank = recovery.options["rank"]
@@ -187,11 +187,8 @@ def _settled(phases: Phases, estimate: Recovery) -> Recovery:
 def _start(observations: Observations, bound: int, plan: Plan) -> DeepLinearNetwork:
     """Spectral start whose components have the sizes that fit the measurements best together."""
     u, s, vt = observations.surrogate_svd(bound, plan.seed, _START_SWEEPS)
-    xp = namespace(u)
-    predicted = observations.predict(u * s, vt)
-    square = number(xp.sum(predicted * predicted))
-    factor = number(xp.sum(predicted * observations.values)) / square if square > 0 else 0.0
-    return balanced_network(u, abs(factor) * s, vt, max(plan.depth, 2))  # a single layer would hide the width
+    scale = abs(observations.best_scale(u * s, vt))
+    return balanced_network(u, scale * s, vt, max(plan.depth, 2))  # a single layer would hide the width
 
 
 def _determined(observations: Observations, rank: int, least: float) -> bool:
@@ -255,7 +252,7 @@ def _relative_residual(observations: Observations, recovery: Recovery) -> float:
 
 
 def _is_exact(observations: Observations, recovery: Recovery) -> bool:
-    epsilon = float(namespace(observations.values).finfo(observations.dtype).eps)
+    epsilon = float(namespace(observations.like).finfo(observations.dtype).eps)
     return _relative_residual(observations, recovery) <= epsilon ** (2 / 3)
 
 

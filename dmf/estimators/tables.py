@@ -12,8 +12,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from dmf.errors import DTypeError
-from dmf.observations import SampledEntries, WeightedEntries
-from dmf.observations.weighted import as_entries
+from dmf.observations import SampledEntries
+from dmf.observations.conversion import as_entries
 
 DTYPES = [np.float64, np.float32]  # others become the first
 _CONSTANT = 10  # units in the last place of the largest entry: columns that vary by less are constant
@@ -57,28 +57,26 @@ def observed(X: Any, weights: Any = None) -> SampledEntries:
 
 def _like(entries: SampledEntries, values: np.ndarray, kept: np.ndarray | slice = slice(None)) -> SampledEntries:
     """Some of the entries of a table, with other values, and the weights that they had."""
-    rows, cols = entries.rows[kept], entries.cols[kept]
-    if entries.weights is None:
-        return SampledEntries(rows, cols, values, entries.shape)
-    return WeightedEntries(rows, cols, values, entries.shape, entries.weights[kept])
+    weights = None if entries.weights is None else entries.weights[kept]
+    return SampledEntries(entries.rows[kept], entries.cols[kept], values, entries.shape, weights)
 
 
 def in_dtype(entries: SampledEntries, dtype: Any) -> SampledEntries:
     """The same entries in the dtype of a model."""
     if entries.dtype == dtype:
         return entries
-    return _like(entries, entries.unweighted.values.astype(dtype))
+    return _like(entries, entries.entries.astype(dtype))
 
 
 def stacked(above: SampledEntries, below: SampledEntries) -> SampledEntries:
     """The entries of two tables with the same columns, one above the other, in the dtype of the upper one."""
     rows, cols = np.concatenate([above.rows, below.rows + above.shape[0]]), np.concatenate([above.cols, below.cols])
-    values = np.concatenate([above.unweighted.values, in_dtype(below, above.dtype).unweighted.values])
+    values = np.concatenate([above.entries, in_dtype(below, above.dtype).entries])
     shape = (above.shape[0] + below.shape[0], above.shape[1])
     if above.weights is None and below.weights is None:
         return SampledEntries(rows, cols, values, shape)
     weights = [np.ones_like(part.values) if part.weights is None else part.weights for part in (above, below)]
-    return WeightedEntries(rows, cols, values, shape, np.concatenate(weights))
+    return SampledEntries(rows, cols, values, shape, np.concatenate(weights))
 
 
 def seed_of(random_state: Any) -> int:
@@ -112,7 +110,7 @@ class ColumnUnits:
 
         Columns that are constant get the scale 0.
         """
-        cols, values, size = entries.cols, entries.unweighted.values.astype(np.float64), entries.shape[1]
+        cols, values, size = entries.cols, entries.entries.astype(np.float64), entries.shape[1]
         weights = np.ones_like(values) if entries.weights is None else entries.weights.astype(np.float64)
         count = np.bincount(cols, weights, size)
         mean = np.average(values, weights=weights)
@@ -133,7 +131,7 @@ class ColumnUnits:
         if not kept.any():
             return None
         cols = entries.cols[kept]
-        values = (entries.unweighted.values[kept] - self.center[cols]) / self.scale[cols]
+        values = (entries.entries[kept] - self.center[cols]) / self.scale[cols]
         return _like(entries, values, kept)
 
     def restored(self, table: np.ndarray) -> np.ndarray:

@@ -195,6 +195,9 @@ class SampledEntries:
             return self._row_starts, self._cols, self._row_bounds
         return self._col_starts, self._column_order[1], self._col_bounds
 
+    def counts(self, side):
+        return np.diff((self._row_starts, self._col_starts)[side])
+
     def product(self, left, right):
         return sampled_product(left, right, self._rows, self._cols)
 

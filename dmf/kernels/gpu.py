@@ -117,6 +117,10 @@ class SampledEntries:
             self._last_values = values, by_column
         return by_column
 
+    def counts(self, side: int) -> Array:
+        """Number of positions in each row or column; see the twin."""
+        return cupy_module().diff((self._row_side, self._col_side)[side].starts)
+
     def product(self, left: Array, right: Array) -> Array:
         """Entries of ``left @ right`` at the positions; see the twin."""
         return sampled_product(left, right, self._rows, self._cols)

@@ -67,6 +67,11 @@ class SampledEntries:
         order = xp.argsort(keys, stable=True)
         return xp.take(rows, order), xp.take(cols, order), xp.take(values, order)
 
+    def counts(self, side: int) -> Array:
+        """Number of positions in each row (side 0) or column (side 1), int64."""
+        xp, slots = namespace(self._rows), (self._row_slots, self._col_slots)[side]
+        return xp.sum(xp.astype(slots < self._rows.shape[0], xp.int64), axis=1)
+
     def product(self, left: Array, right: Array) -> Array:
         """Entries of ``left @ right`` at the positions, shape (m,)."""
         return sampled_product(left, right, self._rows, self._cols)

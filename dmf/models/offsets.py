@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dmf.arrays.backend import Array, device, namespace, number
-from dmf.observations import SampledEntries
+from dmf.observations import Entries
 
 _LEAST_VARIANCE = 1e-8  # relative to the mean square of what the mean leaves
 
@@ -34,7 +34,7 @@ class Offsets:
         )
 
 
-def fit_offsets(observations: SampledEntries, rounds: int = 10) -> Offsets:
+def fit_offsets(observations: Entries, rounds: int = 10) -> Offsets:
     """Least-squares offsets, each shrunk towards zero as far as the data say.
 
     The model is ``y_ij = mean + row_i + col_j + noise`` with Gaussian row and column effects; their variances and that of the
@@ -43,7 +43,7 @@ def fit_offsets(observations: SampledEntries, rounds: int = 10) -> Offsets:
 
     Parameters
     ----------
-    observations : SampledEntries
+    observations : Entries
     rounds : int, >= 0
         Of fitting rows and columns in turn; the first few bring nearly all.
 
@@ -52,9 +52,9 @@ def fit_offsets(observations: SampledEntries, rounds: int = 10) -> Offsets:
     Offsets
         In the library, dtype and device of the observations.
     """
-    xp = namespace(observations.values)
+    xp = namespace(observations.like)
     ones = [
-        xp.ones((size, 1), dtype=observations.dtype, device=device(observations.values)) for size in observations.shape
+        xp.ones((size, 1), dtype=observations.dtype, device=device(observations.like)) for size in observations.shape
     ]
     mean, centred = observations.centred()
     noise = centred.mean_square
@@ -64,9 +64,9 @@ def fit_offsets(observations: SampledEntries, rounds: int = 10) -> Offsets:
     for _ in range(rounds if size > 0 else 0):
         for side in (0, 1):
             pair = (ones[0], effects[1]) if side == 0 else (effects[0], ones[1])
-            remaining = centred.with_values(centred.values - centred.predict(pair[0], xp.matrix_transpose(pair[1])))
+            remaining = centred.minus(pair[0], xp.matrix_transpose(pair[1]))
             penalty = max(noise, least) / max(variances[side], _LEAST_VARIANCE * size)
-            weight = xp.asarray([penalty], dtype=observations.dtype, device=device(centred.values))
+            weight = xp.asarray([penalty], dtype=observations.dtype, device=device(observations.like))
             fit = remaining.ridge(side, ones[1 - side], weight, 0 * ones[1 - side])
             effects[side] = fit.rows
             variances[side] = number(xp.mean(fit.rows**2 + noise * fit.variances))

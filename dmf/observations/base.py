@@ -1,4 +1,10 @@
-"""What is known of a matrix: the contract between data and solvers."""
+"""What is known of a matrix: the contract between data and solvers.
+
+`Observations` is all that solvers know of any measurements, `Entries` all that completion and the solvers for entries know of
+some entries of a matrix. Whatever keeps these promises can be solved for: arrays on a CPU or a GPU, or row blocks on the
+workers of a cluster. Nothing but the observations themselves computes with arrays of m numbers, and nothing else knows the
+positions of entries; factors, and whatever has a number for each row or column, are arrays like `Observations.like`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from dmf.arrays.backend import Array, check_device, device, is_numpy, namespace, number, on_device_of
 from dmf.arrays.linalg import conjugate_gradient, gaussian
@@ -34,7 +40,7 @@ class Ridge(NamedTuple):
     """
 
     rows: Array
-    variances: Array | None
+    variances: Any
     square: float
     uncertainty: float
     freedom: float
@@ -44,24 +50,31 @@ class Observations(ABC):
     """Linear measurements ``y = A(X)`` of an unknown matrix X of shape (d1, d2).
 
     Solvers see a matrix only as a product ``left @ right`` of factors of shapes (d1, w) and (w, d2), of any width w, and
-    ask for nothing beyond the methods below. Factors must have the library, dtype and device of `values`.
+    ask for nothing beyond the methods below. Factors must have the library, dtype and device of `like`.
 
-    To add a kind of observation, write these methods and add it to the suite tests/contracts/test_observations.py.
+    To add a kind of observation, write the abstract methods and add it to the suite tests/contracts/test_observations.py. The
+    others have defaults, which do arithmetic on `values` and on what `predict` returns.
 
     Attributes
     ----------
     shape : (int, int)
         (d1, d2).
     values : array, shape (m,)
-        The measurements y, in the units of X times those of A.
+        The measurements y, in the units of X times those of A. Solvers only hand them back to these methods, as they do with
+        what `predict` returns.
     """
 
     shape: tuple[int, int]
     values: Array
 
+    @property
+    def like(self) -> Array:
+        """Some array of the library, dtype and device that factors must have."""
+        return self.values
+
     def threads(self) -> AbstractContextManager[Any]:
         """Context in which solvers work on these observations."""
-        return on_device_of(self.values)
+        return on_device_of(self.like)
 
     @property
     def n_measurements(self) -> int:
@@ -79,13 +92,19 @@ class Observations(ABC):
 
     @property
     def dtype(self) -> Any:
-        """Dtype of the measurements, float32 or float64."""
-        return self.values.dtype
+        """Dtype of measurements and factors, float32 or float64."""
+        return self.like.dtype
 
     @cached_property
     def mean_square(self) -> float:
         """Mean square of the measurements, summed in float64."""
         return 2 * number(half_square(self.values)) / self.n_measurements
+
+    @cached_property
+    def largest(self) -> float:
+        """Largest absolute value of a measurement."""
+        xp = namespace(self.values)
+        return max(number(xp.max(self.values)), -number(xp.min(self.values)))
 
     @abstractmethod
     def predict(self, left: Array, right: Array) -> Array:
@@ -119,6 +138,17 @@ class Observations(ABC):
     def loss(self, left: Array, right: Array) -> Array:
         """Loss ``1/2 ||A(left @ right) - y||^2``, a float64 array of shape ()."""
         return half_square(self.predict(left, right) - self.values)
+
+    def best_scale(self, left: Array, right: Array) -> float:
+        """The factor c with the least ``||A(c left @ right) - y||``; 0 where `left @ right` is not seen at all."""
+        predicted = self.predict(left, right)
+        xp = namespace(predicted)
+        square = number(xp.sum(predicted * predicted))
+        return number(xp.sum(predicted * self.values)) / square if square > 0 else 0.0
+
+    def minus(self, left: Array, right: Array) -> Self:
+        """The same measurements of the matrix ``X - left @ right``."""
+        return self.with_values(self.values - self.predict(left, right))
 
     @property
     @abstractmethod
@@ -238,7 +268,7 @@ class Observations(ABC):
         """
 
     @abstractmethod
-    def split(self, fraction: float, seed: int = 0) -> tuple[Observations, Observations]:
+    def split(self, fraction: float, seed: int = 0) -> tuple[Any, Any]:
         """Random partition of the measurements into kept and held-out ones.
 
         Parameters
@@ -249,7 +279,7 @@ class Observations(ABC):
         """
 
     @abstractmethod
-    def with_values(self, values: Array) -> Observations:
+    def with_values(self, values: Array) -> Self:
         """The same measurements with other outcomes, shape (m,)."""
 
     @abstractmethod
@@ -278,6 +308,94 @@ class Observations(ABC):
     def __repr__(self) -> str:
         d1, d2 = self.shape
         return f"{type(self).__name__}({d1} x {d2}, {self.n_measurements} measurements, {self.dtype})"
+
+
+class Entries(Observations):
+    """Some entries of a matrix, possibly with a weight each: what matrix completion needs beyond `Observations`.
+
+    The measurements are ``y_k = sqrt(w_k) X[i_k, j_k]``, so that their noise is the same for all if the noise variance of an
+    entry is that of the model over its weight. A position that occurs k times counts as k measurements.
+
+    Attributes
+    ----------
+    entries : array, shape (m,)
+        The entries as they are, without the roots of the weights. Asked for only of entries that are held out, and at the end.
+    weights : array, shape (m,), or None
+        Their weights; None where all are 1.
+    """
+
+    @property
+    @abstractmethod
+    def entries(self) -> Array: ...
+
+    @property
+    @abstractmethod
+    def weights(self) -> Any: ...
+
+    @abstractmethod
+    def product(self, left: Array, right: Array) -> Array:
+        """Entries of ``left @ right`` at the positions, without weights, shape (m,)."""
+
+    @property
+    def mean_weight(self) -> float:
+        """Mean of the weights; 1 where there are none."""
+        return self.gain * self.shape[0] * self.shape[1] / self.n_measurements
+
+    @abstractmethod
+    def centred(self) -> tuple[float, Self]:
+        """Mean of the entries, each counted by its weight, and the entries of the matrix without it."""
+
+    @abstractmethod
+    def ridge(
+        self,
+        side: int,
+        factor: Array,
+        penalty: Array,
+        variances: Array | None = None,
+        start: Array | None = None,
+        means: Array | None = None,
+    ) -> Ridge:
+        """See `Observations.ridge`; the penalty draws the rows to `means`, an array (n, w), if it is given."""
+
+    @abstractmethod
+    def pattern_product(self, side: int, factor: Array) -> Array:
+        """Product of the pattern P (d1, d2), which holds how often each position is observed, whatever the weights.
+
+        Parameters
+        ----------
+        side : {0, 1}
+        factor : array, shape (d2, w) for side 0, (d1, w) for side 1
+
+        Returns
+        -------
+        array
+            ``P @ factor`` (d1, w) or ``P^T @ factor`` (d2, w).
+        """
+
+    @abstractmethod
+    def counts(self, side: int, distinct: bool = False) -> Array:
+        """Number of measurements in each row (side 0) or column (side 1), int64, shape (d,); `distinct`: of different ones."""
+
+    @abstractmethod
+    def restricted(self, rows: Array, cols: Array) -> Self:
+        """The entries in some rows and columns, as a matrix of their own.
+
+        Parameters
+        ----------
+        rows, cols : integer arrays, shapes (n1,) and (n2,)
+            Ascending positions in this matrix, in any array library. At least one entry must be there.
+        """
+
+    @abstractmethod
+    def connectivity(self) -> tuple[Array, Array]:
+        """Which rows and columns hang together through observed positions.
+
+        Returns
+        -------
+        integer arrays, shapes (d1,) and (d2,)
+            Numbers from 0 of the connected component that each row and each column belongs to, of the graph that has an
+            edge for each observed position. A row without entries is a component of its own.
+        """
 
 
 def half_square(residual: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, as_array, floating, namespace
+from dmf.arrays.backend import Array, as_array, floating, namespace, number
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 
 if TYPE_CHECKING:
@@ -169,14 +169,55 @@ def check_finite(values: Array, argument: str, hint: str = "Remove them.") -> No
         )
 
 
+def check_weights(weights: Any, values: Array) -> Array:
+    """Weights in the library and dtype of the values that they belong to.
+
+    Raises
+    ------
+    ShapeError, DTypeError, BackendError, ObservationError
+        If there is not one finite number of at least 0 for each value, or all are 0.
+    """
+    count = values.shape[0]
+    weights = floating(as_array(weights, "weights"), "weights")
+    xp = namespace(values, weights)
+    if tuple(weights.shape) != (count,):
+        raise ShapeError(
+            f"weights have shape {tuple(weights.shape)}, but there are {count} values. Pass one for each.",
+            argument="weights",
+            value=tuple(weights.shape),
+            limit=(count,),
+        )
+    with np.errstate(over="ignore"):  # of NumPy's casts: what is infinite then is refused below
+        weights = xp.astype(weights, values.dtype)
+    check_finite(
+        weights, "weights", "Pass 0 for entries that are not to count, and scale weights to a mean of about 1."
+    )
+    least = number(xp.min(weights))
+    if least < 0:
+        raise ObservationError(
+            f"weights hold {least:g}, but a weight is the inverse of a variance, up to a common factor. Pass 0 for entries "
+            "that are not to count.",
+            argument="weights",
+            value=least,
+            limit=0,
+        )
+    if number(xp.max(weights)) == 0:
+        raise ObservationError(
+            "all weights are 0, so that no entry is observed, but at least 1 is needed to learn anything.",
+            argument="weights",
+            value=0,
+            limit=1,
+        )
+    return weights
+
+
 def check_scale(observations: Observations) -> None:
     """Raise ObservationError if products would leave the range of their dtype, or the operator is zero.
 
     Solvers multiply four measurements, and square ``A^T A A^T y``; the size of A is the root mean square of the norms of the
     ``A_i``.
     """
-    xp = namespace(observations.values)
-    size = max(float(xp.max(observations.values)), -float(xp.min(observations.values)))
+    xp, size = namespace(observations.like), observations.largest
     most = float(xp.finfo(observations.dtype).max) ** 0.4
     if size != 0 and not 1 / most <= size <= most:
         raise ObservationError(

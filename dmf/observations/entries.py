@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse
+from scipy.sparse.csgraph import connected_components
 
 from dmf.arrays.backend import (
     Array,
@@ -26,7 +28,7 @@ from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import truncated_svd
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
-from dmf.observations.base import Observations, Ridge
+from dmf.observations.base import Entries, Ridge
 from dmf.observations.checks import (
     check_factor,
     check_factors,
@@ -34,40 +36,57 @@ from dmf.observations.checks import (
     check_rank,
     check_shape,
     check_values,
+    check_weights,
     held_out_count,
 )
 from dmf.observations.tangent import eliminated_step
 
+_AT_ONCE = 2**20  # entries, whose indices NumPy converts to machine words
 
-class SampledEntries(Observations):
-    """Entries of a matrix at given positions.
+
+class SampledEntries(Entries):
+    """Entries of a matrix at given positions, possibly with a weight each.
 
     A position that occurs k times counts as k separate measurements of one entry, so a fit approaches their mean; a split
     keeps them together. No method forms a d1 x d2 matrix, except `fill`, which is given one.
+
+    With weights the noise variance of an entry is that of the model over its weight. As measurements of the contract they are
+    ``y_k = sqrt(w_k) X[rows[k], cols[k]]``, whose noise is the same for all; so every solver knows what to do with them. Noise
+    levels that solvers find are those of an entry of weight 1. Two measurements of one entry count as much as one of twice the
+    weight.
 
     Parameters
     ----------
     rows, cols : integer arrays, shape (m,)
         Positions, from 0. Signed or unsigned integers of any size, no floats.
     values : array, shape (m,)
-        Finite numbers; float32 and float64 are kept, integers become float64.
+        The entries: finite numbers, not yet multiplied by anything; float32 and float64 are kept, integers become float64.
     shape : (int, int)
         (d1, d2), each below 2**31.
+    weights : array, shape (m,), optional
+        Finite and at least 0; an entry of weight 0 counts as not observed. All are 1 unless given.
 
     Attributes
     ----------
     rows, cols : int32 arrays, shape (m,)
-        The positions, sorted by row, then by column.
-    values : array, shape (m,)
+        The positions, sorted by row, then by column; without those of weight 0.
+    entries : array, shape (m,)
         The entries in that order.
+    weights : array, shape (m,), or None
+        In that order, in the dtype of the values; None unless given.
+    values : array, shape (m,)
+        The measurements y in that order: the entries, times the square roots of their weights.
 
     Raises
     ------
     ShapeError, DTypeError, BackendError, ObservationError
-        If lengths differ, indices are no integers or out of range, values are not finite, or nothing is observed.
+        If lengths differ, indices are no integers or out of range, values or weights are not finite, a weight is negative,
+        or nothing is observed.
     """
 
-    def __init__(self, rows: Array, cols: Array, values: Array, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, rows: Array, cols: Array, values: Array, shape: tuple[int, int], weights: Array | None = None
+    ) -> None:
         rows, cols, values = as_array(rows, "rows"), as_array(cols, "cols"), as_array(values, "values")
         shape = check_shape(shape)
         namespace(rows, cols, values)
@@ -86,13 +105,33 @@ class SampledEntries(Observations):
         rows, cols = _checked_index(rows, "rows", shape[0]), _checked_index(cols, "cols", shape[1])
         values = floating(values, "values")
         check_finite(values, "values", "Leave missing entries out instead.")
-        rows, cols, values = kernel("SampledEntries", values).arrange(rows, cols, values, shape)
-        self._assign(rows, cols, values, shape)
+        arrange = kernel("SampledEntries", values).arrange
+        if weights is not None:
+            weights = arrange(rows, cols, check_weights(weights, values), shape)[2]
+        rows, cols, values = arrange(rows, cols, values, shape)
+        if weights is not None and not bool(namespace(weights).all(weights > 0)):
+            index = from_host(np.flatnonzero(to_host(weights) > 0), values)
+            rows, cols, values, weights = (namespace(values).take(a, index) for a in (rows, cols, values, weights))
+        self._assign(rows, cols, values, shape, weights)
 
-    def _assign(self, rows, cols, values, shape):
-        self.rows, self.cols, self.values, self.shape = rows, cols, values, shape
-        self._kernel = kernel("SampledEntries", values)(rows, cols, shape)
+    def _assign(self, rows, cols, entries, shape, weights=None):
+        """Take over arrays in order."""
+        self.rows, self.cols, self.shape = rows, cols, shape
+        self._kernel = kernel("SampledEntries", entries)(rows, cols, shape)
+        return self._weigh(entries, weights)
+
+    def _weigh(self, entries, weights):
+        self._entries, self._weights = entries, weights
+        self._roots: Any = None if weights is None else namespace(weights).sqrt(weights)
+        self.values = entries if weights is None else self._roots * entries
         return self
+
+    def _new(self) -> Self:
+        """A copy without what was computed of the values."""
+        other = copy(self)
+        for name in ("mean_square", "largest", "n_distinct"):
+            vars(other).pop(name, None)
+        return other
 
     @classmethod
     def from_dense(cls, matrix: Array) -> SampledEntries:
@@ -151,67 +190,119 @@ class SampledEntries(Observations):
         return cls(entries.rows, entries.cols, entries.values, entries.shape)
 
     @property
-    def weights(self) -> Array | None:
-        """Weights of the entries, shape (m,), in the order of `rows`; None where all are alike."""
-        return None
+    def entries(self):
+        if self._entries is None:
+            self._entries = self.values / self._roots
+        return self._entries
 
     @property
-    def unweighted(self) -> SampledEntries:
-        """The entries as they are, whose `values` are those of the matrix."""
-        return self
+    def weights(self):
+        return self._weights
 
     @cached_property
     def n_distinct(self):
-        return int(np.count_nonzero(self.new_positions()))
+        return int(np.count_nonzero(self._new_positions))
 
-    def new_positions(self) -> np.ndarray:
+    @property
+    def _new_positions(self) -> np.ndarray:
         """Which entries, in the order of `rows`, are at another position than the one before them: bool, (m,), on the host."""
         rows, cols = to_host(self.rows), to_host(self.cols)
         return np.concatenate([[True], (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])])
 
-    @property
-    def mean_weight(self) -> float:
-        """Mean of the weights; 1 where there are none."""
-        return self.gain * self.shape[0] * self.shape[1] / self.n_measurements
-
-    def centred(self) -> tuple[float, SampledEntries]:
-        """Mean of the entries, each counted by its weight, and the entries of the matrix without it."""
-        mean = number(namespace(self.values).mean(self.values))
-        return mean, self.with_values(self.values - mean)
+    def centred(self):
+        xp = namespace(self.values)
+        if self.weights is None:
+            mean = number(xp.mean(self.values))
+            return mean, self.with_values(self.values - mean)
+        mean = number(xp.sum(self._roots * self.values)) / number(xp.sum(self.weights))
+        return mean, self.with_values(self.values - mean * self._roots)
 
     def threads(self):
         return one_blas_thread() if is_numpy(self.values) else super().threads()
 
-    def predict(self, left, right):
+    def product(self, left, right):
         check_factors(self, left, right)
         return self._kernel.product(left, right)
 
+    def predict(self, left, right):
+        product = self.product(left, right)
+        return product if self.weights is None else self._roots * product
+
     def adjoint(self, weights, left, right):
         check_factors(self, left, right)
-        return self._kernel.adjoint(check_values(self, weights), left, right)
+        weights = check_values(self, weights)
+        return self._kernel.adjoint(weights if self.weights is None else self._roots * weights, left, right)
 
     def evaluate(self, left, right):
+        if self.weights is not None:
+            return super().evaluate(left, right)
         check_factors(self, left, right)
         return self._kernel.residual(self.values, left, right)
 
     @property
     def gain(self):
-        return self.n_measurements / (self.shape[0] * self.shape[1])
+        size = self.shape[0] * self.shape[1]
+        if self.weights is None:
+            return self.n_measurements / size
+        return number(namespace(self.weights).sum(self.weights)) / size
 
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
-        """See `Observations.ridge`; the penalty draws the rows to `means`, an array (n, w), if it is given."""
         check_factor(self, side, factor)
-        return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means))
+        return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means, self._roots))
 
     def tangent_step(self, u, vt, target, damping, tolerance, iterations):
         check_factors(self, u, vt)
-        system = self._kernel.tangent_system(u, vt, damping)
+        system = self._kernel.tangent_system(u, vt, damping) if self.weights is None else None
         if system is None:
             return super().tangent_step(u, vt, target, damping, tolerance, iterations)
         return eliminated_step(system, target, tolerance, iterations)
 
     def descent(self, widths):
-        return self._kernel.descent(self.values, widths)
+        return self._kernel.descent(self.values, widths) if self.weights is None else None
+
+    def pattern_product(self, side, factor):
+        check_factor(self, side, factor)
+        xp, (d1, d2) = namespace(self.values, factor), self.shape
+        like = {"dtype": self.dtype, "device": device(self.values)}
+        ones = xp.ones_like(self.values)
+        if side == 0:
+            return self._kernel.adjoint(ones, xp.zeros((d1, 0), **like), xp.matrix_transpose(factor))[0]
+        return xp.matrix_transpose(self._kernel.adjoint(ones, factor, xp.zeros((0, d2), **like))[1])
+
+    def counts(self, side, distinct=False):
+        if not distinct or self.n_distinct == self.n_measurements:
+            return self._kernel.counts(side)
+        return self._subset(self._new_positions).counts(side)
+
+    def restricted(self, rows, cols):
+        places = [to_host(index) for index in (rows, cols)]
+        numbers = [
+            _looked_up(_numbered(place, size), index)
+            for place, size, index in zip(places, self.shape, (self.rows, self.cols), strict=True)
+        ]
+        kept = to_host((numbers[0] >= 0) & (numbers[1] >= 0))
+        if not kept.any():
+            raise ObservationError(
+                f"no entry is observed in these {places[0].size:,} rows and {places[1].size:,} columns, but at least 1 is "
+                "needed to learn anything. Keep more of them.",
+                argument="rows, cols",
+                value=0,
+                limit=1,
+            )
+        return self._subset(kept, numbers[0], numbers[1], (places[0].size, places[1].size))
+
+    def connectivity(self):
+        d1, d2 = self.shape
+        labels = np.arange(d1 + d2)
+        for first in range(0, self.n_measurements, _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            one, other = labels[to_host(self.rows[part])], labels[d1 + to_host(self.cols[part])]
+            apart = one != other
+            if apart.any():
+                size = int(labels.max()) + 1
+                edges = scipy.sparse.coo_array((apart[apart], (one[apart], other[apart])), shape=(size, size))
+                labels = connected_components(edges, directed=False)[1][labels]
+        return from_host(labels[:d1], self.values), from_host(labels[d1:], self.values)
 
     def surrogate_svd(self, rank, seed=0, sweeps=12):
         """Of the matrix that holds ``values / p`` at the positions and zeros elsewhere, p the share of entries seen.
@@ -221,15 +312,8 @@ class SampledEntries(Observations):
         rank = check_rank(rank, self.shape)
         weights = self.values / self.gain
         if self.weights is not None:
-            weights = weights * namespace(weights).sqrt(self.weights)
-        return self.sparse_svd(weights, rank, seed, sweeps)
-
-    def sparse_svd(self, weights: Array, rank: int, seed: int = 0, sweeps: int = 12) -> tuple[Array, Array, Array]:
-        """Top singular triplets of the matrix with `weights` (m,) at the positions and zeros elsewhere.
-
-        See `dmf.arrays.linalg.truncated_svd` for `sweeps` and for what is returned.
-        """
-        xp = namespace(check_values(self, weights))
+            weights = weights * self._roots
+        xp = namespace(weights)
         like = {"dtype": self.dtype, "device": device(self.values)}
         no_rows, no_cols = xp.zeros((self.shape[0], 0), **like), xp.zeros((0, self.shape[1]), **like)
         return truncated_svd(
@@ -243,35 +327,45 @@ class SampledEntries(Observations):
         )
 
     def split(self, fraction, seed=0):
-        position = np.cumsum(self.new_positions()) - 1
+        position = np.cumsum(self._new_positions) - 1
         count = int(position[-1]) + 1
         held = np.zeros(count, bool)
         held[random_generator(seed).permutation(count)[: held_out_count(fraction, count)]] = True
         return self._subset(~held[position]), self._subset(held[position])
 
-    def _subset(self, mask: np.ndarray) -> SampledEntries:
-        xp = namespace(self.values)
-        index = from_host(np.flatnonzero(mask), self.values)
-        rows, cols, values = (xp.take(a, index) for a in (self.rows, self.cols, self.values))
-        return SampledEntries.__new__(SampledEntries)._assign(rows, cols, values, self.shape)
+    def _subset(self, mask: np.ndarray, rows=None, cols=None, shape=None) -> Self:
+        """The entries of a mask on the host, at positions of their own where these are given."""
+        arrays: Any = (
+            self.rows if rows is None else rows,
+            self.cols if cols is None else cols,
+            self.entries,
+            self.weights,
+        )
+        if not mask.all():
+            xp, index = namespace(self.values), from_host(np.flatnonzero(mask), self.values)
+            arrays = tuple(None if a is None else xp.take(a, index) for a in arrays)
+        rows, cols, entries, weights = arrays
+        return self._new()._assign(rows, cols, entries, self.shape if shape is None else shape, weights)
 
     def with_values(self, values):
-        """The same positions with other values; shares the sorted positions."""
-        other = SampledEntries.__new__(SampledEntries)
-        other.rows, other.cols, other.shape = self.rows, self.cols, self.shape
+        """The same positions and weights with other measurements; shares what was sorted."""
+        other = self._new()
+        other.rows, other.cols, other.shape, other._kernel = self.rows, self.cols, self.shape, self._kernel
+        other._weights, other._roots = self._weights, self._roots
         other.values = check_values(self, values)
-        other._kernel = self._kernel
+        other._entries = other.values if self._weights is None else None
         return other
 
     def _moved(self, device):
-        rows, cols, values = (move(a, device) for a in (self.rows, self.cols, self.values))
-        with on_device_of(values):
-            return SampledEntries.__new__(SampledEntries)._assign(rows, cols, values, self.shape)
+        rows, cols, entries = (move(a, device) for a in (self.rows, self.cols, self.entries))
+        weights = None if self.weights is None else move(self.weights, device)
+        with on_device_of(entries):
+            return self._new()._assign(rows, cols, entries, self.shape, weights)
 
     def fill(self, matrix):
-        rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.unweighted.values)
+        rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.entries)
         weights = None if self.weights is None else to_host(self.weights)
-        first = self.new_positions()
+        first = self._new_positions
         group = np.cumsum(first) - 1
         means = values[first]
         if not first.all():  # repeated measurements
@@ -307,6 +401,23 @@ def _checked_index(index: Array, argument: str, size: int) -> Array:
     if is_numpy(index):
         return np.ascontiguousarray(index, dtype=np.int32)
     return xp.astype(index, xp.int32)
+
+
+def _numbered(places: np.ndarray, size: int) -> np.ndarray:
+    """For each of `size` rows or columns its number among those at `places`, -1 if it is none of them."""
+    numbers = np.full(size, -1, np.int32)
+    numbers[places] = np.arange(places.size)
+    return numbers
+
+
+def _looked_up(table: np.ndarray, index: Array) -> Array:
+    """``table[index]`` for a table on the host, in the library of `index`."""
+    if not is_numpy(index):
+        return namespace(index).take(from_host(table, index), index)
+    found = np.empty(index.shape, table.dtype)
+    for first in range(0, index.shape[0], _AT_ONCE):
+        found[first : first + _AT_ONCE] = table[index[first : first + _AT_ONCE]]
+    return found
 
 
 def is_cupy_sparse(data: Any) -> bool:

@@ -10,7 +10,7 @@ from dmf.arrays.backend import Array, device, namespace, number
 from dmf.arrays.linalg import factored_svd
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import DeepLinearNetwork
-from dmf.observations import SampledEntries, WeightedEntries
+from dmf.observations import SampledEntries
 from dmf.recovery.results import History, Recovery, Status
 
 _SIDES = ("rows", "columns")
@@ -150,23 +150,22 @@ def _least_squares(observations: SampledEntries, side: int, design: Array) -> tu
     return found / largest, 2 * number(observations.loss(*factors))
 
 
-def _scaled(observations: SampledEntries, side: int, design: Array) -> WeightedEntries:
+def _scaled(observations: SampledEntries, side: int, design: Array) -> SampledEntries:
     """The entries with the weights of each row scaled to a normal matrix of trace 1, which one penalty fits for all rows.
 
     Without noise only ratios of weights within a row matter. A penalty made of the whole design or of unscaled weights is
     too large for rows that see little of it.
     """
     xp = namespace(design)
-    plain = observations.unweighted
-    weights = xp.ones_like(plain.values) if observations.weights is None else observations.weights
+    rows, cols, entries, shape = observations.rows, observations.cols, observations.entries, observations.shape
+    weights = xp.ones_like(entries) if observations.weights is None else observations.weights
     weights = weights / xp.max(weights)
-    own, met = (plain.rows, plain.cols) if side == 0 else (plain.cols, plain.rows)
+    own, met = (rows, cols) if side == 0 else (cols, rows)
     seen = weights * xp.take(xp.sum(design * design, axis=1), met)
-    ones = [xp.ones((size, 1), dtype=design.dtype, device=device(design)) for size in plain.shape]
+    ones = [xp.ones((size, 1), dtype=design.dtype, device=device(design)) for size in shape]
+    plain = SampledEntries(rows, cols, entries, shape)
     trace = xp.reshape(plain.adjoint(seen, ones[0], xp.matrix_transpose(ones[1]))[side], (-1,))
-    return WeightedEntries(
-        plain.rows, plain.cols, plain.values, plain.shape, weights / xp.take(_unless_zero(trace), own)
-    )
+    return SampledEntries(rows, cols, entries, shape, weights / xp.take(_unless_zero(trace), own))
 
 
 def _unless_zero(numbers: Array) -> Array:

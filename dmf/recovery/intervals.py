@@ -46,7 +46,7 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
             value=held.shape,
             limit=recovery.shape,
         )
-    residuals = held.unweighted.values - recovery.predict(held.rows, held.cols)
+    residuals = held.entries - recovery.predict(held.rows, held.cols)
     sizes = np.sort(np.abs(to_host(residuals).astype(np.float64)))
     squares, count = sizes**2, sizes.shape[0]
     rmse = math.sqrt(float(np.mean(squares)))

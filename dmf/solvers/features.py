@@ -5,14 +5,15 @@ Who rates what is no accident: people choose what they like. Rows that were seen
 
 from __future__ import annotations
 
-from dmf.arrays.backend import Array, device, namespace
-from dmf.observations import SampledEntries
+from dmf.arrays.backend import Array, namespace
+from dmf.arrays.linalg import truncated_svd
+from dmf.observations import Entries
 
 _MOST, _SIZE_FOR_EACH = 32, 10  # features; rows and columns there must be for each
 _SWEEPS = 4  # of the randomised singular value decomposition: the last features need not be exact
 
 
-def pattern_features(observations: SampledEntries, seed: int = 0) -> tuple[Array, Array]:
+def pattern_features(observations: Entries, seed: int = 0) -> tuple[Array, Array]:
     """Features of rows and of columns: a constant, how many entries are seen, and a spectral embedding of the pattern.
 
     The embedding holds the singular vectors after the first of the matrix with ``1 / sqrt(n_i n_j)`` at the observed
@@ -21,7 +22,7 @@ def pattern_features(observations: SampledEntries, seed: int = 0) -> tuple[Array
 
     Parameters
     ----------
-    observations : SampledEntries
+    observations : Entries
     seed : int
         Seed of the randomised singular value decomposition.
 
@@ -34,21 +35,23 @@ def pattern_features(observations: SampledEntries, seed: int = 0) -> tuple[Array
     ----------
     .. [1] Koren, Factorization meets the neighborhood, KDD 2008 (what was rated, whatever the rating, improves predictions).
     """
-    observations = observations.unweighted
-    xp = namespace(observations.values)
-    d1, d2 = observations.shape
-    like = {"dtype": observations.dtype, "device": device(observations.values)}
-    ones = xp.ones_like(observations.values)
-    rows, cols = observations.adjoint(ones, xp.ones((d1, 1), **like), xp.ones((1, d2), **like))
-    del ones  # as large as the data
-    counts = [rows[:, 0], cols[0, :]]
-    scales = [1 / xp.sqrt(xp.where(n > 0, n, xp.ones_like(n))) for n in counts]
-    dimensions = min(_MOST, min(d1, d2) // _SIZE_FOR_EACH)
+    shape, like = observations.shape, observations.like
+    xp = namespace(like)
+    counts = [xp.astype(observations.counts(side), observations.dtype) for side in (0, 1)]
+    scales = [(1 / xp.sqrt(xp.where(n > 0, n, xp.ones_like(n))))[:, None] for n in counts]
+    dimensions = min(_MOST, min(shape) // _SIZE_FOR_EACH)
     embeddings: list[list[Array]] = [[], []]
     if dimensions:
-        weights = observations.predict(scales[0][:, None], scales[1][None, :])
-        u, _, vt = observations.sparse_svd(weights, dimensions + 1, seed, _SWEEPS)
-        embeddings = [[u[:, 1:] * scales[0][:, None]], [xp.matrix_transpose(vt)[:, 1:] * scales[1][:, None]]]
+        u, _, vt = truncated_svd(
+            lambda block: scales[0] * observations.pattern_product(0, scales[1] * block),
+            lambda block: scales[1] * observations.pattern_product(1, scales[0] * block),
+            shape,
+            dimensions + 1,
+            like=like,
+            seed=seed,
+            sweeps=_SWEEPS,
+        )
+        embeddings = [[u[:, 1:] * scales[0]], [xp.matrix_transpose(vt)[:, 1:] * scales[1]]]
     found = []
     for n, embedding in zip(counts, embeddings, strict=True):
         seen = xp.log1p(n)

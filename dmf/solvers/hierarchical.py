@@ -20,7 +20,7 @@ from dmf.arrays.linalg import gaussian
 from dmf.models import DeepLinearNetwork
 from dmf.models.initialize import truncated_network
 from dmf.models.offsets import Offsets
-from dmf.observations import Observations, SampledEntries
+from dmf.observations import Entries, Observations
 from dmf.solvers.features import pattern_features
 
 _FIRST = (
@@ -49,7 +49,7 @@ class _Side:
 @dataclass(frozen=True)
 class _State:
     sides: tuple[_Side, _Side]
-    centred: SampledEntries
+    centred: Entries
     mean: float
     noise: float
     square: float  # mean squared residual
@@ -75,7 +75,7 @@ class HierarchicalBayes:
     seed: int = 0
     noise: float = 0.0
 
-    def init(self, observations: SampledEntries, network: DeepLinearNetwork) -> Any:
+    def init(self, observations: Entries, network: DeepLinearNetwork) -> Any:
         """State before the first sweep."""
         xp = namespace(observations.values)
         features = pattern_features(observations, self.seed)
@@ -195,7 +195,7 @@ def _prior(means: Array, side: _Side) -> tuple[Array, np.ndarray]:
     return side.features @ from_host(coefficients.astype(to_host(means[:1, :1]).dtype), means), relevance
 
 
-def hierarchical_start(observations: SampledEntries, width: int, seed: int) -> DeepLinearNetwork:
+def hierarchical_start(observations: Entries, width: int, seed: int) -> DeepLinearNetwork:
     """`width` components: Gaussian columns, of a size that leaves room for rows of the same; rows and offsets zero."""
     xp = namespace(observations.values)
     mean, centred = observations.centred()

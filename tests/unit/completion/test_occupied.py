@@ -16,7 +16,7 @@ def spaced(case, apart, values=None, weights=None):
     shape = tuple(n * step for n, step in zip(case.matrix.shape, apart, strict=True))
     values = case.values if values is None else values
     arguments = case.rows * apart[0], case.cols * apart[1], values, shape
-    return dmf.SampledEntries(*arguments) if weights is None else dmf.WeightedEntries(*arguments, weights)
+    return dmf.SampledEntries(*arguments, weights)
 
 
 def part_of(array, apart):

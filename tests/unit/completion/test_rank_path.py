@@ -57,7 +57,7 @@ def weighted_samples(scale):
     rng = np.random.default_rng(2)
     bad = rng.random(entries.n_measurements) < 0.1
     values = entries.values + bad * 10 * rng.standard_normal(bad.size)
-    return dmf.WeightedEntries(entries.rows, entries.cols, values, entries.shape, scale * np.where(bad, 1e-4, 1.0))
+    return dmf.SampledEntries(entries.rows, entries.cols, values, entries.shape, scale * np.where(bad, 1e-4, 1.0))
 
 
 def test_errors_and_ranks_do_not_depend_on_the_scale_of_weights():
@@ -71,7 +71,7 @@ def test_errors_and_ranks_do_not_depend_on_the_scale_of_weights():
     kept, held = weighted_samples(1.0).split(0.1, 0)
     fit = dmf.complete(kept, 2, offsets=False)
     for part, rmse in ((held, one.steps[2].heldout_rmse), (kept, one.steps[2].train_rmse)):
-        errors = fit.predict(part.rows, part.cols) - part.unweighted.values
+        errors = fit.predict(part.rows, part.cols) - part.entries
         np.testing.assert_allclose(rmse, np.sqrt(np.average(errors**2, weights=part.weights)), rtol=1e-9)
     assert 0.08 < one.steps[2].heldout_rmse < 0.2
 

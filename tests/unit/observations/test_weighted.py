@@ -30,7 +30,7 @@ def test_a_weight_of_k_is_k_measurements(seed, side, uncertain):
     rows, cols = np.divmod(rng.permutation(30)[:18], 5)
     values, counts = rng.standard_normal(18), rng.integers(0, 4, 18)
     counts[0] = 2
-    weighted = dmf.WeightedEntries(rows, cols, values, (6, 5), counts)
+    weighted = dmf.SampledEntries(rows, cols, values, (6, 5), counts)
     repeated = dmf.SampledEntries(*(np.repeat(a, counts) for a in (rows, cols, values)), (6, 5))
     left, right = rng.standard_normal((6, 3)), rng.standard_normal((3, 5))
     for one, other in zip(weighted.evaluate(left, right), repeated.evaluate(left, right), strict=True):
@@ -105,8 +105,8 @@ def test_new_rows_by_their_weights(rng):
     matrix, table, spread = noisy(rng, offsets=1.0)
     recovery = dmf.complete(table, weights=spread**-2.0, offsets=True)
     rows, cols = np.nonzero(~np.isnan(table[:3]))
-    scaled = dmf.WeightedEntries(rows, cols, table[rows, cols], (3, 50), 100 * spread[rows, cols] ** -2)
-    as_if = dmf.WeightedEntries(rows, cols, table[rows, cols], (3, 50), spread[rows, cols] ** -2)
+    scaled = dmf.SampledEntries(rows, cols, table[rows, cols], (3, 50), 100 * spread[rows, cols] ** -2)
+    as_if = dmf.SampledEntries(rows, cols, table[rows, cols], (3, 50), spread[rows, cols] ** -2)
     found = dmf.new_rows(recovery, as_if)
     # an entry of a hundredfold weight under the same noise is one of weight 1 under a tenth of it
     quieter = dmf.new_rows(dmf.Recovery(
@@ -114,7 +114,7 @@ def test_new_rows_by_their_weights(rng):
         recovery.options | {"noise": recovery.options["noise"] / 10},
     ), as_if)  # fmt: skip
     np.testing.assert_allclose(dmf.new_rows(recovery, scaled).product(), quieter.product(), rtol=1e-9, atol=1e-9)
-    plain = dmf.new_rows(recovery, as_if.unweighted)
+    plain = dmf.new_rows(recovery, dmf.SampledEntries(rows, cols, table[rows, cols], (3, 50)))
     errors = [np.sqrt(np.mean((each.product() - matrix[:3]) ** 2)) for each in (found, plain)]
     assert errors[0] < errors[1]
 
@@ -125,7 +125,7 @@ def test_offsets_by_their_weights(rng):
     good = rng.random(matrix.shape) < 0.5
     values = matrix + np.where(good, 0, 5) * rng.standard_normal(matrix.shape)
     rows, cols = np.nonzero(np.ones_like(good))
-    entries = dmf.WeightedEntries(rows, cols, values[rows, cols], matrix.shape, np.where(good, 1, 1e-8)[rows, cols])
+    entries = dmf.SampledEntries(rows, cols, values[rows, cols], matrix.shape, np.where(good, 1, 1e-8)[rows, cols])
     left, right = fit_offsets(entries).factors()
     np.testing.assert_allclose(left @ right, matrix, atol=1e-3)
 
@@ -136,16 +136,14 @@ def test_order_dtype_and_library(move, dtype, rng):
     """Sorted together with their positions, repeated ones in the order given; kept in the dtype of the values."""
     rows, cols = np.array([2, 0, 0, 1, 0]), np.array([1, 1, 0, 0, 1])
     values, weights = np.arange(5.0).astype(dtype), np.array([5.0, 4, 0, 2, 9])
-    entries = dmf.WeightedEntries(move(rows), move(cols), move(values), (3, 2), move(weights))
+    entries = dmf.SampledEntries(move(rows), move(cols), move(values), (3, 2), move(weights))
     assert to_host(entries.rows).tolist() == [0, 0, 1, 2]
-    assert to_host(entries.unweighted.values).tolist() == [1, 4, 3, 0]
+    assert to_host(entries.entries).tolist() == [1, 4, 3, 0]
     assert to_host(entries.weights).tolist() == [4, 9, 2, 5]
     assert entries.weights.dtype == entries.values.dtype and to_host(entries.values).dtype == dtype
     np.testing.assert_allclose(to_host(entries.values), np.sqrt([4, 9, 2, 5]) * [1, 4, 3, 0], rtol=1e-6)
     filled = to_host(entries.fill(move(np.zeros((3, 2), dtype))))
     np.testing.assert_allclose(filled, [[0, (4 * 1 + 9 * 4) / 13], [3, 0], [0, 0]], rtol=1e-6)
-    whole = dmf.WeightedEntries(move(rows), move(cols), move(values), (3, 2))
-    assert to_host(whole.weights).tolist() == [1] * 5
 
 
 @pytest.mark.parametrize(
@@ -162,20 +160,20 @@ def test_order_dtype_and_library(move, dtype, rng):
 )
 def test_bad_weights(weights, kind, words):
     with pytest.raises(kind, match=words):
-        dmf.WeightedEntries([0, 1], [0, 1], [1.0, 2.0], (2, 2), np.array(weights))
+        dmf.SampledEntries([0, 1], [0, 1], [1.0, 2.0], (2, 2), np.array(weights))
 
 
 def test_weights_that_do_not_go_with_the_data(rng):
     _, table, _ = noisy(rng)
     with pytest.raises(dmf.errors.ShapeError, match=r"weights have shape \(50,\), but the matrix \(60, 50\)"):
         dmf.complete(table, weights=np.ones(50))
-    with pytest.raises(dmf.errors.ArgumentError, match="Pass WeightedEntries"):
+    with pytest.raises(dmf.errors.ArgumentError, match="Pass SampledEntries"):
         dmf.complete(dmf.SampledEntries.from_dense(table), weights=np.ones((60, 50)))
 
 
 def test_weights_beyond_the_precision_of_the_values_are_refused():
     with pytest.raises(dmf.errors.ObservationError, match="weights holds 1"):
-        dmf.WeightedEntries([0, 1], [0, 1], np.ones(2, np.float32), (2, 2), np.array([1.0, 1e300]))
+        dmf.SampledEntries([0, 1], [0, 1], np.ones(2, np.float32), (2, 2), np.array([1.0, 1e300]))
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1])
@@ -187,6 +185,6 @@ def test_a_few_entries_of_a_thousandfold_weight(seed, share):
     rows, cols = np.nonzero(rng.random(truth.shape) < 0.4)
     weights = np.where(rng.random(rows.size) < share, 1000.0, 1.0)
     values = truth[rows, cols] + 0.1 / np.sqrt(weights) * rng.standard_normal(rows.size)
-    run = dmf.complete(dmf.WeightedEntries(rows, cols, values, truth.shape, weights), offsets=False)
+    run = dmf.complete(dmf.SampledEntries(rows, cols, values, truth.shape, weights), offsets=False)
     assert np.linalg.norm(run.product() - truth) < 0.05 * np.linalg.norm(truth)
     assert run.options["rank"] == 3 and 0.09 < run.options["noise"] < 0.12

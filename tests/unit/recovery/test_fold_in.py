@@ -136,7 +136,7 @@ def test_only_ratios_of_weights_within_a_row_matter_without_noise(seed, scale, s
     rows, cols = np.nonzero(rng.random(whole.shape) < 0.5)
     for fold_in, own, size in ((dmf.new_rows, rows, 30), (dmf.new_columns, cols, 40)):
         weights = 10.0 ** (scale + rng.uniform(-spread, spread, size)[own]) * rng.uniform(0.1, 1, rows.size)
-        entries = dmf.WeightedEntries(rows, cols, whole[rows, cols], whole.shape, weights)
+        entries = dmf.SampledEntries(rows, cols, whole[rows, cols], whole.shape, weights)
         found = fold_in(recovery_of(left, right, 0.0, offsets), entries)
         enough = np.bincount(own, minlength=size) > 6
         errors = np.abs(found.product() - whole)[enough] if own is rows else np.abs(found.product() - whole)[:, enough]

@@ -1,0 +1,71 @@
+"""Entries of a matrix from whatever form in which users have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from dmf.arrays.backend import as_array, namespace
+from dmf.errors import ArgumentError, ShapeError
+from dmf.observations.base import Entries, Observations
+from dmf.observations.entries import SampledEntries, is_cupy_sparse
+from dmf.observations.full import FullMatrix
+
+
+def as_entries(data: Any, weights: Any = None) -> Any:
+    """Entries of a matrix from any form in which users have them.
+
+    Parameters
+    ----------
+    data : Entries, array with NaN, or sparse matrix of SciPy or CuPy
+    weights : array or SciPy sparse matrix, of the shape of `data`, optional
+        Looked at where entries are observed.
+
+    Returns
+    -------
+    Entries
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
+        If data or weights cannot be used, or `data` have weights of their own.
+    """
+    if isinstance(data, Entries):
+        if weights is not None:
+            raise ArgumentError(
+                f"weights are given for {type(data).__name__}, but a matrix of weights goes with an array or a sparse matrix. "
+                "Pass SampledEntries(rows, cols, values, shape, weights) instead.",
+                argument="weights",
+                value=type(data).__name__,
+                limit=None,
+            )
+        return data
+    if isinstance(data, Observations):
+        other = "dmf.factorize" if isinstance(data, FullMatrix) else "dmf.sense"
+        raise ArgumentError(
+            f"data are {type(data).__name__}, but a matrix is completed from some of its entries. Use {other}.",
+            argument="data",
+            value=type(data).__name__,
+            limit="SampledEntries",
+        )
+    sparse = scipy.sparse.issparse(data) or is_cupy_sparse(data)
+    entries = SampledEntries.from_sparse(data) if sparse else SampledEntries.from_dense(as_array(data, "data"))
+    if weights is None:
+        return entries
+    weights = weights.tocsr() if scipy.sparse.issparse(weights) else as_array(weights, "weights")
+    if tuple(weights.shape) != entries.shape:
+        raise ShapeError(
+            f"weights have shape {tuple(weights.shape)}, but the matrix {entries.shape}. Pass one for each entry.",
+            argument="weights",
+            value=tuple(weights.shape),
+            limit=entries.shape,
+        )
+    if scipy.sparse.issparse(weights):
+        at = np.asarray(weights[entries.rows, entries.cols]).ravel()
+    else:
+        xp = namespace(weights, entries.rows)
+        rows, cols = (xp.astype(index, xp.int64) for index in (entries.rows, entries.cols))
+        at = xp.take(xp.reshape(weights, (-1,)), rows * entries.shape[1] + cols)
+    return SampledEntries(entries.rows, entries.cols, entries.values, entries.shape, at)
