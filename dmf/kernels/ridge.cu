@@ -4,7 +4,7 @@
 // A block works on one row. Samples are staged in shared memory, and each thread sums a square of TILE x TILE entries of the
 // lower triangle of the normal matrix in registers. The right-hand side is kept as one more row of the matrix, so that its
 // Cholesky factor holds the forward solution, too. Rows of many samples are cut into segments, whose normal matrices
-// gram_segments sums; ridge_rows adds them in a fixed order.
+// gram_segments sums; ridge_rows adds them in a fixed order. Loops that are not unrolled on purpose save half of the compilation.
 //
 // Constants of a compilation: REAL, WIDTH (a multiple of TILE), TILE, THREADS (of a block), STAGE (samples), IN_SHARED
 // (1: the normal matrix of a row is in shared memory; 0: in the scratch of its block), LEAST.
@@ -25,7 +25,9 @@ __device__ void accumulate(int64 first, int64 end, const int *index, const REAL 
 {
     __shared__ REAL stage[STAGE * WIDTH];
     __shared__ REAL labels[STAGE];
+#pragma unroll 1
     for (int c = threadIdx.x; c < WIDTH; c += THREADS) normal[WIDTH * STEP + c] = added[c] = 0;
+#pragma unroll 1
     for (int group = 0; group < TILES; group += THREADS) {
         const int tile = group + threadIdx.x;
         int a = 0;
@@ -36,6 +38,7 @@ __device__ void accumulate(int64 first, int64 end, const int *index, const REAL 
         for (int i = 0; i < TILE; i++)
 #pragma unroll
             for (int j = 0; j < TILE; j++) sums[i][j] = 0;
+#pragma unroll 1
         for (int64 begin = first; begin < end; begin += STAGE) {
             const int samples = end - begin < STAGE ? (int)(end - begin) : STAGE;
             __syncthreads(); // all have done with the stage
@@ -44,6 +47,7 @@ __device__ void accumulate(int64 first, int64 end, const int *index, const REAL 
                 const REAL entry = factor[(int64)index[sample] * WIDTH + k % WIDTH];
                 stage[k] = root_weights != 0 ? root_weights[sample] * entry : entry;
             }
+#pragma unroll 1
             for (int k = threadIdx.x; k < samples; k += THREADS) labels[k] = values[begin + k];
             __syncthreads();
             if (tile < TILES)
@@ -54,8 +58,10 @@ __device__ void accumulate(int64 first, int64 end, const int *index, const REAL 
                         for (int j = 0; j < TILE; j++)
                             sums[i][j] += stage[k * WIDTH + a * TILE + i] * stage[k * WIDTH + c * TILE + j];
             if (group == 0)
+#pragma unroll 1
                 for (int b = threadIdx.x; b < WIDTH; b += THREADS) {
                     REAL target = normal[WIDTH * STEP + b], extra = added[b];
+#pragma unroll 1
                     for (int k = 0; k < samples; k++) {
                         target += stage[k * WIDTH + b] * labels[k];
                         if (variances == 0) continue;
@@ -101,10 +107,12 @@ extern "C" __global__ void ridge_rows(int rows, const int64 *starts, const int *
     __shared__ double terms[2 * WIDTH];
     REAL *const right = normal + WIDTH * STEP;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+#pragma unroll 1
     for (int64 i = blockIdx.x; i < rows; i += gridDim.x) {
         if (long_of[i] < 0) {
             accumulate(starts[i], starts[i + 1], index, values, root_weights, factor, variances, normal, added);
         } else {
+#pragma unroll 1
             for (int k = threadIdx.x; k < PARTIAL; k += THREADS) {
                 REAL sum = 0;
                 for (int slot = long_first[long_of[i]]; slot < long_first[long_of[i] + 1]; slot++)
@@ -114,6 +122,7 @@ extern "C" __global__ void ridge_rows(int rows, const int64 *starts, const int *
             }
             __syncthreads();
         }
+#pragma unroll 1
         for (int a = threadIdx.x; a < width; a += THREADS) {
             diagonal[a] = normal[a * STEP + a] + added[a];
             const REAL least = LEAST * width * EPS * diagonal[a];
@@ -123,25 +132,32 @@ extern "C" __global__ void ridge_rows(int rows, const int64 *starts, const int *
             if (means != 0) right[a] += ridge * means[i * width + a];
         }
         __syncthreads();
+#pragma unroll 1
         for (int a = 0; a < width; a++) { // row WIDTH, the right-hand side, follows the others
             const REAL bound = 8 * EPS * whole[a], rest = normal[a * STEP + a];
             const REAL root = sqrt(rest > bound ? rest : bound);
             if (threadIdx.x == 0) roots[a] = root;
+#pragma unroll 1
             for (int r = a + 1 + threadIdx.x; r <= width; r += THREADS)
                 normal[(r < width ? r : WIDTH) * STEP + a] /= root;
             __syncthreads();
+#pragma unroll 1
             for (int r = a + 1 + warp; r <= width; r += THREADS / 32) {
                 REAL *const row = normal + (r < width ? r : WIDTH) * STEP;
+#pragma unroll 1
                 for (int c = a + 1 + lane; c <= r && c < width; c += 32) row[c] -= row[a] * normal[c * STEP + a];
             }
             __syncthreads();
         }
+#pragma unroll 1
         for (int a = width - 1; a >= 0; a--) {
             const REAL found = right[a] / roots[a];
             if (threadIdx.x == 0) solution[a] = found;
+#pragma unroll 1
             for (int c = threadIdx.x; c < a; c += THREADS) right[c] -= normal[a * STEP + c] * found;
             __syncthreads();
         }
+#pragma unroll 1
         for (int a = threadIdx.x; a < width; a += THREADS) {
             out[i * width + a] = solution[a];
             if (variances == 0) continue;
@@ -152,6 +168,7 @@ extern "C" __global__ void ridge_rows(int rows, const int64 *starts, const int *
         __syncthreads();
         if (variances != 0 && threadIdx.x < 2) {
             double sum = 0;
+#pragma unroll 1
             for (int a = 0; a < width; a++) sum += terms[threadIdx.x * WIDTH + a];
             (threadIdx.x == 0 ? uncertainty : freedom)[i] = sum;
         }

@@ -15,6 +15,7 @@ from dmf.errors import ArgumentError
 from dmf.nonlinear.losses import softmax_cross_entropy
 from dmf.nonlinear.network import Network, check_network
 from dmf.nonlinear.optimizers import Arrays, Optimizer, check_decay
+from dmf.nonlinear.recorded import NetworkSteps, recorded_steps
 from dmf.nonlinear.samples import Samples
 from dmf.recovery.results import History, Status
 from dmf.solvers.loop import Callback, Snapshot, follow
@@ -70,7 +71,8 @@ def train(
         Samples in a batch; all of them unless given. In each epoch every sample comes once, in a new random order; the last
         batch of an epoch holds those that are left.
     iterations : int, >= 0
-        Exact upper bound on the number of steps.
+        Exact upper bound on the number of steps. On a CUDA device, steps of networks of `Dense`, `DeepLinearBlock` and
+        `Activation` layers are recorded as a CUDA graph where they are so small that their launches would take longer.
     tolerance : float, >= 0
         Converged once the loss at a recorded iteration is at or below it.
     record_every : int, >= 1
@@ -142,6 +144,8 @@ class _State:
     moments: Arrays
     loss: float
     gradients: Arrays
+    recorded: NetworkSteps | None  # on a device, where steps are small
+    packed: Array = None  # the arrays in one piece, as recorded steps return them
 
 
 @dataclass(frozen=True)
@@ -157,10 +161,14 @@ class _Steps:
     def init(self, samples: Samples, network: Network) -> _State:
         loss, gradients = network.loss_and_gradients(_Batches(samples, self.batch_size, self.seed)[0], self.loss_name)
         averages = network.parameters if self.ema_decay else ()
-        return _State(0, network, averages, self.optimizer.init(network.parameters), number(loss), gradients)
+        recorded = recorded_steps(network, samples, self.optimizer, self.loss_name, self.batch_size, self.ema_decay)
+        moments = self.optimizer.init(network.parameters)
+        return _State(0, network, averages, moments, number(loss), gradients, recorded)
 
     def advance(self, samples: Samples, state: _State, iterations: int, careful: bool = False) -> tuple[_State, int]:
         batches = _Batches(samples, self.batch_size, self.seed)
+        if state.recorded and not careful:
+            return self._replayed(state.recorded, state, iterations, batches)
         network, loss = state.network, state.loss
         # The steps overwrite these copies, so that the state survives: an interruption or a divergence goes back to it.
         parameters, averages, moments, gradients = map(
@@ -177,7 +185,26 @@ class _Steps:
                 return self.advance(samples, state, done)  # the same steps again, without the one that went too far
         if not careful and not _finite(parameters):  # an activation can hide that from the loss
             return self.advance(samples, state, iterations, careful=True)
-        return _State(state.iteration + iterations, network, averages, moments, loss, gradients), iterations
+        count = state.iteration + iterations
+        return _State(count, network, averages, moments, loss, gradients, state.recorded), iterations
+
+    def _replayed(
+        self, recorded: NetworkSteps, state: _State, iterations: int, batches: _Batches
+    ) -> tuple[_State, int]:
+        """`advance` by recorded steps, as long as all stays finite."""
+        packed = state.packed
+        if packed is None:
+            packed = recorded.pack((state.network.parameters, state.gradients, state.moments, state.averages))
+        found, loss, done, finite = recorded(packed, state.iteration, state.loss, iterations, batches.order)
+        if done < iterations:
+            return self._replayed(
+                recorded, state, done, batches
+            )  # the same steps again, without the one that went too far
+        if not finite:
+            return self.advance(batches.samples, state, iterations, careful=True)
+        parameters, gradients, moments, averages = recorded.unpack(found)
+        network, count = state.network.with_parameters(parameters), state.iteration + done
+        return _State(count, network, averages, moments, loss, gradients, recorded, found), done
 
     def loss(self, state: _State) -> float:
         return state.loss
@@ -202,20 +229,23 @@ class _Batches:
     """Batch of each iteration: a function of seed and iteration alone, so that steps can be taken again."""
 
     def __init__(self, samples: Samples, size: int, seed: int) -> None:
-        self._samples, self._size, self._seed = samples, size, seed
+        self.samples, self._size, self._seed = samples, size, seed
         self._per_epoch = -(-len(samples) // size)
         self._epoch, self._order = -1, None
 
+    def order(self, epoch: int) -> np.ndarray:
+        """Of the samples in an epoch."""
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self.samples))
+
     def __getitem__(self, iteration: int) -> Samples:
-        if self._size == len(self._samples):
-            return self._samples
+        if self._size == len(self.samples):
+            return self.samples
         epoch, place = divmod(iteration, self._per_epoch)
         if epoch != self._epoch:
-            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._samples))
-            self._epoch, self._order = epoch, from_host(order, self._samples.inputs)
+            self._epoch, self._order = epoch, from_host(self.order(epoch), self.samples.inputs)
         assert self._order is not None
         start = place * self._size
-        return self._samples.take(self._order[start : min(start + self._size, len(self._samples))])
+        return self.samples.take(self._order[start : min(start + self._size, len(self.samples))])
 
 
 def _finite(arrays: Arrays) -> bool:

@@ -18,11 +18,13 @@ DOUBLES = [
     ("sampled.cu", np.float64, cuda.pass_constants(cuda.WIDEST, 8)),
     ("ridge.cu", np.float64, cuda.ridge_constants(64, LEAST)),
     ("descent.cu", np.float64, {}),
+    ("network.cu", np.float64, {}),
 ]
 SINGLES = [
     ("sampled.cu", np.float32, cuda.pass_constants(4, 4)),
     ("ridge.cu", np.float32, cuda.ridge_constants(12, LEAST)),
     ("descent.cu", np.float32, {}),
+    ("network.cu", np.float32, {}),
 ]
 
 
