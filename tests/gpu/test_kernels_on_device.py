@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import dmf
 from dmf.arrays.backend import cupy_module, library
-from dmf.kernels import TABLE, cpu, cuda, gpu, gpu_descent
+from dmf.kernels import TABLE, cpu, cuda, gpu, gpu_descent, passes
 
 from helpers import DTYPES, NO_CUDA, random_weights
 from kernel_cases import (
@@ -94,11 +94,9 @@ def popular(rng, dtype, width, samples=60_000):
     return rows[order], cols[order], rng.standard_normal(samples).astype(dtype), left, right, (d1, d2)
 
 
-@dtypes
-@pytest.mark.parametrize("width", sorted({*cuda.CLASSES, *(n - 1 for n in cuda.CLASSES)}))
-def test_every_width_class_agrees_with_the_cpu(width, dtype, rng):
+def check_against_the_cpu(rng, dtype, width, samples):
     """Largest deviation over the largest number: sums of up to 20,000 terms, errors of both of them random."""
-    rows, cols, values, left, right, shape = popular(rng, dtype, width)
+    rows, cols, values, left, right, shape = popular(rng, dtype, width, samples)
     here, there = cpu.SampledEntries(rows, cols, shape), ByDevice(rows, cols, shape)
     pairs = list(zip(there.residual(values, left, right), here.residual(values, left, right), strict=True))
     pairs += zip(there.adjoint(values, left, right), here.adjoint(values, left, right), strict=True)
@@ -109,6 +107,21 @@ def test_every_width_class_agrees_with_the_cpu(width, dtype, rng):
         pairs += zip(there.ridge(*arguments), here.ridge(*arguments), strict=True)
     for one, other in pairs:
         assert np.max(np.abs(one - other)) <= 2_000 * np.finfo(dtype).eps * np.max(np.abs(other))
+
+
+@dtypes
+@pytest.mark.parametrize("width", sorted({*cuda.CLASSES, *(n - 1 for n in cuda.CLASSES)}))
+def test_every_width_class_agrees_with_the_cpu(width, dtype, rng):
+    check_against_the_cpu(rng, dtype, width, 60_000)
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(10, np.float32), (90, np.float64)])
+def test_every_kernel_on_few_samples(width, dtype, rng, monkeypatch):
+    """In short segments, so that all are launched; benchmarks/gpu.py runs this under compute-sanitizer."""
+    monkeypatch.setattr(passes, "_LONGEST", 16)
+    monkeypatch.setattr(passes, "_FEW_LOSSES", 4)
+    monkeypatch.setattr(gpu, "_LONGEST_RIDGE", 20)
+    check_against_the_cpu(rng, dtype, width, 1_500)
 
 
 @dtypes
