@@ -8,6 +8,7 @@ from functools import reduce
 import array_api_strict
 import numpy as np
 import scipy.sparse
+from hypothesis import settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
@@ -42,6 +43,11 @@ WITH_KERNELS = [name for name in LIBRARIES if name != "strict"]
 DTYPES = {"float32": np.float32, "float64": np.float64}
 
 seeds = st.integers(0, 2**32 - 1)
+
+
+def examples(number):
+    """So many examples of a property on each push; ten times as many with --hypothesis-profile=thorough."""
+    return settings(max_examples=number * settings.default.max_examples // settings.get_profile("dmf").max_examples)
 
 
 class TwoSided:

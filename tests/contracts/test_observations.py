@@ -4,14 +4,14 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
 import dmf
 from dmf.arrays.backend import namespace, to_host
 
-from helpers import DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, OTHERS, dense_form, like, observe, seeds
+from helpers import DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, OTHERS, dense_form, examples, like, observe, seeds
 
 EPS = np.finfo(float).eps
 
@@ -58,7 +58,7 @@ def assert_close(actual, expected, terms, roundings):
 
 
 @kinds_and_libraries
-@settings(max_examples=5)
+@examples(2)
 @given(shape=shapes, seed=seeds, width=st.integers(1, 4))
 def test_predict_is_linear_in_the_matrix(kind, move, shape, seed, width):
     """``A(left right)`` is the dense form applied to the matrix: linear, and a function of the product only."""
@@ -77,7 +77,7 @@ def test_predict_is_linear_in_the_matrix(kind, move, shape, seed, width):
 
 @kinds_and_libraries
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-@settings(max_examples=5)
+@examples(2)
 @given(shape=shapes, seed=seeds, width=st.integers(1, 4))
 def test_adjoint_identities(kind, move, dtype, shape, seed, width):
     """``<Z right^T, P> = <z, A(P right)>`` and ``<left^T Z, Q> = <z, A(left Q)>`` for Z = A^T(z), any P and Q."""
@@ -105,7 +105,7 @@ def test_adjoint_identities(kind, move, dtype, shape, seed, width):
 
 @kinds_and_libraries
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-@settings(max_examples=5)
+@examples(2)
 @given(shape=shapes, seed=seeds, width=st.integers(1, 4))
 def test_evaluate_and_loss_are_those_of_the_residual(kind, move, dtype, shape, seed, width):
     """Loss ``1/2 ||A(W) - y||^2`` in float64, and the products of A^T of the residual, against dense algebra."""
@@ -133,7 +133,7 @@ def test_evaluate_and_loss_are_those_of_the_residual(kind, move, dtype, shape, s
 
 @kinds_and_libraries
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-@settings(max_examples=5)
+@examples(2)
 @given(shape=shapes, seed=seeds, width=st.integers(1, 3))
 def test_tangent_normal_is_that_of_the_dense_form(kind, move, dtype, shape, seed, width):
     """``T^T A^T A T`` for ``T(P, Q) = P V^T + U Q^T``, against dense algebra, and for any factors, orthonormal or not."""
@@ -177,7 +177,7 @@ def test_designs_that_would_be_large_are_not_formed(side, move, monkeypatch, rng
 
 
 @kinds_and_libraries
-@settings(max_examples=5)
+@examples(2)
 @given(shape=shapes, seed=seeds, width=st.integers(1, 3), damping=st.sampled_from([0.0, 0.1]))
 def test_tangent_steps_solve_their_systems(kind, move, shape, seed, width, damping):
     """``(N + damping) step = target`` to the tolerance, for any target that N reaches, though N is singular."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
@@ -11,7 +11,7 @@ from dmf.observations.base import _RIDGE_TOLERANCE
 from dmf.observations.linear import _PROBES
 from dmf.observations.operators import DenseOperator
 
-from helpers import DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, dense_form, like, observe, seeds
+from helpers import DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, dense_form, examples, like, observe, seeds
 
 CASES = [(kind, library) for kind in KINDS for library in LIBRARIES if library == "numpy" or kind not in NUMPY_ONLY]
 dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -59,7 +59,7 @@ def added_by(observations, side, variances):
 
 @kinds_and_libraries
 @dtypes
-@settings(max_examples=4)
+@examples(2)
 @given(shape=shapes, seed=seeds, width=st.integers(1, 3), side=st.sampled_from([0, 1]), uncertain=st.booleans())
 def test_ridge_satisfies_the_normal_equations(kind, move, dtype, shape, seed, width, side, uncertain):
     """``(D^T D + penalty + added) x = D^T y`` for the dense design D: to rounding, or to the tolerance of the iteration."""
@@ -110,7 +110,7 @@ def test_ridge_satisfies_the_normal_equations(kind, move, dtype, shape, seed, wi
 
 
 @direct_kinds_and_libraries
-@settings(max_examples=5)
+@examples(2)
 @given(seed=seeds, width=st.integers(1, 3), side=st.sampled_from([0, 1]))
 def test_freedom_is_at_least_the_trace_of_the_hat_matrix(kind, move, seed, width, side):
     """``tr D N^-1 D^T <= <diag D^T D, 1 / diag N>``: what the variances of the numbers, each given the others, add.
@@ -153,7 +153,7 @@ def test_ridge_is_a_minimum(kind, move, side, rng):
 
 
 @kinds_and_libraries
-@settings(max_examples=5)
+@examples(2)
 @given(shape=shapes, seed=seeds)
 def test_gain_is_the_mean_square_of_the_map(kind, move, shape, seed):
     """``||A||_F^2 / (d1 d2)``, to rounding; where it is estimated from Gaussian matrices, within 5 standard deviations."""

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 from dmf.theory import BalanceDrift, gradient_flow, learning_times
 
+from helpers import examples
 from theory_cases import low_rank
 
 
@@ -35,7 +36,7 @@ def deviation(history, values, depth, scale, alpha):
     return np.max(np.abs(history["values"] - exact)) / max(values)
 
 
-@settings(max_examples=12)
+@examples(5)
 @given(
     depth=st.integers(2, 4),
     alpha=st.floats(0.3, 4),
@@ -58,7 +59,7 @@ def test_the_trajectory_converges_to_the_exact_flow(depth, alpha, ratio, scale, 
     assert 15 <= errors[0] / errors[1] <= 30
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(
     depth=st.integers(2, 4),
     alpha=st.floats(0.5, 5),

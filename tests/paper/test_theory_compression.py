@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import array_api_strict
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import dmf
 from dmf.theory import EnergyOutside, exact_compression, invariant_subspaces
 from dmf.theory.recursions import matrix_descent
 
+from helpers import examples
 from theory_cases import TOLERANCE, case, cases, low_rank, orthogonal_start
 
 
@@ -18,7 +19,7 @@ def difference(one, other):
     return np.linalg.norm(one - other) / np.linalg.norm(other)
 
 
-@settings(max_examples=100)
+@examples(40)
 @given(problem=cases())
 def test_the_lifted_network_is_the_wide_one_at_every_iteration(problem):
     """All layers and the end-to-end matrix of the lift equal those of gradient descent on the wide network, at every
@@ -123,7 +124,7 @@ def test_long_runs_stay_exact():
         assert difference(one, other) < 1e-12
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(problem=cases(dtypes=["float64"]))
 def test_updates_have_no_energy_outside_the_predicted_subspace(problem):
     """The callback finds no share of any layer's update outside."""

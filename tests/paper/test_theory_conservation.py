@@ -5,13 +5,14 @@ from types import SimpleNamespace
 import array_api_strict
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 from dmf.models.gradients import loss_and_gradients
 from dmf.theory import BalanceDrift, balancedness, gradient_flow
 
+from helpers import examples
 from theory_cases import case, cases
 
 
@@ -33,7 +34,7 @@ def test_one_step_moves_balance_by_the_square_of_the_step(problem):
         assert np.linalg.norm(shrink * one + eta**2 * change - other) <= 1e-12 * size
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(problem=cases(dtypes=["float64"]), time=st.floats(2, 6))
 def test_drift_per_unit_of_time_is_proportional_to_the_step(problem, time):
     """Halving the step halves the drift over one stretch of time, in every layer."""

@@ -3,12 +3,13 @@
 import array_api_strict
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 from dmf.theory import closed_form_flow, gradient_flow, reduced_dynamics, stable_step_size
 
+from helpers import examples
 from theory_cases import TOLERANCE, alphas, decays, low_rank, seeds
 
 
@@ -32,7 +33,7 @@ def spectral_problems(draw, dtypes=("float64", "float32")):
     return target, np.append(values, np.zeros(extra)), depth, scale, options, reduction, m
 
 
-@settings(max_examples=100)
+@examples(40)
 @given(problem=spectral_problems())
 def test_descent_from_the_spectral_start_is_a_recursion_of_scalars(problem):
     """All layers stay diagonal in the singular bases of M, with the entries of the recursion, at every iteration."""
@@ -119,7 +120,7 @@ def test_a_million_iterations():
     assert trajectory.error[-1] < 1e-8  # the component beyond the rank is still at about eps^3
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(
     depth=st.integers(1, 4),
     alpha=alphas,
@@ -142,7 +143,7 @@ def test_descent_approaches_the_flow_at_first_order(depth, alpha, decay, scale, 
     assert np.abs(two - 2 * three).max() <= 0.02 * scale_of + 1e-8
 
 
-@settings(max_examples=25)
+@examples(10)
 @given(
     depth=st.integers(1, 2),
     alpha=alphas,

@@ -5,17 +5,18 @@ from types import SimpleNamespace
 import array_api_strict
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import dmf
 from dmf.theory import invariant_subspaces
 
+from helpers import examples
 from theory_cases import TOLERANCE, case, cases, low_rank, orthogonal_start
 
 CLAIMS = {"invariance", "leakage", "outside", "excess_rank"}
 
 
-@settings(max_examples=100)
+@examples(40)
 @given(problem=cases())
 def test_every_layer_keeps_the_split_and_the_rho_recursion(problem):
     """``W_l V_{l,2} = rho_l V_{l+1,2}``, ``V_{l+1,2}^T W_l V_{l,1} = 0``, and ``rank(W_l(t) - W_l(0) - (rho_l - eps) V_{l+1,2}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
@@ -16,6 +16,7 @@ from dmf.theory import (
     stable_step_size,
 )
 
+from helpers import examples
 from theory_cases import alphas, low_rank, seeds
 
 
@@ -35,7 +36,7 @@ def both(seed, size, values, depth, scale, alpha=1.0, speed=0.3, iterations=2000
     return original.history(), compressed
 
 
-@settings(max_examples=30)
+@examples(12)
 @given(
     seed=seeds,
     depth=st.integers(2, 4),
@@ -62,7 +63,7 @@ def test_the_compressed_network_is_ahead_within_the_assumptions(seed, depth, alp
     assert result.overlap["compressed"] <= 0.15  # at the time it is checked the step adds a little to the flow's 0.1
 
 
-@settings(max_examples=20)
+@examples(8)
 @given(
     seed=seeds,
     depth=st.integers(2, 5),

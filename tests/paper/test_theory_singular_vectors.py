@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import dmf
 from dmf.models.initialize import balanced_network
 from dmf.theory import gradient_flow, singular_flow
+
+from helpers import examples
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -41,7 +43,7 @@ def layer_flow(matrix, mask, network, times):
     return [dmf.DeepLinearNetwork(layers(y)).product() for y in path.y.T]
 
 
-@settings(max_examples=5)
+@examples(2)
 @given(
     d1=st.integers(2, 5), d2=st.integers(2, 5), depth=st.integers(2, 4), share=st.sampled_from([0.6, 1.0]), seed=seeds
 )

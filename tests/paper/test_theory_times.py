@@ -2,18 +2,19 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import dmf
 from dmf.theory import gradient_flow, learning_times, reduced_dynamics, separating_scale, stable_step_size
 
+from helpers import examples
 from theory_cases import alphas
 
 values = st.floats(0.2, 3)
 
 
-@settings(max_examples=25)
+@examples(10)
 @given(depth=st.integers(1, 5), alpha=alphas, scale=st.floats(0.1, 0.9), value=values, fraction=st.floats(0.1, 0.95))
 def test_the_flow_reaches_the_fraction_at_the_time_given(depth, alpha, scale, value, fraction):
     """The integrated flow passes the fraction within 1e-6 of the time in closed form (alpha = 1) or by quadrature."""
@@ -24,7 +25,7 @@ def test_the_flow_reaches_the_fraction_at_the_time_given(depth, alpha, scale, va
     assert before < fraction * value < after
 
 
-@settings(max_examples=20)
+@examples(8)
 @given(depth=st.integers(1, 4), alpha=alphas, value=values, scale=st.floats(0.1, 0.4))
 def test_flow_times_approach_the_recursion_as_the_step_falls(depth, alpha, value, scale):
     """The exact count of iterations times eta tends to the flow's time at first order in eta."""
@@ -37,7 +38,7 @@ def test_flow_times_approach_the_recursion_as_the_step_falls(depth, alpha, value
     assert errors[1] <= 0.4 * max(errors[0], 0) + step
 
 
-@settings(max_examples=12)
+@examples(5)
 @given(depth=st.integers(3, 5), alpha=alphas, value=values)
 def test_asymptotic_times_approach_the_recursion_as_the_scale_falls(depth, alpha, value):
     """Against the exact recursion the relative error of t* falls like eps^{L-2}, by 2^{L-2} when eps is halved."""
@@ -51,7 +52,7 @@ def test_asymptotic_times_approach_the_recursion_as_the_scale_falls(depth, alpha
     assert errors[0] / errors[1] == pytest.approx(2 ** (depth - 2), rel=0.3)
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(alpha=alphas, value=values)
 def test_the_logarithm_of_two_layers(alpha, value):
     """L = 2: the error of ln(s / eps^2) / (2 alpha s) against the flow falls like eps^2."""
@@ -97,7 +98,7 @@ def test_times_that_are_not_positive_and_finite():
     assert learning_times([1.0], 4, 1e-3, 0.1, method="exact", limit=1000).tolist() == [np.inf]
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(
     depth=st.integers(2, 4),
     alpha=alphas,
@@ -150,7 +151,7 @@ def test_bad_arguments_are_named(function, arguments, options, name):
     assert caught.value.argument == name
 
 
-@settings(max_examples=25)
+@examples(10)
 @given(
     depth=st.integers(1, 5),
     alpha=alphas,

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 from dmf_cli.commands import program
 
-from helpers import seeds
+from helpers import examples, seeds
 
 NAN = np.nan
 CELLS = [NAN, NAN, 0.0, 1.0, 1.0, -3.5, 1e-300, 1e12, 7.0]
@@ -70,7 +70,7 @@ def test_hold_outs(table):
         assert recovery.options["n_heldout"] == 1 and np.isfinite(recovery.options["heldout_rmse"])
 
 
-@settings(max_examples=8)
+@examples(3)
 @given(seed=seeds, d1=st.integers(1, 7), d2=st.integers(1, 7), offsets=st.sampled_from(["auto", True, False]))
 def test_any_small_table(seed, d1, d2, offsets):
     """Cells drawn from missing, equal, tiny and huge ones; with weights, too."""
@@ -81,7 +81,7 @@ def test_any_small_table(seed, d1, d2, offsets):
     check_filled(dmf.complete(table, offsets=offsets, weights=rng.choice([1e-3, 1.0, 50.0], (d1, d2))).filled(), table)
 
 
-@settings(max_examples=5)
+@examples(2)
 @given(seed=seeds, d1=st.integers(1, 7), d2=st.integers(1, 7), standardize=st.booleans())
 def test_any_small_table_through_the_estimators(seed, d1, d2, standardize):
     estimators = pytest.importorskip("dmf.estimators", reason="scikit-learn is not installed")

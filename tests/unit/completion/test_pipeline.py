@@ -5,7 +5,7 @@ from dataclasses import replace
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
@@ -13,7 +13,7 @@ from dmf.arrays.backend import set_threads
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.homotopy import VariationalBayes
 
-from helpers import assert_finite, assert_same_weights, low_rank_case, seeds, weights_of
+from helpers import assert_finite, assert_same_weights, examples, low_rank_case, seeds, weights_of
 
 EPS = np.finfo(float).eps
 sizes = st.integers(20, 60)
@@ -33,7 +33,7 @@ def assert_exact(recovery, case):
     assert_finite(recovery)
 
 
-@settings(max_examples=25)
+@examples(10)
 @given(
     seed=seeds,
     shape=st.tuples(sizes, sizes),
@@ -51,7 +51,7 @@ def test_an_exact_matrix_is_found_whatever_the_bound(seed, shape, rank, oversamp
     assert_exact(dmf.complete(case.observations, None if above is None else rank + above), case)
 
 
-@settings(max_examples=8)
+@examples(3)
 @given(seed=seeds, rank=st.integers(1, 2), above=st.none() | st.integers(0, 3))
 def test_an_exact_matrix_is_sensed_whatever_the_bound(seed, rank, above):
     """Gaussian measurements, 3.5 for each degree of freedom."""
@@ -282,7 +282,7 @@ def test_networks_are_balanced(depth, noise):
         np.testing.assert_allclose(above.T @ above, gram, rtol=0, atol=100 * EPS * np.linalg.norm(gram, 2))
 
 
-@settings(max_examples=8)
+@examples(3)
 @given(seed=seeds, rank=st.integers(1, 3))
 def test_float32_is_exact_to_its_precision(seed, rank):
     """The error is that of a residual of the recovered size in the worst direction of the tangent space, and rounding.

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dmf.completion.visible_rank import visible_rank
 
-from helpers import seeds
+from helpers import examples, seeds
 
 EPS = np.finfo(float).eps
 
@@ -109,7 +109,7 @@ def test_a_single_row_or_column_is_of_rank_one(shape):
     assert seen(np.random.default_rng(0).standard_normal(shape)) == (1, 0.0)
 
 
-@settings(max_examples=30)
+@examples(12)
 @given(
     seed=seeds,
     shape=st.tuples(st.integers(2, 20), st.integers(2, 20)),

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
@@ -18,6 +18,7 @@ from helpers import (
     dense_form,
     dense_loss_and_gradients,
     dense_product,
+    examples,
     like,
     observe,
     random_weights,
@@ -46,7 +47,7 @@ def absolute_product(weights):
 
 
 @kinds
-@settings(max_examples=10)
+@examples(4)
 @given(case=networks())
 def test_gradients_equal_finite_differences(kind, case):
     """Along one layer the loss is a quadratic polynomial, for which the central difference has no error of its own.
@@ -78,7 +79,7 @@ def test_gradients_equal_finite_differences(kind, case):
 
 @kinds
 @pytest.mark.parametrize("move", LIBRARIES.values(), ids=LIBRARIES)
-@settings(max_examples=5)
+@examples(2)
 @given(case=networks())
 def test_loss_and_gradients_equal_dense_algebra(kind, move, case):
     shape, sizes, seed = case
@@ -95,7 +96,7 @@ def test_loss_and_gradients_equal_dense_algebra(kind, move, case):
 
 
 @kinds
-@settings(max_examples=10)
+@examples(4)
 @given(case=networks())
 def test_float32_gradients_are_those_of_float64_up_to_rounding(kind, case):
     """And stay float32; the bound is K eps times the absolute terms."""
@@ -114,7 +115,7 @@ def test_float32_gradients_are_those_of_float64_up_to_rounding(kind, case):
 
 
 @kinds
-@settings(max_examples=10)
+@examples(4)
 @given(case=networks())
 def test_pull_back_is_the_adjoint_of_push_forward(kind, case):
     """``<A(dW[D]), z> = <D, dW^T[A^T z]>`` for any directions D and weights z, to K eps of the absolute terms."""
@@ -136,7 +137,7 @@ def sizes_of_tangent(weights, directions):
     )
 
 
-@settings(max_examples=30)
+@examples(12)
 @given(case=networks())
 def test_push_forward_equals_finite_differences(case):
     """The product is affine in each layer, so its difference along one layer is exact; their sum is the derivative."""

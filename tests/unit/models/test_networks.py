@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 from dmf.arrays.backend import to_host
 from dmf.models import balanced_network
 
-from helpers import DTYPES, KINDS, LIBRARIES, dense_product, like, observe, on_device1, random_weights, seeds
+from helpers import DTYPES, KINDS, LIBRARIES, dense_product, examples, like, observe, on_device1, random_weights, seeds
 
 EPS = np.finfo(float).eps
 sizes_of_networks = st.lists(st.integers(1, 7), min_size=2, max_size=6)  # (d2, w_1, ..., d1)
@@ -147,7 +147,7 @@ def test_spectral_start_keeps_a_scale_whose_power_underflows(depth, dtype):
         np.testing.assert_allclose(values, 1e-20, rtol=20 * np.finfo(dtype).eps)
 
 
-@settings(max_examples=60)
+@examples(24)
 @given(
     shape=st.tuples(st.integers(2, 7), st.integers(2, 7)),
     depth=st.integers(1, 5),

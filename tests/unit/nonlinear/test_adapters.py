@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
@@ -28,7 +28,7 @@ from dmf.nonlinear import (
     with_block,
 )
 
-from helpers import on_device1, seeds
+from helpers import examples, on_device1, seeds
 
 EPS = np.finfo(float).eps
 
@@ -110,7 +110,7 @@ def test_merged_equals_unmerged(layer, seed):
 
 
 @given(seed=seeds, outer_rate=st.sampled_from([0.0, 0.01, 1.0]), optimizer=st.sampled_from([SGD(0.1, 0.9), Adam(0.01)]))
-@settings(max_examples=25)
+@examples(10)
 def test_training_moves_the_factors_alone_and_the_outer_ones_by_gamma(seed, outer_rate, optimizer):
     """Weight and bias stay, the update keeps its rank; with gamma = 0 so do U and V."""
     network, samples = case(seed)
@@ -160,7 +160,7 @@ def test_gamma_zero_computes_no_gradient_of_the_outer_factors(below):
 
 
 @given(seed=seeds, step_size=st.floats(1e-3, 0.1))
-@settings(max_examples=25)
+@examples(10)
 def test_lora_is_a_block_of_depth_two_beside_the_frozen_weight(seed, step_size):
     """LoRA on a zero weight follows the trajectory of the deep linear block of depth 2 with the same factors."""
     rng = np.random.default_rng(seed)
@@ -208,7 +208,7 @@ def test_deep_lora_starts_along_descent(seed, rank, depth, scale):
 
 
 @given(seed=seeds)
-@settings(max_examples=25)
+@examples(10)
 def test_deep_lora_takes_the_gradient_of_each_weight(seed):
     """Of each layer, by finite differences: the loss falls at the rate of the sum of the gradient's top singular values."""
     network, samples = case(seed)

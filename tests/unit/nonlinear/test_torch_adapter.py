@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 from dmf.nonlinear import SGD, LowRankAdapter, Network, Samples, deep_lora_factors, lora_factors, train
 
-from helpers import seeds
+from helpers import examples, seeds
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'dmf[torch]'")
 
@@ -68,7 +68,7 @@ def test_outputs_and_gradients_equal_ours(seed, shape, rank, inner, outer_rate):
 
 
 @given(seed=seeds, outer_rate=st.sampled_from([0.0, 0.01, 1.0]))
-@settings(max_examples=15)
+@examples(6)
 def test_training_follows_ours_with_the_groups_of_the_outer_rate(seed, outer_rate):
     """PyTorch's own descent with `parameter_groups` ends where ours does, gamma included."""
     rng = np.random.default_rng(seed)

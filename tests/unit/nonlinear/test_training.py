@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dmf import errors
@@ -22,7 +22,7 @@ from dmf.nonlinear import (
     with_block,
 )
 
-from helpers import LIBRARIES, seeds
+from helpers import LIBRARIES, examples, seeds
 from nonlinear_cases import networks, samples
 
 OPTIMIZERS = {"descent": SGD(0.1), "momentum": SGD(0.05, 0.9), "adam": Adam(0.02, 0.8, 0.95, 1e-6)}
@@ -97,7 +97,7 @@ def test_training_follows_pytorch(name, activation, loss):
         np.testing.assert_allclose(found, wanted.detach().numpy(), rtol=0, atol=1e-12)
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(seed=seeds, name=st.sampled_from(sorted(OPTIMIZERS)))
 def test_every_library_trains_alike(name, seed):
     runs = []
@@ -164,7 +164,7 @@ def test_each_epoch_takes_every_sample_once_in_a_new_order(count, size, seed):
         assert any(not np.array_equal(a, b) for a, b in zip(recorder.seen[:steps], recorder.seen[steps:], strict=True))
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(seed=seeds, record_every=st.integers(1, 7), name=st.sampled_from(sorted(OPTIMIZERS)))
 def test_a_snapshot_is_the_network_of_a_shorter_run(seed, record_every, name):
     """Records change nothing, and what a callback keeps stays as it was, though steps overwrite their arrays."""
@@ -183,7 +183,7 @@ def test_a_snapshot_is_the_network_of_a_shorter_run(seed, record_every, name):
         assert again.history.loss[-1] == run.history.loss[list(kept).index(iteration)]
 
 
-@settings(max_examples=15)
+@examples(6)
 @given(
     seed=seeds,
     ema_decay=st.floats(0.01, 0.99),

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 from dmf.arrays.backend import to_host
 from dmf.models.offsets import fit_offsets
 
-from helpers import LIBRARIES, seeds
+from helpers import LIBRARIES, examples, seeds
 
 
 def noisy(rng, d1=60, d2=50, rank=2, share=0.5, offsets=0.0):
@@ -22,7 +22,7 @@ def noisy(rng, d1=60, d2=50, rank=2, share=0.5, offsets=0.0):
     return matrix, np.where(seen, matrix + spread * rng.standard_normal(matrix.shape), np.nan), spread
 
 
-@settings(max_examples=20)
+@examples(8)
 @given(seed=seeds, side=st.sampled_from([0, 1]), uncertain=st.booleans())
 def test_a_weight_of_k_is_k_measurements(seed, side, uncertain):
     """Loss, gradients, regression and fill are those of entries repeated k times."""

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 from dmf.recovery.intervals import check_coverage, half_width
+
+from helpers import examples
 
 
 def recovered(seed=0, noise=0.3, size=60):
@@ -38,7 +40,7 @@ def test_intervals_cover_what_they_claim():
         assert abs(np.mean(shares) - coverage) <= 4 * error + 1 / 900
 
 
-@settings(max_examples=30)
+@examples(12)
 @given(st.integers(1, 40), st.floats(0.01, 0.999))
 def test_the_half_width_is_the_conformal_order_statistic(count, coverage):
     """The ceil((n + 1) coverage)-th smallest of n residuals; more coverage than n supports is an error."""
@@ -135,7 +137,7 @@ def test_intervals_end_at_the_bounds():
     np.testing.assert_array_equal(high, np.clip(centre + half, -1, 1.5))
 
 
-@settings(max_examples=30)
+@examples(12)
 @given(st.integers(2, 300), st.integers(0, 9))
 def test_coverage_is_checked_on_the_half_that_did_not_calibrate(count, seed):
     """Against the definition, for residuals all different: the smallest interval of conformal prediction, counted."""

@@ -7,12 +7,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 
-from helpers import DTYPES, LIBRARIES, assert_same_model, example_model, observe
+from helpers import DTYPES, LIBRARIES, assert_same_model, example_model, examples, observe
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -76,13 +76,13 @@ def test_truncated_files(decile, folder, saved):
     assert_refused(load_bytes(folder, saved[: len(saved) * decile // 10]))
 
 
-@settings(max_examples=25)
+@examples(10)
 @given(data=st.data())
 def test_truncation_anywhere(data, folder, saved):
     assert_refused(load_bytes(folder, saved[: data.draw(st.integers(0, len(saved) - 1))]))
 
 
-@settings(max_examples=150)
+@examples(60)
 @given(data=st.data())
 def test_a_changed_byte_is_noticed_or_does_not_matter(data, folder, saved):
     """Most bytes are under a checksum; the rest (dates, attributes) leave the model as it was."""
@@ -97,7 +97,7 @@ def test_a_changed_byte_is_noticed_or_does_not_matter(data, folder, saved):
         assert_same_model(loaded, example_model())
 
 
-@settings(max_examples=50)
+@examples(20)
 @given(data=st.binary(max_size=300))
 def test_any_bytes_are_refused(data, folder):
     assert_refused(load_bytes(folder, data))
@@ -270,7 +270,7 @@ def test_an_array_with_a_false_header(literal, folder, saved):
         assert_refused(load_bytes(folder, with_member(saved, "weights_1", raw_array(literal, body))))
 
 
-@settings(max_examples=100)
+@examples(40)
 @given(data=st.data())
 def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved):
     """Whatever loads is finite and of the shapes that the header names."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
@@ -11,7 +11,7 @@ from dmf.kernels.tangent import TangentSystem
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.loop import run
 
-from helpers import low_rank_case, seeds
+from helpers import examples, low_rank_case, seeds
 
 EPS = np.finfo(float).eps
 
@@ -64,7 +64,7 @@ def test_the_number_of_steps_does_not_grow_with_the_condition_number():
 
 
 @given(seed=seeds, rank=st.integers(1, 4), distance=st.floats(0, 0.05))
-@settings(max_examples=25)
+@examples(10)
 def test_a_nearby_start_always_leads_to_the_matrix(seed, rank, distance):
     case = low_rank_case(seed, (40, 30), rank, oversampling=3)
     _, recovery = errors(case, distance, iterations=30)
@@ -73,7 +73,7 @@ def test_a_nearby_start_always_leads_to_the_matrix(seed, rank, distance):
 
 
 @given(seed=seeds, rank=st.integers(1, 4), width=st.integers(1, 6))
-@settings(max_examples=25)
+@examples(10)
 def test_the_loss_never_rises_and_the_rank_stays(seed, rank, width):
     """From any start: steps that do not lower the loss are not taken."""
     case = low_rank_case(seed, (30, 25), rank, noise=0.1)
@@ -105,7 +105,7 @@ def test_it_ends_where_the_gradient_along_the_tangent_space_vanishes():
 
 
 @given(seed=seeds, noise=st.sampled_from([0.0, 0.1]), rank=st.integers(1, 3))
-@settings(max_examples=25)
+@examples(10)
 def test_converged_means_that_no_short_step_along_the_gradient_lowers_the_loss(seed, noise, rank):
     """From poor starts, from which the matrix often runs away: the loss falls ever more slowly, but it falls."""
     case = low_rank_case(seed, (30, 25), 3, noise=noise, oversampling=2)

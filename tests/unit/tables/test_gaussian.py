@@ -1,12 +1,14 @@
 """Gaussians and mixtures of them, fitted to tables with holes."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dmf.tables.gaussian import Gaussians, Patterns, Rows, gaussian_path, gaussian_step, one_gaussian
 from dmf.tables.low_rank import low_rank_path
 from dmf.tables.mixtures import fit_mixture
+
+from helpers import examples
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -20,7 +22,7 @@ def rows_of(table):
     return Rows(table, Patterns.of(table), np.ones(len(table)))
 
 
-@settings(max_examples=10)
+@examples(4)
 @given(n=st.integers(5, 40), d=st.integers(1, 6), seed=seeds)
 def test_a_step_of_em_does_not_lower_the_likelihood(n, d, seed):
     """EM climbs the likelihood of what is observed (Dempster, Laird, Rubin 1977); here times a prior that is nearly flat."""
@@ -43,7 +45,7 @@ def test_without_holes_the_covariance_is_that_of_the_rows(rng):
     np.testing.assert_allclose(covariance, np.cov(table.T, bias=True), atol=1e-10)
 
 
-@settings(max_examples=5)
+@examples(2)
 @given(seed=seeds)
 def test_order_of_rows_and_columns_does_not_matter(seed):
     rng = np.random.default_rng(seed)

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
 from dmf.arrays.checks import check_option
 from dmf.theory.checks import descent_coefficients, recorded_iterations
 from dmf.theory.recursions import crossing, matrix_descent, scalar_descent
+
+from helpers import examples
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -28,7 +30,7 @@ def plain_matrix_descent(weights, target, rates, shrink, iterations):
     return weights
 
 
-@settings(max_examples=30)
+@examples(12)
 @given(sizes=st.lists(st.integers(1, 6), min_size=2, max_size=6), seed=seeds, shrink=st.floats(0.9, 1))
 def test_matrix_descent_equals_its_plain_twin(sizes, seed, shrink):
     """Any sizes and depths, at every recorded iteration, up to rounding."""
@@ -44,7 +46,7 @@ def test_matrix_descent_equals_its_plain_twin(sizes, seed, shrink):
         assert losses[row] == pytest.approx(0.5 * np.sum((product - target) ** 2), rel=1e-10)
 
 
-@settings(max_examples=30)
+@examples(12)
 @given(depth=st.integers(1, 6), count=st.integers(1, 4), seed=seeds, shrink=st.floats(0.9, 1))
 def test_scalar_descent_equals_its_plain_twin(depth, count, seed, shrink):
     rng = np.random.default_rng(seed)
