@@ -5,8 +5,6 @@ import inspect
 import re
 from pathlib import Path
 
-import pytest
-
 import dmf
 import dmf.nonlinear
 
@@ -69,60 +67,59 @@ def test_a_name_means_one_thing_and_hides_no_module():
         assert not any((Path(home.__file__).parent / f"{name}.py").exists() for home in homes)
 
 
-@pytest.mark.parametrize("name", [*PUBLIC, *METHODS])
-def test_every_public_name_and_method_has_a_sentence(name):
-    docstring = inspect.getdoc({**PUBLIC, **METHODS}[name])
-    assert docstring
-    first = docstring.split("\n\n")[0]
-    assert len(first.split()) >= 2
-    assert first.rstrip().endswith((".", ":", "``")), "the first paragraph is a sentence"
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions_document_every_parameter(name):
-    found = documented(inspect.getdoc(FUNCTIONS[name]), "Parameters")
-    assert sorted(found) == sorted(parameters(FUNCTIONS[name]))
-    undescribed = [parameter for parameter, text in found.items() if not text]
-    assert undescribed == []
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions_document_what_they_return_and_raise(name):
-    found = sections(inspect.getdoc(FUNCTIONS[name]))
-    assert any(found.get("Returns", []))
-    if "raise " in inspect.getsource(FUNCTIONS[name]):
-        assert any(found.get("Raises", []))
-
-
-@pytest.mark.parametrize("name", CLASSES)
-def test_classes_document_every_parameter_of_their_constructor(name):
-    """Fields of a dataclass are attributes as well, and may be documented as such."""
-    owner = constructor_of(CLASSES[name])
-    if owner is None:
-        assert issubclass(CLASSES[name], Exception) or inspect.isabstract(CLASSES[name])
-        return
-    titles = ("Parameters", "Attributes") if dataclasses.is_dataclass(owner) else ("Parameters",)
-    found = documented(inspect.getdoc(owner), *titles)
-    missing = [parameter for parameter in parameters(owner.__init__) if not found.get(parameter)]
-    assert missing == []
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_methods_with_a_parameter_section_document_every_parameter(name):
-    found = documented(inspect.getdoc(METHODS[name]) or "", "Parameters")
-    if found:
-        assert sorted(found) == sorted(parameters(METHODS[name]))
-
-
 def resolves(value, path):
     for attribute in path.split("."):
         value = getattr(value, attribute, None)
     return value is not None
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_names_in_backticks_exist(name):
-    """`like_this` is a parameter or a name in the package."""
-    words = set(re.findall(r"(?<!`)`([A-Za-z_][\w.]*)`(?!`)", inspect.getdoc(FUNCTIONS[name])))
-    for word in words - set(parameters(FUNCTIONS[name])):
-        assert any(resolves(module, word.removeprefix("dmf.")) for module in MODULES), word
+def has_a_sentence(member):
+    """The first paragraph is one."""
+    first = (inspect.getdoc(member) or "").split("\n\n")[0]
+    return len(first.split()) >= 2 and first.rstrip().endswith((".", ":", "``"))
+
+
+def problems_of_function(function):
+    """Every parameter is described, and so are what comes back and what is raised; `like_this` is a name that exists."""
+    docstring, names = inspect.getdoc(function) or "", parameters(function)
+    found, titles = documented(docstring, "Parameters"), sections(docstring)
+    if sorted(found) != sorted(names) or not all(found.values()):
+        yield f"describes {sorted(name for name, text in found.items() if text)} of the parameters {sorted(names)}"
+    if not any(titles.get("Returns", [])):
+        yield "has no section Returns"
+    if "raise " in inspect.getsource(function) and not any(titles.get("Raises", [])):
+        yield "has no section Raises"
+    for word in set(re.findall(r"(?<!`)`([A-Za-z_][\w.]*)`(?!`)", docstring)) - set(names):
+        if not any(resolves(module, word.removeprefix("dmf.")) for module in MODULES):
+            yield f"names `{word}`, which is nowhere"
+
+
+def problems_of_class(cls):
+    """Every parameter of the constructor is described; fields of a dataclass are attributes, and may be described as such."""
+    owner = constructor_of(cls)
+    if owner is None:
+        if not (issubclass(cls, Exception) or inspect.isabstract(cls)):
+            yield "has no constructor of its own"
+        return
+    titles = ("Parameters", "Attributes") if dataclasses.is_dataclass(owner) else ("Parameters",)
+    found = documented(inspect.getdoc(owner), *titles)
+    if missing := [name for name in parameters(owner.__init__) if not found.get(name)]:
+        yield f"does not describe {missing}"
+
+
+def problems_of_method(method):
+    """A section of parameters describes them all."""
+    found = documented(inspect.getdoc(method) or "", "Parameters")
+    if found and sorted(found) != sorted(parameters(method)):
+        yield f"describes {sorted(found)} of the parameters {sorted(parameters(method))}"
+
+
+def test_public_names_explain_themselves():
+    problems = [f"{name} has no first sentence" for name, it in {**PUBLIC, **METHODS}.items() if not has_a_sentence(it)]
+    for members, check in (
+        (FUNCTIONS, problems_of_function),
+        (CLASSES, problems_of_class),
+        (METHODS, problems_of_method),
+    ):
+        problems += [f"{name} {problem}" for name, member in members.items() for problem in check(member)]
+    assert not problems, "\n".join(problems)
