@@ -11,7 +11,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dmf.completion import complete, factorize, sense
+    from dmf.completion import complete, complete_distances, factorize, sense
     from dmf.models import DeepLinearNetwork, orthogonal_network, spectral_network
     from dmf.observations import (
         FullMatrix,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __version__ = metadata.version("dmf")
 
 _HOMES = {
-    "dmf.completion": ("complete", "factorize", "sense"),
+    "dmf.completion": ("complete", "complete_distances", "factorize", "sense"),
     "dmf.models": ("DeepLinearNetwork", "orthogonal_network", "spectral_network"),
     "dmf.observations": (
         "FullMatrix",
@@ -60,6 +60,7 @@ __all__ = [
     "TableRecovery",
     "calibrate",
     "complete",
+    "complete_distances",
     "complete_table",
     "factorize",
     "gradient_descent",

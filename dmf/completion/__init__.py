@@ -1,6 +1,7 @@
 """From data to a recovery: which solver, which rank, when to stop."""
 
 from dmf.completion.calls import complete, factorize, sense
+from dmf.completion.distances import Distances, complete_distances
 from dmf.completion.ranks import RankPath, RankStep, rank_path
 
-__all__ = ["RankPath", "RankStep", "complete", "factorize", "rank_path", "sense"]
+__all__ = ["Distances", "RankPath", "RankStep", "complete", "complete_distances", "factorize", "rank_path", "sense"]
