@@ -6,6 +6,7 @@ import os
 import re
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from mmap import mmap
 from typing import Any, TypeAlias
 
 import array_api_compat
@@ -82,6 +83,39 @@ def from_host(host: np.ndarray, like: Array) -> Array:
     if isinstance(like, np.ndarray):
         return host
     return namespace(like).asarray(host, device=device(like))
+
+
+def frozen(array: Array) -> Array:
+    """`array`, which is nobody else's, made read-only; as it is in libraries whose arrays can always be written to."""
+    if is_numpy(array):
+        array.flags.writeable = False
+    return array
+
+
+def kept(array: Array, given: Array) -> Array:
+    """What an object keeps of an array that it was given: `array`, or a copy where the caller could still change it; read-only.
+
+    Parameters
+    ----------
+    array : array
+        Made from `given`, of which it may be a view.
+    given : array
+        What the caller passed. A NumPy array that is read-only down to its memory is not copied.
+    """
+    if not is_numpy(array):
+        return namespace(array).asarray(array, copy=True) if array is given else array
+    if is_numpy(given) and np.may_share_memory(array, given):
+        array = array.copy() if _can_change(given) else array.view()
+    return frozen(array)
+
+
+def _can_change(array: Any) -> bool:
+    """Whether somebody can write to the memory of a NumPy array."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return True
+        array = array.base
+    return not (array is None or isinstance(array, (bytes, mmap)))
 
 
 @cache

@@ -11,10 +11,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
-from dmf.arrays.backend import Array, check_device, device, is_numpy, namespace, number, on_device_of
+from dmf.arrays.backend import Array, check_device, device, frozen, is_numpy, namespace, number, on_device_of
 from dmf.arrays.linalg import conjugate_gradient, gaussian
 
 _RIDGE_TOLERANCE, _RIDGE_STEPS = 1e-3, 30  # of the default `ridge`: it starts from the last solution
@@ -148,7 +149,7 @@ class Observations(ABC):
 
     def minus(self, left: Array, right: Array) -> Self:
         """The same measurements of the matrix ``X - left @ right``."""
-        return self.with_values(self.values - self.predict(left, right))
+        return self.with_values(frozen(self.values - self.predict(left, right)))
 
     @property
     @abstractmethod
@@ -177,7 +178,7 @@ class Observations(ABC):
             Where an iterative solution begins.
         """
         xp = namespace(factor, penalty)
-        zeros = 0 * self.values
+        zeros = frozen(0 * self.values)
 
         def gradient(rows, values):
             left, right = (rows, xp.matrix_transpose(factor)) if side == 0 else (factor, xp.matrix_transpose(rows))
@@ -215,7 +216,7 @@ class Observations(ABC):
             From arrays (d1 + d2, r), P above Q, to the same.
         """
         xp = namespace(u, vt)
-        (d1, rank), linear = u.shape, self.with_values(0 * self.values)
+        (d1, rank), linear = u.shape, self.with_values(frozen(0 * self.values))
 
         def normal(step):
             # One pass gives both components: the halves of the factors are paired crosswise.
@@ -304,6 +305,17 @@ class Observations(ABC):
     def descent(self, widths: tuple[int, ...]) -> Any:
         """Compiled chunk of descent steps for a network of these inner widths; None where there is none or it does not pay."""
         return None
+
+    def _new(self) -> Self:
+        """A copy, of a subclass too, without what was computed of its measurements."""
+        other = copy(self)
+        for name in ("mean_square", "largest", "n_distinct"):
+            vars(other).pop(name, None)
+        return other
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrays of a copy or a pickle are read-only, too."""
+        vars(self).update({name: frozen(value) if is_numpy(value) else value for name, value in state.items()})
 
     def __repr__(self) -> str:
         d1, d2 = self.shape

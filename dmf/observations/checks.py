@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, as_array, floating, namespace, number
+from dmf.arrays.backend import Array, as_array, floating, kept, namespace, number
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 
 if TYPE_CHECKING:
@@ -92,15 +92,36 @@ def check_factor(observations: Observations, side: int, factor: Array) -> None:
         )
 
 
+def has_own_loss(observations: Observations, kind: type[Observations]) -> bool:
+    """Whether the observations are of a subclass of `kind` that measures or judges by methods of its own."""
+    names = ("predict", "adjoint", "evaluate", "loss")
+    return any(getattr(type(observations), name) is not getattr(kind, name) for name in names)
+
+
+def check_least_squares(observations: Observations, kind: type[Observations], method: str) -> None:
+    """Raise ArgumentError where a subclass of `kind` has a loss of its own, which `method` of `kind` would ignore."""
+    if has_own_loss(observations, kind):
+        name = type(observations).__name__
+        raise ArgumentError(
+            f"{name} overrides how {kind.__name__} measures or judges, but `{method}` of {kind.__name__} solves least squares "
+            f"and would ignore it. Define {name}.{method} too, or take a solver that asks for gradients only, such as "
+            "gradient_descent.",
+            argument="observations",
+            value=name,
+            limit=kind.__name__,
+        )
+
+
 def check_measurements(values: Any, hint: str) -> Array:
-    """`values` as a vector (m,) of at least one finite number; integers become float64.
+    """`values` as a vector (m,) of at least one finite number, to be kept; integers become float64.
 
     Raises
     ------
     ShapeError, DTypeError, ObservationError
         Otherwise; for numbers that are not finite the message ends with `hint`.
     """
-    values = floating(as_array(values, "values"), "values")
+    given = as_array(values, "values")
+    values = floating(given, "values")
     if values.ndim != 1 or values.shape[0] == 0:
         raise ShapeError(
             f"values has shape {tuple(values.shape)}, but the measurements are a vector of at least 1 number.",
@@ -108,7 +129,7 @@ def check_measurements(values: Any, hint: str) -> Array:
             value=tuple(values.shape),
         )
     check_finite(values, "values", hint)
-    return values
+    return kept(values, given)
 
 
 def check_shape(shape: Any) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from functools import cached_property
 from typing import Any, Self
 
@@ -16,7 +15,9 @@ from dmf.arrays.backend import (
     device,
     floating,
     from_host,
+    frozen,
     is_numpy,
+    kept,
     move,
     namespace,
     number,
@@ -33,10 +34,12 @@ from dmf.observations.checks import (
     check_factor,
     check_factors,
     check_finite,
+    check_least_squares,
     check_rank,
     check_shape,
     check_values,
     check_weights,
+    has_own_loss,
     held_out_count,
 )
 from dmf.observations.tangent import eliminated_step
@@ -102,36 +105,35 @@ class SampledEntries(Entries):
             raise ObservationError(
                 "no entry is observed, but at least 1 is needed to learn anything.", argument="values", value=0, limit=1
             )
+        arguments = rows, cols, values
         rows, cols = _checked_index(rows, "rows", shape[0]), _checked_index(cols, "cols", shape[1])
         values = floating(values, "values")
         check_finite(values, "values", "Leave missing entries out instead.")
         arrange = kernel("SampledEntries", values).arrange
         if weights is not None:
-            weights = arrange(rows, cols, check_weights(weights, values), shape)[2]
-        rows, cols, values = arrange(rows, cols, values, shape)
+            weights = kept(arrange(rows, cols, check_weights(weights, values), shape)[2], as_array(weights, "weights"))
+        rows, cols, values = (
+            kept(array, given) for array, given in zip(arrange(rows, cols, values, shape), arguments, strict=True)
+        )
         if weights is not None and not bool(namespace(weights).all(weights > 0)):
             index = from_host(np.flatnonzero(to_host(weights) > 0), values)
             rows, cols, values, weights = (namespace(values).take(a, index) for a in (rows, cols, values, weights))
         self._assign(rows, cols, values, shape, weights)
 
     def _assign(self, rows, cols, entries, shape, weights=None):
-        """Take over arrays in order."""
-        self.rows, self.cols, self.shape = rows, cols, shape
+        """Take over arrays in order, which are nobody else's or read-only."""
+        self.rows, self.cols, self.shape = frozen(rows), frozen(cols), shape
         self._kernel = kernel("SampledEntries", entries)(rows, cols, shape)
         return self._weigh(entries, weights)
 
     def _weigh(self, entries, weights):
-        self._entries, self._weights = entries, weights
-        self._roots: Any = None if weights is None else namespace(weights).sqrt(weights)
-        self.values = entries if weights is None else self._roots * entries
+        self._entries, self._weights = frozen(entries), weights
+        self._roots: Any = None
+        self.values = self._entries
+        if weights is not None:
+            self._weights, self._roots = frozen(weights), frozen(namespace(weights).sqrt(weights))
+            self.values = frozen(self._roots * entries)
         return self
-
-    def _new(self) -> Self:
-        """A copy without what was computed of the values."""
-        other = copy(self)
-        for name in ("mean_square", "largest", "n_distinct"):
-            vars(other).pop(name, None)
-        return other
 
     @classmethod
     def from_dense(cls, matrix: Array) -> SampledEntries:
@@ -154,7 +156,7 @@ class SampledEntries(Entries):
         xp = namespace(matrix)
         rows, cols = xp.nonzero(~xp.isnan(matrix))
         values = xp.take(xp.reshape(matrix, (-1,)), rows * matrix.shape[1] + cols)
-        return cls(rows, cols, values, matrix.shape)
+        return cls(rows, cols, frozen(values), matrix.shape)
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> SampledEntries:
@@ -182,7 +184,8 @@ class SampledEntries(Entries):
             )
         coo = scipy.sparse.coo_array(matrix, copy=True)
         coo.sum_duplicates()
-        return cls(coo.coords[0], coo.coords[1], coo.data, coo.shape)
+        rows, cols = coo.coords
+        return cls(frozen(rows), frozen(cols), frozen(coo.data), coo.shape)
 
     @classmethod
     def from_entries(cls, entries: Any) -> SampledEntries:
@@ -192,7 +195,7 @@ class SampledEntries(Entries):
     @property
     def entries(self):
         if self._entries is None:
-            self._entries = self.values / self._roots
+            self._entries = frozen(self.values / self._roots)
         return self._entries
 
     @property
@@ -213,9 +216,9 @@ class SampledEntries(Entries):
         xp = namespace(self.values)
         if self.weights is None:
             mean = number(xp.mean(self.values))
-            return mean, self.with_values(self.values - mean)
+            return mean, self.with_values(frozen(self.values - mean))
         mean = number(xp.sum(self._roots * self.values)) / number(xp.sum(self.weights))
-        return mean, self.with_values(self.values - mean * self._roots)
+        return mean, self.with_values(frozen(self.values - mean * self._roots))
 
     def threads(self):
         return one_blas_thread() if is_numpy(self.values) else super().threads()
@@ -247,10 +250,12 @@ class SampledEntries(Entries):
         return number(namespace(self.weights).sum(self.weights)) / size
 
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
+        check_least_squares(self, SampledEntries, "ridge")
         check_factor(self, side, factor)
         return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means, self._roots))
 
     def tangent_step(self, u, vt, target, damping, tolerance, iterations):
+        check_least_squares(self, SampledEntries, "tangent_step")
         check_factors(self, u, vt)
         system = self._kernel.tangent_system(u, vt, damping) if self.weights is None else None
         if system is None:
@@ -258,7 +263,9 @@ class SampledEntries(Entries):
         return eliminated_step(system, target, tolerance, iterations)
 
     def descent(self, widths):
-        return self._kernel.descent(self.values, widths) if self.weights is None else None
+        if self.weights is not None or has_own_loss(self, SampledEntries):
+            return None
+        return self._kernel.descent(self.values, widths)
 
     def pattern_product(self, side, factor):
         check_factor(self, side, factor)
@@ -292,11 +299,11 @@ class SampledEntries(Entries):
         return self._subset(kept, numbers[0], numbers[1], (places[0].size, places[1].size))
 
     def connectivity(self):
-        d1, d2 = self.shape
+        (d1, d2), rows, cols = self.shape, to_host(self.rows), to_host(self.cols)
         labels = np.arange(d1 + d2)
         for first in range(0, self.n_measurements, _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
-            one, other = labels[to_host(self.rows[part])], labels[d1 + to_host(self.cols[part])]
+            one, other = labels[rows[part]], labels[d1 + cols[part]]
             apart = one != other
             if apart.any():
                 size = int(labels.max()) + 1
@@ -352,7 +359,7 @@ class SampledEntries(Entries):
         other = self._new()
         other.rows, other.cols, other.shape, other._kernel = self.rows, self.cols, self.shape, self._kernel
         other._weights, other._roots = self._weights, self._roots
-        other.values = check_values(self, values)
+        other.values = kept(check_values(self, values), values)
         other._entries = other.values if self._weights is None else None
         return other
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmf.arrays.backend import Array, as_array, device, floating, from_host, move, namespace, number, to_host
+from dmf.arrays.backend import Array, as_array, device, floating, from_host, kept, move, namespace, number, to_host
 from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import dense_svd, identity
 from dmf.errors import ShapeError
 from dmf.observations.base import Observations, Ridge, half_square
-from dmf.observations.checks import check_finite, check_rank, check_shape, check_values, held_out_count
+from dmf.observations.checks import (
+    check_finite,
+    check_least_squares,
+    check_rank,
+    check_shape,
+    check_values,
+    held_out_count,
+)
 from dmf.observations.entries import SampledEntries
 
 
@@ -37,9 +44,9 @@ class FullMatrix(Observations):
                 limit=2,
             )
         self.shape = check_shape(matrix.shape)
-        self.matrix = floating(matrix, "matrix")
+        self.matrix = kept(floating(matrix, "matrix"), matrix)
         check_finite(self.matrix, "matrix", "For a matrix with missing entries use SampledEntries.from_dense.")
-        self.values = namespace(matrix).reshape(self.matrix, (-1,))
+        self.values = namespace(self.matrix).reshape(self.matrix, (-1,))
 
     def predict(self, left, right):
         return namespace(left).reshape(left @ right, (-1,))
@@ -58,6 +65,7 @@ class FullMatrix(Observations):
 
     def ridge(self, side, factor, penalty, variances=None, start=None):
         """All rows share one normal matrix; penalties count as at least 8 w eps times the diagonal of the rest."""
+        check_least_squares(self, FullMatrix, "ridge")
         xp = namespace(factor, penalty)
         matrix = self.matrix if side == 0 else xp.matrix_transpose(self.matrix)
         added = 0 * penalty if variances is None else xp.sum(variances, axis=0)
@@ -98,7 +106,10 @@ class FullMatrix(Observations):
         return entries(order[held:]), entries(order[:held])
 
     def with_values(self, values):
-        return FullMatrix(namespace(values).reshape(check_values(self, values), self.shape))
+        other = self._new()
+        other.values = kept(check_values(self, values), values)
+        other.matrix = namespace(values).reshape(other.values, self.shape)
+        return other
 
     def _moved(self, device):
         return FullMatrix(move(self.matrix, device))

@@ -9,13 +9,25 @@ import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
-from dmf.arrays.backend import Array, device, from_host, is_numpy, move, namespace, number, one_blas_thread
+from dmf.arrays.backend import (
+    Array,
+    device,
+    from_host,
+    frozen,
+    is_numpy,
+    kept,
+    move,
+    namespace,
+    number,
+    one_blas_thread,
+)
 from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import conjugate_gradient, dense_svd, gaussian
 from dmf.errors import BackendError, ShapeError
 from dmf.observations.base import Observations, Ridge, half_square
 from dmf.observations.checks import (
     check_factors,
+    check_least_squares,
     check_measurements,
     check_rank,
     check_shape,
@@ -38,7 +50,7 @@ class LinearMeasurements(Observations):
         ``forward(X)`` maps (d1, d2) to (m,), ``adjoint(z)`` maps (m,) to (d1, d2), both linear; for example a
         `SubsampledTransform`. A `scipy.sparse.linalg.LinearOperator` and a SciPy sparse matrix have shape (m, d1 * d2) and act
         on matrices flattened row by row. That operators are adjoint to each other is checked once with random arguments.
-        An array is read once for each evaluation.
+        An array is kept, not copied, and read once for each evaluation: leave it as it is.
     values : array, shape (m,)
         The measurements y; finite; integers become float64.
     shape : (int, int), optional
@@ -110,6 +122,7 @@ class LinearMeasurements(Observations):
         return square / (self.shape[0] * self.shape[1])
 
     def ridge(self, side, factor, penalty, variances=None, start=None):
+        check_least_squares(self, LinearMeasurements, "ridge")
         design = self._design(right=factor) if side == 0 else self._design(left=factor)
         if design is None:
             return super().ridge(side, factor, penalty, None, start)
@@ -134,6 +147,7 @@ class LinearMeasurements(Observations):
         return Ridge(rows, spread, square, number(xp.sum(rows**2 * added)), number(xp.sum(spread * (diagonal + added))))
 
     def tangent_normal(self, u, vt):
+        check_least_squares(self, LinearMeasurements, "tangent_normal")
         xp = namespace(self.values, u, vt)
         design = self._design(u, xp.matrix_transpose(vt))
         if design is None:
@@ -162,11 +176,11 @@ class LinearMeasurements(Observations):
         return self._subset(np.sort(order[held:])), self._subset(np.sort(order[:held]))
 
     def with_values(self, values):
-        return self._with_values(check_values(self, values))
+        return self._with_values(kept(check_values(self, values), values))
 
     def _with_values(self, values):
-        other = LinearMeasurements.__new__(LinearMeasurements)
-        other.operator, other.shape, other.values, other._selected = self.operator, self.shape, values, self._selected
+        other = self._new()
+        other.values = frozen(values)
         return other
 
     def _moved(self, device):
@@ -178,9 +192,8 @@ class LinearMeasurements(Observations):
                 value=device,
                 limit="array of shape (m, d1, d2)",
             )
-        other = LinearMeasurements.__new__(LinearMeasurements)
-        other.operator, other.shape = self.operator.to_device(device), self.shape
-        other.values = move(self.values, device)
+        other = self._with_values(move(self.values, device))
+        other.operator = self.operator.to_device(device)
         selected = self._selected
         other._selected = selected and (*selected[:2], *(move(index, device) for index in selected[2:]))
         return other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmf.arrays.backend import Array, as_array, floating, from_host, move, namespace, number
+from dmf.arrays.backend import Array, as_array, floating, from_host, frozen, kept, move, namespace, number
 from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import truncated_svd
 from dmf.errors import DTypeError, ShapeError
@@ -48,7 +48,8 @@ class RankOneMeasurements(Observations):
 
     def __init__(self, a: Array, b: Array, values: Array) -> None:
         self.values = check_measurements(values, "Leave failed measurements out, with their rows of a and b.")
-        self.a, self.b = (floating(as_array(v, name), name) for v, name in ((a, "a"), (b, "b")))
+        given = (a, "a"), (b, "b")
+        self.a, self.b = (floating(as_array(v, name), name) for v, name in given)
         namespace(self.a, self.b, self.values)
         count = self.values.shape[0]
         for vectors, name, size in ((self.a, "a", "d1"), (self.b, "b", "d2")):
@@ -69,6 +70,7 @@ class RankOneMeasurements(Observations):
                     limit=str(self.values.dtype),
                 )
             check_finite(vectors, name)
+        self.a, self.b = kept(self.a, a), kept(self.b, b)
         self.shape = check_shape((self.a.shape[1], self.b.shape[1]))
 
     def predict(self, left, right):
@@ -108,7 +110,7 @@ class RankOneMeasurements(Observations):
         return self._subset(np.sort(order[held:])), self._subset(np.sort(order[:held]))
 
     def with_values(self, values):
-        return self._with(self.a, self.b, check_values(self, values))
+        return self._with(self.a, self.b, kept(check_values(self, values), values))
 
     def _moved(self, device):
         return self._with(*(move(v, device) for v in (self.a, self.b, self.values)))
@@ -122,8 +124,8 @@ class RankOneMeasurements(Observations):
         return self._with(*(xp.take(v, index, axis=0) for v in (self.a, self.b, self.values)))
 
     def _with(self, a, b, values):
-        other = RankOneMeasurements.__new__(RankOneMeasurements)
-        other.a, other.b, other.values, other.shape = a, b, values, self.shape
+        other = self._new()
+        other.a, other.b, other.values = a, b, frozen(values)
         return other
 
     def _left(self, left, right):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from dmf.arrays.backend import Array, as_array, is_numpy, real_dtype
+from dmf.arrays.backend import Array, as_array, frozen, is_numpy, real_dtype
 from dmf.arrays.checks import positive_integer, random_generator
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
 from dmf.observations.checks import check_shape
@@ -58,7 +58,7 @@ class SubsampledTransform:
                 value=transform,
                 limit=tuple(_TRANSFORMS),
             )
-        self.index = _checked_index(index, self.shape[0] * self.shape[1])
+        self.index = frozen(_checked_index(index, self.shape[0] * self.shape[1]))
         self.transform = transform
         self.signs = random_generator(seed).choice(np.array([-1, 1], np.int8), self.shape) if signs else None
 
