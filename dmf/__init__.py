@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dmf.completion import complete, complete_distances, factorize, sense
-    from dmf.models import DeepLinearNetwork, orthogonal_network, spectral_network
+    from dmf.models import DeepLinearNetwork, oblique_projection, orthogonal_network, spectral_network
     from dmf.observations import (
         FullMatrix,
         LinearMeasurements,
@@ -29,7 +29,7 @@ __version__ = metadata.version("dmf")
 
 _HOMES = {
     "dmf.completion": ("complete", "complete_distances", "factorize", "sense"),
-    "dmf.models": ("DeepLinearNetwork", "orthogonal_network", "spectral_network"),
+    "dmf.models": ("DeepLinearNetwork", "oblique_projection", "orthogonal_network", "spectral_network"),
     "dmf.observations": (
         "FullMatrix",
         "LinearMeasurements",
@@ -67,6 +67,7 @@ __all__ = [
     "load",
     "new_columns",
     "new_rows",
+    "oblique_projection",
     "orthogonal_network",
     "prediction_interval",
     "sense",

@@ -1,6 +1,7 @@
 """Nonlinear networks with a deep linear block, trained and compressed; forward and backward passes by hand."""
 
 from dmf.nonlinear.adapters import LowRankAdapter, deep_lora, deep_lora_factors, lora, lora_factors
+from dmf.nonlinear.autoencoders import BiorthogonalAutoencoder, biorthogonal_autoencoder
 from dmf.nonlinear.compression import block_gradient, compress, spectral_start, with_block
 from dmf.nonlinear.evidence import UpdateDiagnostics
 from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
@@ -13,6 +14,7 @@ from dmf.nonlinear.training import Evaluation, Training, accuracy, train
 __all__ = [
     "Activation",
     "Adam",
+    "BiorthogonalAutoencoder",
     "DeepLinearBlock",
     "Dense",
     "Evaluation",
@@ -23,6 +25,7 @@ __all__ = [
     "Training",
     "UpdateDiagnostics",
     "accuracy",
+    "biorthogonal_autoencoder",
     "block_gradient",
     "compress",
     "deep_lora",
