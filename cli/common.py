@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from dmf.arrays.backend import on_device_of, set_threads
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.io.messages import number, printable
 from dmf.io.reading import Entries
+from dmf.io.roles import Stated
 from dmf.io.writing import json_text
 from dmf.recovery.intervals import half_width
 from dmf.recovery.model_files import HELDOUT_ERROR, QUANTILES
@@ -245,7 +248,37 @@ device_option = click.option(
 )  # fmt: skip
 
 
-layout_option = click.option(
-    "--format", "layout", type=click.Choice(["auto", "entries", "table"]), default="auto", show_default=True,
-    help="What delimited text holds: lines of row, column and value, or a table with missing cells.",
-)  # fmt: skip
+class _Listed(click.ParamType):
+    """Texts separated by commas, as a line of csv."""
+
+    name = "A,B,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """The texts without blanks around them."""
+        return value if isinstance(value, tuple) else tuple(text.strip() for text in next(csv.reader([value]), []))
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what a file does not say itself; the command gets them as the keyword argument `stated`."""
+
+    @click.option(
+        "--format", "layout", type=click.Choice(["auto", "entries", "table"]), default="auto", show_default=True,
+        help="What delimited text holds: lines of row, column and value, or a table with missing cells.",
+    )  # fmt: skip
+    @click.option(
+        "--columns", type=_Listed(), metavar="ROW,COLUMN,VALUE",
+        help="Columns of entries, by name or number from 1. With --format table: the columns of the matrix.",
+    )  # fmt: skip
+    @click.option("--value", metavar="NAME|N", help="Column of the values of entries.")
+    @click.option(
+        "--index-column", metavar="NAME|N|none", help="Column of a table with the row names; none: there is none."
+    )
+    @click.option("--header/--no-header", default=None, help="Whether the first line holds column names.")
+    @click.option("--missing", type=_Listed(), default=(), metavar="-999,?,...", help="More marks of missing cells.")
+    @click.option("--decimal", type=click.Choice([".", ","]), default=".", show_default=True, help="Decimal sign.")
+    @functools.wraps(command)
+    def wrapper(*args: Any, **options: Any) -> Any:
+        stated = {field.name: options.pop(field.name) for field in fields(Stated)}
+        return command(*args, stated=stated, **options)
+
+    return wrapper

@@ -47,9 +47,12 @@ class _Positions:
     help="Add columns low and high: intervals that hold this share of new entries, such as 0.9. Not with --top: columns chosen "
     "for their high predictions are overestimated more often than this allows for.",
 )  # fmt: skip
+@click.option(
+    "--header/--no-header", default=None, help="Whether the first line of PAIRS is a header; inferred unless given."
+)
 @click.option("--seen", type=InputFile(), help="With --top: file of entries, as for complete, that are left out.")
 @common_options
-def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
+def predict(model, pairs, output, top, interval, rows, seen, header, seed, as_json):
     """Predict entries of a completed matrix, or rank the columns of its rows.
 
     PAIRS is delimited text whose first two columns are row and column, named as in the data of MODEL. With --top N only its first
@@ -79,9 +82,9 @@ def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
     recovery = dmf.load(model)
     quiet = as_json or to_stdout
     if top is None:
-        row_ids, col_ids, values, known = _predicted(recovery, pairs, quiet)
+        row_ids, col_ids, values, known = _predicted(recovery, pairs, header, quiet)
     else:
-        row_ids, col_ids, values = _ranked(recovery, pairs, top, rows, seen, quiet)
+        row_ids, col_ids, values = _ranked(recovery, pairs, header, top, rows, seen, quiet)
         known = np.ones(len(values), bool)
     columns = {"prediction": values}
     if interval is not None:
@@ -97,11 +100,11 @@ def predict(model, pairs, output, top, interval, rows, seen, seed, as_json):
     emit(as_json, report, [f"{len(values):,} predictions written to {output}"])
 
 
-def _predicted(recovery, pairs, quiet):
+def _predicted(recovery, pairs, header, quiet):
     """Ids and predictions for pairs of a file, and whether row and column were in the data."""
-    ids = [_Positions(n) if ids is None else set(ids) for ids, n in
+    known_rows, known_cols = [_Positions(n) if ids is None else set(ids) for ids, n in
              zip((recovery.row_ids, recovery.col_ids), recovery.shape, strict=True)]  # fmt: skip
-    wanted = read_pairs(pairs, *ids)
+    wanted = read_pairs(pairs, known_rows, known_cols, header)
     for sentence in wanted.notes:
         note(sentence, quiet)
     values, known = recovery.predict_named(wanted.row_ids, wanted.col_ids)
@@ -110,12 +113,12 @@ def _predicted(recovery, pairs, quiet):
     return wanted.row_ids, wanted.col_ids, values, known
 
 
-def _ranked(recovery, file, top, rows, seen, quiet):
+def _ranked(recovery, file, header, top, rows, seen, quiet):
     """Ids and predictions of the best columns of rows."""
     row_names = recovery.row_ids or [str(k) for k in range(recovery.shape[0])]
     col_names = recovery.col_ids or [str(k) for k in range(recovery.shape[1])]
     if file is not None:
-        wanted, notes = read_row_ids(file, set(row_names))
+        wanted, notes = read_row_ids(file, set(row_names), header)
         for sentence in notes:
             note(sentence, quiet)
     else:

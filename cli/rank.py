@@ -18,9 +18,9 @@ from dmf_cli.common import (
     compare_ranks,
     device_option,
     emit,
-    layout_option,
     note,
     observed,
+    reading_options,
     table,
 )
 
@@ -36,9 +36,9 @@ from dmf_cli.common import (
 )  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), help="Picture to write (.png).")
 @device_option
-@layout_option
+@reading_options
 @common_options
-def rank(file, most, holdout, plot, device, layout, seed, as_json):
+def rank(file, most, holdout, plot, device, stated, seed, as_json):
     """Compare ranks by the error on entries held out.
 
     Fits the matrix in FILE, as for `dmf complete`, with bounds 0, 1, 2, ... on its rank, until three more have not helped, and
@@ -49,7 +49,7 @@ def rank(file, most, holdout, plot, device, layout, seed, as_json):
         check_suffix(plot, "picture", (".png",))
         check_distinct(FILE=file, the_picture=plot)
         check_writable(plot)
-    source = read_entries(file, layout)
+    source = read_entries(file, **stated)
     known, notes = observed(source)
     for sentence in notes:
         note(sentence, as_json)

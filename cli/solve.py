@@ -16,9 +16,9 @@ from dmf.arrays.backend import check_device
 from dmf.arrays.checks import check_bounds
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.calls import solve_on
-from dmf.io.matrices import is_delimited, read_entries, read_matrix, read_sensing
+from dmf.io.filling import Text
+from dmf.io.matrices import read_entries, read_matrix, read_sensing
 from dmf.io.reading import Entries
-from dmf.io.tables import Table, write_filled
 from dmf.io.writing import check_writable, json_text, write_text
 from dmf.report.page import check_report_path, write_report
 from dmf_cli.common import (
@@ -32,10 +32,10 @@ from dmf_cli.common import (
     emit,
     error_texts,
     found_errors,
-    layout_option,
     note,
     observed,
     other_options,
+    reading_options,
 )
 
 _OUTPUT = click.Path(path_type=Path)
@@ -116,12 +116,12 @@ class _Bounds(click.ParamType):
 @click.option(
     "--bounds", type=_Bounds(), help="Least and largest value of a prediction, such as 1,5; none unless given."
 )
-@layout_option
+@reading_options
 @click.option("--model", type=_OUTPUT, help="Model file to write beside a filled table, which -o names.")
 @click.option("--report", type=_OUTPUT, help="Report to write: pictures and numbers in one .html or .png file.")
 @click.option("--ranks", is_flag=True, help="Compare ranks for the report, as `dmf rank` does: one more fit for each.")
 @common_options
-def complete(file, output, model, report, ranks, device, offsets, layout, seed, as_json, **options):
+def complete(file, output, model, report, ranks, device, offsets, stated, seed, as_json, **options):
     """Complete a matrix from some of its entries.
 
     FILE holds the known entries: delimited text, either with the columns row, column and value (ids may be any text; further
@@ -147,7 +147,7 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
     if report is not None:
         check_report_path(report)
     check_device(device)
-    source = read_entries(file, layout)
+    source = read_entries(file, keep_text=filled is not None, **stated)
     known, notes = observed(source)
     d1, d2 = known.shape
     text = None if filled is None else _to_fill(file, filled, source)
@@ -166,9 +166,13 @@ def complete(file, output, model, report, ranks, device, offsets, layout, seed, 
     try:
         more: dict[str, Any] = {}
         if filled is not None and text is not None:
-            count = write_filled(filled, text, recovery.product())
-            more = {"filled": str(filled), "cells_filled": count}
-            lines.append(f"filled         {count:,} cells, in {filled}")
+            _, _, rows, cols = text.holes.T
+            text.write_filled(filled, np.asarray(recovery.predict(rows, cols)))
+            more = {"filled": str(filled), "cells_filled": len(rows), "cells_left_empty": text.n_left_empty}
+            empty = f"; {text.n_left_empty:,} stay empty, in rows or columns without any number" * bool(
+                text.n_left_empty
+            )
+            lines.append(f"filled         {len(rows):,} cells, in {filled}{empty}")
         if report is not None:
             facts = {"file": str(file), "entries": found, **facts, "seconds": seconds}
             path = None
@@ -191,31 +195,29 @@ def _train_rmse(recovery: dmf.Recovery) -> float:
     return math.sqrt(np.mean(residuals**2, dtype=np.float64))
 
 
-def _to_fill(file: Path, filled: Path, source: Entries) -> Table:
-    """The table to fill; raises unless there is one with missing cells."""
-    if source.table is None:
-        delimited = is_delimited(file)
-        problem = "lists entries" if delimited else f"is a {file.suffix} file, but only tables in text are filled"
-        way_out = "; if the file is a table, pass --format table" if delimited else ""
+def _to_fill(file: Path, filled: Path, source: Entries) -> Text:
+    """The text to fill; raises unless it has missing cells."""
+    if source.text is None:
         raise dmf.errors.FileError(
-            f"cannot write {filled} as a filled table: {file} {problem}. Write a model (-o model.npz) and ask it with "
-            f"`dmf predict`{way_out}."
+            f"cannot write {filled} with missing cells filled: {file} is a {file.suffix} file, but only delimited text is "
+            "filled. Write a model (-o model.npz) and ask it with `dmf predict`."
         )
-    if source.values.size == math.prod(source.shape):
+    if not len(source.text.holes):
         raise dmf.errors.FileError(
-            f"cannot write {filled} as a filled table: no cell of {file} is missing. For an approximation of low rank use "
+            f"cannot write {filled} with missing cells filled: none is missing in {file}. To predict entries that it does not "
+            "list, write a model (-o model.npz) and ask it with `dmf predict`; for an approximation of low rank use "
             "`dmf factorize`."
         )
-    return source.table
+    return source.text
 
 
 @click.command()
 @click.argument("file", type=InputFile())
 @_model_options("Rank of the approximation")
 @device_option
-@layout_option
+@reading_options
 @common_options
-def factorize(file, output, device, layout, seed, as_json, **options):
+def factorize(file, output, device, stated, seed, as_json, **options):
     """Approximate a fully known matrix by one of low rank.
 
     FILE is an .npy or .npz file, a Matrix Market file, or delimited text: a table, or lines with row,
@@ -224,7 +226,7 @@ def factorize(file, output, device, layout, seed, as_json, **options):
     output = _model_path(file, output)
     _check_names(file, output)
     check_device(device)
-    source = read_matrix(file, layout)
+    source = read_matrix(file, **stated)
     d1, d2 = source.matrix.shape
     _begin(output, [], (*source.notes, f"{d1:,} x {d2:,} matrix"), as_json)
     recovery, seconds = _timed(dmf.factorize, dmf.FullMatrix(source.matrix), device, seed=seed, **options)

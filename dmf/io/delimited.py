@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from dmf.errors import FileError
-from dmf.io.messages import ignored, listed, shown
+from dmf.io.messages import shown
 
 BLANKS = "blanks"
 # In order of preference: a comma also occurs within numbers ("3,5"), a blank within ids ("New York").
@@ -54,6 +54,8 @@ class DelimitedText:
         The character or characters between fields, or `BLANKS`.
     head : bytes
         What comes before the first record: byte order mark, comments, blank lines.
+    n_skipped : int
+        Records left out of the iteration: 1 with a header.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class DelimitedText:
                 "Separate them by tabs, '::', ',', ';', '|' or blanks."
             )
         self.sample = [[field.strip() for field in record] for record in records if len(record) == self.width]
-        self._names: list[str] = []
+        self.n_skipped = 0
         self._records = _split(self._decoded(itertools.chain(self._sample, file)), self.delimiter, strict=True)
 
     def keep_lines(self) -> list[str]:
@@ -90,13 +92,7 @@ class DelimitedText:
     def skip_header(self) -> None:
         """Leave the first record out of the iteration."""
         next(iter(self))
-        self._names = self.first
-
-    def notes(self, used: int) -> tuple[str, ...]:
-        """What was decided, when the first `used` columns were used; one sentence each."""
-        header = f"header: {', '.join(listed(self._names))}" if self._names else "no header"
-        names = self._names or [f"number {k}" for k in range(1, self.width + 1)]
-        return (f"{self.dialect()}, {header}", *self.comments(), *ignored("columns", names[used:]))
+        self.n_skipped = 1
 
     def dialect(self) -> str:
         """How fields are separated, for messages."""
@@ -215,36 +211,6 @@ def open_delimited(
             yield text
         except csv.Error as error:
             raise text.quoting_error(error) from error
-
-
-def as_number(text: str) -> float:
-    """The number that a field is, NaN and infinities included; ValueError if it is none.
-
-    Python also takes 1_000 and the digits of other scripts for numbers; in a file they are more likely ids or mistakes.
-    """
-    value = float(text)
-    if "_" in text or not text.strip().isascii():
-        raise ValueError(f"{shown(text)} is no number")
-    return value
-
-
-def is_number(text: str) -> bool:
-    """Whether a field is a number, NaN and infinities included."""
-    try:
-        as_number(text)
-    except ValueError:
-        return False
-    return True
-
-
-def is_meant_as_number(text: str) -> bool:
-    """Whether a field is a number, perhaps one with decimal or grouping commas, which is refused with a hint."""
-    return is_number(text) or ("," in text and (is_number(text.replace(",", ".")) or is_number(text.replace(",", ""))))
-
-
-def is_missing(text: str) -> bool:
-    """Whether a field marks a missing cell: empty, NA, NaN or null, in any case."""
-    return text.strip().lower() in ("", "na", "nan", "null")
 
 
 def _is_filled(record: list[str]) -> bool:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dmf.errors import FileError
 from dmf.io.arrays import open_npz
+from dmf.io.delimited import open_delimited
 from dmf.io.formats import load_npy, load_npz, members_text
-from dmf.io.lines import load_text
+from dmf.io.lines import TRIPLET, read_lines
 from dmf.io.matrix_market import load_mtx
 from dmf.io.messages import ignored, times
 from dmf.io.parquet import load_parquet
 from dmf.io.reading import Entries, Matrix, readable, real
+from dmf.io.roles import Cells, Stated
+from dmf.io.tables import is_table, read_table
 
 _READERS: dict[str, Callable[[Path], Entries | Matrix]]
-_READERS = {".npy": load_npy, ".npz": load_npz, ".mtx": load_mtx, ".parquet": load_parquet}
+_READERS = {".npy": load_npy, ".npz": load_npz, ".mtx": load_mtx}
 
 
-def read_entries(path: str | os.PathLike, layout: str = "auto") -> Entries:
+def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bool = False, **stated: Any) -> Entries:
     """Read the observed entries of a matrix.
 
     Parameters
@@ -34,14 +39,16 @@ def read_entries(path: str | os.PathLike, layout: str = "auto") -> Entries:
           ``rows``, ``cols``, ``values`` and perhaps ``shape``; or one 2-D array.
         - ``.mtx``: Matrix Market, coordinate (stored means observed) or array. Rows and columns are counted from 1 there, and so
           are the ids "1", "2", ...; positions in the observations count from 0, as everywhere.
-        - ``.parquet``: the first three columns are row id, column id, value.
-        - anything else: delimited text, see `dmf.io.delimited.open_delimited`. Either lines of row id, column id, value, where
-          the first line is a header when its third field is no number; or a table with missing cells, see
-          `dmf.io.tables.read_table`. Ids are any text without the blanks around it.
-
-        Ids are numbered in the order of their first appearance. Further columns are ignored, and the notes say so.
+        - ``.parquet``: a row id, a column id and a value in each row.
+        - anything else: delimited text, see `dmf.io.delimited.open_delimited`. Either lines of row id, column id, value, see
+          `dmf.io.lines.read_lines`; or a table with missing cells, see `dmf.io.tables.read_table`.
     layout : {"auto", "entries", "table"}
         What delimited text holds; "auto": decided by its first lines, see `dmf.io.tables.is_table`.
+    keep_text : bool
+        Keep delimited text with the entries, to write it with its missing entries filled.
+    **stated
+        What the file does not say itself: `columns`, `value`, `index_column`, `header`, `missing`, `decimal`, as in
+        `dmf.io.roles.Stated`. What is left open is inferred, and told in the notes.
 
     Returns
     -------
@@ -49,24 +56,26 @@ def read_entries(path: str | os.PathLike, layout: str = "auto") -> Entries:
 
     Raises
     ------
+    ArgumentError
+        If what is stated contradicts itself.
     FileError
-        If the file cannot be read, or holds something else, a value that is no finite number, or no entry; if a layout is
-        given and the file is not delimited text.
+        If the file cannot be read, or holds something else, a value that is no finite number, or no entry; if roles of columns
+        cannot be guessed without risk; if something is stated that this kind of file does not need.
     MissingPackageError
         If Parquet is asked for and pyarrow is not installed.
     """
-    found = _load(path, layout)
+    found = _load(path, Stated(layout, **stated), keep_text)
     return found.entries() if isinstance(found, Matrix) else found
 
 
-def read_matrix(path: str | os.PathLike, layout: str = "auto") -> Matrix:
+def read_matrix(path: str | os.PathLike, layout: str = "auto", **stated: Any) -> Matrix:
     """Read a matrix that is known at every entry.
 
     Parameters
     ----------
     path : path
         As for `read_entries`; files of entries must cover every position once.
-    layout : {"auto", "entries", "table"}
+    layout, **stated
         As for `read_entries`.
 
     Returns
@@ -78,11 +87,11 @@ def read_matrix(path: str | os.PathLike, layout: str = "auto") -> Matrix:
     FileError
         As `read_entries`, and if entries are missing or given twice.
     """
-    found = _load(path, layout)
+    found = _load(path, Stated(layout, **stated))
     matrix = found.matrix if isinstance(found, Matrix) else _filled(path, found)
     if missing := int(np.count_nonzero(np.isnan(matrix))):
         raise _incomplete(path, missing, matrix.shape, "they are NaN or empty")
-    return Matrix(matrix, found.row_ids, found.col_ids, found.notes, found.table)
+    return Matrix(matrix, found.row_ids, found.col_ids, found.notes, found.text)
 
 
 def _filled(path: str | os.PathLike, found: Entries) -> np.ndarray:
@@ -146,16 +155,32 @@ def read_sensing(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, tuple
 
 def is_delimited(path: str | os.PathLike) -> bool:
     """Whether a file of this name is read as delimited text."""
-    return Path(path).suffix.lower() not in _READERS
+    return Path(path).suffix.lower() not in (*_READERS, ".parquet")
 
 
-def _load(path: str | os.PathLike, layout: str) -> Entries | Matrix:
+def _load(path: str | os.PathLike, stated: Stated, keep_text: bool = False) -> Entries | Matrix:
     with readable(path) as file:
         if is_delimited(file):
-            return load_text(file, layout)
-        if layout != "auto":
-            raise FileError(
-                f"cannot read {path} as {layout}: only delimited text comes in two layouts, and {file.suffix} files say "
-                "themselves what they hold. Leave the layout out."
-            )
-        return _READERS[file.suffix.lower()](file)
+            return _load_text(file, stated, keep_text)
+        suffix, open_fields = file.suffix.lower(), Stated()
+        allowed = ("columns", "value") if suffix == ".parquet" else ()
+        for name in (field.name for field in fields(stated)):
+            if name not in allowed and getattr(stated, name) != getattr(open_fields, name):
+                raise FileError(
+                    f"cannot read {path} with {name}={getattr(stated, name)!r}: only delimited text comes in two layouts and "
+                    f"needs to be explained, and {suffix} files say themselves what they hold. Leave it out."
+                )
+        return load_parquet(file, stated) if suffix == ".parquet" else _READERS[suffix](file)
+
+
+def _load_text(path: Path, stated: Stated, keep_text: bool) -> Entries | Matrix:
+    how = Cells(stated)
+    needed = ("first column", "second column") if stated.is_table else TRIPLET
+
+    def plausible(record: list[str]) -> bool:
+        return any(how.is_missing(field) or how.is_meant(field) for field in record[len(needed) - 1 :])
+
+    with open_delimited(path, needed, plausible) as text:
+        if stated.is_table or (not stated.is_entries and is_table(text, stated, how)):
+            return read_table(text, stated, keep_text)
+        return read_lines(text, stated, keep_text)

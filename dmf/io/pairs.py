@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Container
 from dataclasses import dataclass
 
-from dmf.io.delimited import DelimitedText, is_meant_as_number, is_missing, is_number, open_delimited
-from dmf.io.messages import shown
+from dmf.io.delimited import DelimitedText, open_delimited
+from dmf.io.messages import ignored, shown
 from dmf.io.reading import readable
+from dmf.io.roles import Cells, Stated, role_of
 
-# Headings of ids, perhaps with a type behind a colon, as RecBole writes them.
-_HEADING = re.compile(
-    r"((row|col|column|user|person|member|customer|client|reader|viewer|item|movie|film|product|book|song|track|artist|station"
-    r"|sensor|sample|gene|patient|drug)s?[ _.-]?(id|ids|name|key|code|index|no|nr|number)?|[ui]?id|name|key|index)(:\w+)?",
-    re.IGNORECASE,
-)
+_HOW = Cells(Stated())
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,9 @@ class Pairs:
     notes: tuple[str, ...]
 
 
-def read_pairs(path: str | os.PathLike, known_rows: Container[str], known_cols: Container[str]) -> Pairs:
+def read_pairs(
+    path: str | os.PathLike, known_rows: Container[str], known_cols: Container[str], header: bool | None = None
+) -> Pairs:
     """Read positions to predict, as lines of row id and column id.
 
     Parameters
@@ -42,9 +39,11 @@ def read_pairs(path: str | os.PathLike, known_rows: Container[str], known_cols: 
     path : path
         Delimited text; see `dmf.io.delimited.open_delimited`. Further columns are ignored.
     known_rows, known_cols : containers of str
-        Ids that exist. The first of several lines is a header if neither its row nor its column is known, and either both are
-        headings that such files have ("row", "user_id", "movieId", ...), or one of its fields is no number while all below it
-        are. Any other line is a pair: new rows and columns are predicted, too, and whether ids are known is not checked here.
+        Ids that exist. The first of several lines is a header if neither its row nor its column is known, and they are headings
+        that such files have ("row", "user_id", "movieId", ...), or words above ids that all have digits, or text above numbers.
+        Any other line is a pair: new rows and columns are predicted, too, and whether ids are known is not checked here.
+    header : bool, optional
+        Whether the first line is a header.
 
     Returns
     -------
@@ -63,14 +62,12 @@ def read_pairs(path: str | os.PathLike, known_rows: Container[str], known_cols: 
     cols: list[str] = []
     with readable(path) as file, open_delimited(file, ("row id", "column id"), plausible) as text:
         unknown = not text.single and text.first[0] not in known_rows and text.first[1] not in known_cols
-        notes: tuple[str, ...] = ()
-        if unknown and _is_header(text, 2):
+        about_header: list[str] = []
+        if header or (header is None and unknown and _is_header(text, 2)):
             text.skip_header()
-        elif unknown:
-            first = " and ".join(map(shown, text.first[:2]))
-            notes = (
-                f"the first line ({first}) is taken as a pair; if it is a header, call its columns row and column",
-            )
+            about_header = [f"the first line ({_first(text, 2)}) is taken as a header (--no-header takes it as a pair)"]
+        elif unknown and header is None:
+            about_header = [f"the first line ({_first(text, 2)}) is taken as a pair (--header takes it as a header)"]
         one: dict[str, str] = {}  # so that a million lines hold each id once
         for record in text:
             row, col = record[0].strip(), record[1].strip()
@@ -80,10 +77,12 @@ def read_pairs(path: str | os.PathLike, known_rows: Container[str], known_cols: 
             cols.append(one.setdefault(col, col))
         if not rows:
             raise text.error("a header, but no pair follows. Give at least one line of row id and column id.")
-        return Pairs(rows, cols, (*text.notes(2), *notes))
+        return Pairs(rows, cols, (*_notes(text, 2), *about_header))
 
 
-def read_row_ids(path: str | os.PathLike, known: Container[str]) -> tuple[list[str], tuple[str, ...]]:
+def read_row_ids(
+    path: str | os.PathLike, known: Container[str], header: bool | None = None
+) -> tuple[list[str], tuple[str, ...]]:
     """Read ids of rows, the first column of delimited text.
 
     Parameters
@@ -91,8 +90,10 @@ def read_row_ids(path: str | os.PathLike, known: Container[str]) -> tuple[list[s
     path : path
         See `dmf.io.delimited.open_delimited`. Further columns are ignored.
     known : container of str
-        Ids that exist. The first of several lines is a header if its id is not known, but a heading that such files have; or if
-        one of its fields is no number while all below it are. Whether all other ids are known is not checked.
+        Ids that exist. The first of several lines is a header if its id is not known, on the conditions of `read_pairs`. Whether
+        all other ids are known is not checked.
+    header : bool, optional
+        Whether the first line is a header.
 
     Returns
     -------
@@ -105,20 +106,36 @@ def read_row_ids(path: str | os.PathLike, known: Container[str]) -> tuple[list[s
         If the file cannot be read or has no such lines.
     """
     with readable(path) as file, open_delimited(file, ("row id",), lambda record: record[0].strip() in known) as text:
-        if not text.single and text.first[0] not in known and _is_header(text, 1):
+        if header or (header is None and not text.single and text.first[0] not in known and _is_header(text, 1)):
             text.skip_header()
         ids = [record[0].strip() for record in text]
         if not ids:
             raise text.error("a header, but no row id follows. Give at least one.")
-        return ids, text.notes(1)
+        return ids, tuple(_notes(text, 1))
+
+
+def _first(text: DelimitedText, n_ids: int) -> str:
+    return " and ".join(map(shown, text.first[:n_ids]))
+
+
+def _notes(text: DelimitedText, used: int) -> list[str]:
+    names = text.first if text.n_skipped else [f"number {k}" for k in range(1, text.width + 1)]
+    about = "a header" if text.n_skipped else "no header"
+    return [f"{text.dialect()}, {about}", *text.comments(), *ignored("columns", names[used:])]
 
 
 def _is_header(text: DelimitedText, n_ids: int) -> bool:
     """Whether the first record, whose ids are unknown, is a header rather than new ids."""
-    if all(map(_HEADING.fullmatch, text.first[:n_ids])):
+    if all(role_of(name) in ("row", "column", "name") for name in text.first[:n_ids]):
         return True
-    columns = list(zip(*text.sample, strict=True))
-    return any(
-        not is_missing(name) and not is_meant_as_number(name) and len(below) > 0 and all(map(is_number, below))
-        for name, *below in columns
-    )
+    columns = [(cells[0], cells[1:]) for cells in zip(*text.sample, strict=True)]
+    words = [not _digits(name) and len(below) > 0 and all(map(_digits, below)) for name, below in columns[:n_ids]]
+    above_numbers = [
+        not _HOW.is_missing(name) and not _HOW.is_meant(name) and len(below) > 0 and all(map(_HOW.is_number, below))
+        for name, below in columns
+    ]
+    return all(words) or any(above_numbers)
+
+
+def _digits(text: str) -> bool:
+    return any(map(str.isdigit, text))

@@ -13,12 +13,14 @@ from dmf.errors import FileError, MissingPackageError
 from dmf.io.arrays import most_bytes
 from dmf.io.messages import ignored, listed, shown
 from dmf.io.reading import Entries
+from dmf.io.roles import Cells, Column, Stated, entry_columns
 
 _TRIPLET = ("row id", "column id", "value")
+_SAMPLE = 1_000  # rows by which columns are told apart
 
 
-def load_parquet(path: Path) -> Entries:
-    """Read the first three columns as row id, column id, value."""
+def load_parquet(path: Path, stated: Stated) -> Entries:
+    """Read a row id, a column id and a value from each row; see `dmf.io.roles.entry_columns` for which columns these are."""
     try:
         import pyarrow
         from pyarrow import parquet
@@ -37,18 +39,26 @@ def load_parquet(path: Path) -> Entries:
                 raise FileError(f"cannot read {path}: column names repeat ({', '.join(listed(names))}). Rename them.")
             if not file.metadata.num_rows:
                 raise FileError(f"cannot read {path}: a table without rows. Give at least one entry.")
-            _check_size(path, file.metadata, names[:3])
+            _check_size(path, file.metadata, names)
+            first = next(file.iter_batches(_SAMPLE))
+            how = Cells(stated)
+            samples = [
+                Column(["" if cell is None else str(cell) for cell in column.to_pylist()], how) for column in first
+            ]
+            places = entry_columns(names, samples, stated, path)
+        row, col, value = chosen = [names[k] for k in places]
         # Ids stay dictionaries: repeated long texts would otherwise unpack to any size.
-        with parquet.ParquetFile(path, read_dictionary=names[:2]) as file:
-            table = file.read(columns=names[:3])
+        with parquet.ParquetFile(path, read_dictionary=[row, col]) as file:
+            table = file.read(columns=chosen)
             table.validate(full=True)  # dictionaries of damaged files lead anywhere
         (rows, row_ids), (cols, col_ids) = (
-            _number_ids(table.column(k), pyarrow, f"{path}, column {shown(names[k])}") for k in (0, 1)
+            _number_ids(table.column(name), pyarrow, f"{path}, column {shown(name)}") for name in (row, col)
         )
-        values = _values(table.column(2), pyarrow, f"{path}, column {shown(names[2])}")
+        values = _values(table.column(value), pyarrow, f"{path}, column {shown(value)}")
     except (pyarrow.ArrowException, ValueError, TypeError, KeyError, IndexError, OSError, OverflowError) as error:
         raise FileError(f"cannot read {path}: {error}. Write it again.") from error
-    notes = (f"Parquet, columns {', '.join(listed(names[:3]))}", *ignored("columns", names[3:]))
+    told = f"Parquet; row ids in column {shown(row)}, column ids in {shown(col)}, values in {shown(value)} (--columns changes it)"
+    notes = (told, *ignored("columns", [name for name in names if name not in chosen]))
     return Entries(rows, cols, values, (len(row_ids), len(col_ids)), row_ids, col_ids, notes)
 
 

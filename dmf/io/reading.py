@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from dmf.errors import FileError
+from dmf.io.filling import Text
 from dmf.io.messages import times
-from dmf.io.tables import Table
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Entries:
         Id of each row and each column; None where there are none, so that positions from 0 take their place.
     notes : tuple of str
         What was found and assumed while reading, one sentence each.
-    table : Table or None
-        The text, if the file was a table, for `dmf.io.tables.write_filled`.
+    text : dmf.io.filling.Text or None
+        The text that the entries come from, if it was to be kept; it can be written with its missing entries filled.
     """
 
     rows: np.ndarray
@@ -43,7 +43,7 @@ class Entries:
     row_ids: tuple[str, ...] | None = None
     col_ids: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
-    table: Table | None = None
+    text: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Matrix:
     ----------
     matrix : float32 or float64 array, shape (d1, d2)
         Without infinities.
-    row_ids, col_ids, notes, table
+    row_ids, col_ids, notes, text
         As of `Entries`.
     """
 
@@ -62,13 +62,13 @@ class Matrix:
     row_ids: tuple[str, ...] | None = None
     col_ids: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
-    table: Table | None = None
+    text: Text | None = None
 
     def entries(self) -> Entries:
         """The entries that are not missing."""
         rows, cols = np.nonzero(~np.isnan(self.matrix))
         values, (d1, d2) = self.matrix[rows, cols], self.matrix.shape
-        return Entries(rows, cols, values, (d1, d2), self.row_ids, self.col_ids, self.notes, self.table)
+        return Entries(rows, cols, values, (d1, d2), self.row_ids, self.col_ids, self.notes, self.text)
 
 
 @contextlib.contextmanager

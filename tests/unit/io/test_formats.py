@@ -228,7 +228,10 @@ def test_parquet_reads_its_first_three_columns(tmp_path, dictionary, value_type)
     assert found.col_ids == ("30", "10", "20")
     assert triplets(found) == [("a", "10", 2), ("a", "20", 4), ("b", "10", 3), ("b", "30", 1)]
     assert found.values.dtype == (np.float32 if value_type == "float32" else np.float64)
-    assert found.notes == ("Parquet, columns u, i.d, r", "columns ignored: t")
+    assert found.notes == (
+        "Parquet; row ids in column 'u', column ids in 'i.d', values in 'r' (--columns changes it)",
+        "columns ignored: t",
+    )
 
 
 @pytest.mark.parametrize(

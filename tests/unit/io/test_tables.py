@@ -1,13 +1,15 @@
 """Tables with missing cells: what is read, what is refused, and that filling changes nothing but the missing cells."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dmf.errors import FileError
+from dmf.io.filling import split_records
 from dmf.io.matrices import read_entries, read_matrix
-from dmf.io.tables import split_records, write_filled
 
 from matrix_files import npy_of
 
@@ -23,7 +25,7 @@ def dense(found):
 
 @st.composite
 def tables(draw):
-    """Content of a file, the same filled with 0.25, the matrix, names of rows and columns."""
+    """Content of a file, a pattern of the same filled, the matrix, names of rows and columns."""
     delimiter = draw(st.sampled_from(["\t", "::", ",", ";", "|", " "]))
     shape = d1, d2 = draw(st.integers(2, 6)), draw(st.integers(3, 5))
     numbers = st.floats(-1e6, 1e6).filter(lambda x: x % 1)
@@ -48,7 +50,7 @@ def tables(draw):
         tuple(f"r{i}" if named else str(i) for i in range(d1)),
         tuple(f"x{k}" if header else str(k) for k in range(d2)),
     )
-    contents = text(f"{quote}{mark}{quote}").encode(), text("0.25").encode()
+    contents = text(f"{quote}{mark}{quote}").encode(), re.escape(text("@")).replace("@", r"0\.[0-9]+")
     return *contents, np.where(holes, np.nan, matrix), names
 
 
@@ -58,12 +60,12 @@ def test_tables_of_all_dialects_are_read_and_only_their_holes_are_filled(folder,
     content, expected, matrix, names = case
     path = folder / "table.txt"
     path.write_bytes(content)
-    found = read_entries(path)
+    found = read_entries(path, keep_text=True)
     np.testing.assert_array_equal(dense(found), matrix)
     assert (found.row_ids, found.col_ids) == names
-    count = write_filled(folder / "filled.txt", found.table, np.full(matrix.shape, 0.25))
-    assert count == np.isnan(matrix).sum()
-    assert (folder / "filled.txt").read_bytes() == expected
+    assert len(found.text.holes) == np.isnan(matrix).sum()
+    found.text.write_filled(folder / "filled.txt", np.full(len(found.text.holes), 0.25))
+    assert re.fullmatch(expected, (folder / "filled.txt").read_bytes().decode())
 
 
 @given(text=st.text(alphabet='ab1,;" \n'), delimiter=st.sampled_from([",", ";", "::", "blanks"]))
@@ -75,6 +77,8 @@ def test_the_parts_of_any_text_joined_are_the_text(text, delimiter):
     "text, rows, cols",
     [
         ("1,2,3\n2,4,\n3,,9\n", "0 1 2", "0 1 2"),  # whole numbers, which could be ids
+        ("1,2,3\n2,4,\n3,,9\n4,1,\n", "1 2 3 4", "0 1"),  # whole numbers that count
+        ("907,2,3\n222,4,\n322,,9\n", "907 222 322", "0 1"),  # far larger than the others
         ("a,1,2,3\nb,2,4,6\nc,3,,9\n", "a b c", "0 1 2"),  # row names, no header
         ("land,2001,2002,2003\nA,1,,3\nB,2,3,4\n", "A B", "2001 2002 2003"),  # years
         (",0,1,2\n7,1.5,,3\n8,1,2,3\n", "7 8", "0 1 2"),  # as pandas writes it
@@ -98,12 +102,12 @@ def test_names_of_rows_and_columns(write, text, rows, cols):
         "196\t242\t3\t881250949\n186\t302\t3\t891717742\n196\t302\t1\t\n",  # a time is missing
         "1,1,4,9,9,9\n1,2,3,9,9,9\n2,1,3,9,9,9\n",  # many columns, but the first two repeat ids
         "u,i,r\n1,1,4\n1,2,3\n2,1,3\n",
-        "0.5,0.25,1\n0.5,0.125,2\n",  # complete, three columns
         "u,i,r,remark\na,x,1,\na,y,2,good\n",
     ],
 )
 def test_lines_of_entries_are_no_tables(write, text):
-    assert read_entries(write("t.csv", text)).table is None
+    assert read_entries(write("t.csv", text)).col_ids != ("0", "1", "2")
+    assert "each line an entry" in read_entries(write("t.csv", text)).notes[0]
 
 
 def test_the_layout_can_be_given(write):
@@ -120,7 +124,7 @@ def test_the_layout_can_be_given(write):
 def test_notes_say_what_was_decided(write):
     found = read_entries(write("t.csv", "# c\nname,a,b,colour\nr,1,NA,red\ns,2,3,red\nt,,,\n"))
     assert found.notes == (
-        "comma-separated; a table, column names in the first line, row names in the first column",
+        "comma-separated; a table, column names in the first line, row names in column 'name'",
         "1 comment lines at the top skipped",
         "columns without numbers ignored: colour",
         "1 rows without any number ignored",
@@ -134,31 +138,37 @@ def test_labels_that_repeat_name_no_rows(write, tmp_path, heading, labels):
     """The table is read without them, and filled around them."""
     lines = [f"{label},{k + 0.5},,{k + 1.5}\n" for k, label in enumerate(labels)]
     lines[0] = lines[0].replace(",,", ",7,")
-    found = read_entries(write("t.csv", f"{heading},a,b,c\n" + "".join(lines)))
+    path = write("t.csv", f"{heading},a,b,c\n" + "".join(lines))
+    if heading == "name" and labels[0].isdecimal():  # numbers under such a heading: an error rather than lost names
+        with pytest.raises(FileError, match=r"line 4: .*--index-column none takes it as data"):
+            read_entries(path)
+        return
+    found = read_entries(path, keep_text=True)
     assert (found.row_ids, found.col_ids) == (("0", "1", "2"), ("a", "b", "c"))
     reason = "line 4: the row name" if labels[1] else "line 3: the row name is empty"
-    (told,) = [note for note in found.notes if "ignored" in note]
-    assert told.startswith(f"column ignored: {heading.lower()}, which names no rows ({reason}")
-    assert write_filled(tmp_path / "out.csv", found.table, np.full((3, 3), 9.0)) == 2
+    (told,) = [note for note in found.notes if "names no rows" in note]
+    assert reason in told
+    assert len(found.text.holes) == 2
+    found.text.write_filled(tmp_path / "out.csv", np.full(2, 9.0))
     filled = "".join(lines).replace(",,2.5", ",9,2.5").replace(",,3.5", ",9,3.5")
     assert (tmp_path / "out.csv").read_text() == f"{heading},a,b,c\n{filled}"
 
 
 @pytest.mark.parametrize(
-    "observed, number",
-    [("3", "0.123457"), ("1.5", "0.123457"), ("1.23456789", "0.123456789"), ("0.00012345678", "0.12345679")],
+    "observed, filled",
+    [("3", "0"), ("1.50", "0.12"), ("1.23456789", "0.12345679"), ("1e-5", "0.123457"), ("-0.0001", "0.1235")],
 )
-def test_numbers_are_as_precise_as_their_column_and_have_six_digits_at_least(write, tmp_path, observed, number):
-    found = read_entries(write("t.csv", f"a,b,c\n{observed},1,2\n,1,2\n"))
-    write_filled(tmp_path / "out.csv", found.table, np.full((2, 3), 0.123456789123))
-    assert (tmp_path / "out.csv").read_text() == f"a,b,c\n{observed},1,2\n{number},1,2\n"
+def test_numbers_are_as_precise_as_their_column(write, tmp_path, observed, filled):
+    found = read_entries(write("t.csv", f"a,b,c\n{observed},1,2\n,1,2\n"), keep_text=True)
+    found.text.write_filled(tmp_path / "out.csv", np.array([0.123456789123]))
+    assert (tmp_path / "out.csv").read_text() == f"a,b,c\n{observed},1,2\n{filled},1,2\n"
 
 
 ERRORS = {
     "text among numbers": ("a,b,c\n1,2,\n,x,4\n3,4,5\n", "line 3: column 2 is 'x', which is no number"),
     "digits in groups": ("a,b,c\n1,2,\n1_000,2,4\n3,4,5\n", "line 3: column 1 is '1_000', which is no number"),
     "another mark": ("a,b,c\n1,2,\n?,2,4\n3,4,5\n", "line 3: column 1 is '?', which is no number"),
-    "decimal comma": ("x;y;z\n1,5;2;3\n;3,4;4\n", "line 2: column 1 is '1,5', but numbers have a decimal point"),
+    "decimal comma": ("x;y;z\n1,5;2;3\n;3,4;4\n", "line 2: column 1 is '1,5', but numbers have the decimal sign '.'"),
     "grouping comma": ('a,b,c\n"1,234.5",2,\n"2,234.5",2,1\n', "line 2: column 1 is '1,234.5', but numbers have"),
     "infinity": ("a,b,c\n1,2,\n,inf,4\n", "line 3: column 2 is 'inf', but cells are finite"),
     "overflow": ("a,b,c\n1,2,\n,1e999,4\n", "line 3: column 2 is '1e999', but cells are finite"),
@@ -166,8 +176,14 @@ ERRORS = {
     "ragged": ("a,b,c\n1,2,\n,4\n3,4,5\n", "line 3: 2 columns, but the first record has 3"),
     "repeated name": ("a,b,a\n1,2,\n,3,4\n", "columns 1 and 3 are both called 'a'"),
     "no name": ("a,,c\n1,2,\n,3,4\n", "column 2 has no name"),
-    "repeated row name": ("id,a,b,c\n1,2,,1\n1,,3,4\n", "line 3: the row name '1' was on line 2 already"),
-    "empty row name": ("id,a,b,c\n,2,,1\n1,,3,4\n", "line 2: the row name is empty"),
+    "repeated row name": (
+        "id,a,b,c\n1,2,,1\n1,,3,4\n",
+        "row names, but the row name '1' was on line 2",
+    ),
+    "empty row name": (
+        "id,a,b,c\n,2,,1\n1,,3,4\n",
+        "line 2: the column 'id' seems to hold row names, but the row name is empty",
+    ),
     "all missing": ("a,b,c\n,NA,\n,,\n", "0 of 3 columns (comma-separated) hold numbers, but at least 2"),
     "one column": ("a,b,c\nx,1,\ny,,\n", "1 of 3 columns (comma-separated) hold numbers, but at least 2"),
     "a header alone": ("a,b,c\n", "0 of 3 columns"),
@@ -182,8 +198,3 @@ def test_bad_tables_are_refused_with_the_place_and_the_reason(write, case):
         read_entries(path, "table")
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
-
-
-def test_entries_without_a_value_name_the_other_layout(write):
-    with pytest.raises(FileError, match=r"line 2: the value .* is empty.* pass --format table"):
-        read_entries(write("t.csv", "1,1,4\n1,2,\n2,1,3\n"))

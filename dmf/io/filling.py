@@ -1,0 +1,129 @@
+"""Missing cells of a text filled in its own layout: all else stays as it is, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from dmf.io.delimited import BLANKS, DelimitedText
+from dmf.io.roles import Cells
+from dmf.io.writing import write_atomically
+
+_DIGITS = 6  # significant, where a column has numbers with exponents
+
+
+class Text:
+    """A delimited text as it was read, and where its missing entries stand.
+
+    Attributes
+    ----------
+    columns : tuple of int
+        Columns that hold numbers.
+    holes : int array, shape (n, 4)
+        Of each missing cell that belongs to an entry of the matrix: number of its record after the header, its column, and row
+        and column of the matrix. Sorted by record.
+    n_left_empty : int
+        Number of other cells that are missing: in rows and columns that hold no number.
+    """
+
+    def __init__(
+        self,
+        source: DelimitedText,
+        lines: Sequence[str],
+        how: Cells,
+        columns: Sequence[int],
+        holes: np.ndarray,
+        n_left_empty: int = 0,
+    ) -> None:
+        self.columns, self.holes, self.n_left_empty = tuple(columns), holes, n_left_empty
+        self._head, self._text, self._how = source.head, "".join(lines), how
+        self._delimiter, self._width = source.delimiter, source.width
+        self._skipped = source.n_skipped
+
+    def write_filled(self, path: str | os.PathLike, values: np.ndarray) -> None:
+        """Write the text with its missing cells filled.
+
+        Numbers get as many decimals as their column has, none where it holds whole numbers.
+
+        Parameters
+        ----------
+        path : path
+        values : array, shape (n,)
+            For each of the holes.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be written.
+        """
+        formats = self._formats()
+        parts, next_hole, end = [], 0, len(self.holes)
+        for record, fields in self._records():
+            while next_hole < end and self.holes[next_hole, 0] == record:
+                column = int(self.holes[next_hole, 1])
+                raw, number = fields[2 * column], formats[column](float(values[next_hole]))
+                fields[2 * column] = raw.replace(raw.strip(), number) if raw.strip() else number
+                next_hole += 1
+            parts += fields
+        content = self._head + "".join(parts).encode()
+        write_atomically(path, lambda file: file.write(content))
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Number and parts of each record; -1 for blank lines and the header."""
+        number = -self._skipped
+        for parts in split_records(self._text, self._delimiter):
+            whole = len(parts) == 2 * self._width
+            yield (number if whole else -1), parts
+            number += whole
+
+    def _formats(self) -> dict:
+        """How numbers of each column are written."""
+        decimals, exponents = dict.fromkeys(self.columns, 0), set()
+        for record, fields in self._records():
+            for k in self.columns if record >= 0 else ():
+                content = _content(fields[2 * k])
+                if not self._how.is_missing(content):
+                    exponents |= {k} if "e" in content.lower() else set()
+                    decimals[k] = max(decimals[k], _decimals(content, self._how.decimal))
+
+        def writer(k):
+            def write(number: float) -> str:
+                text = f"{number:.{_DIGITS}g}" if k in exponents else f"{number:.{decimals[k]}f}"
+                text = text.removeprefix("-") if not text.strip("-0.") else text  # no negative zeros
+                return text.replace(".", self._how.decimal)
+
+            return write
+
+        return {k: writer(k) for k in self.columns}
+
+
+def split_records(text: str, delimiter: str) -> Iterator[list[str]]:
+    """Split text into records of fields and separators in turn, which joined give the text again.
+
+    Fields are those that `DelimitedText` reads, with the quotes and blanks around them.
+    """
+    end = r"\r?\n|\Z"
+    if delimiter == BLANKS:
+        pattern = rf"([^\S\n]*\S*)([^\S\n]*(?:{end})|(?=\s))"
+    elif len(delimiter) > 1:
+        pattern = rf"((?:(?!{re.escape(delimiter)})[^\r\n])*)({re.escape(delimiter)}|{end})"
+    else:
+        pattern = rf'( *"(?:[^"]|"")*"|[^{re.escape(delimiter)}\r\n]*)({re.escape(delimiter)}|{end})'
+    record: list[str] = []
+    for match in re.finditer(pattern, text):
+        record += match.groups()
+        if match[2].endswith("\n") or (match.end() == len(text) and match[2] != delimiter):
+            yield record
+            record = []
+
+
+def _content(raw: str) -> str:
+    """A field without blanks and quotes around it."""
+    return raw.strip().removeprefix('"').removesuffix('"').strip()
+
+
+def _decimals(number: str, sign: str) -> int:
+    return len(number.partition(sign)[2])
