@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+_LONGEST = 1000  # characters of a message about a file
+
+
+def printable(text: str) -> str:
+    """The text with everything that is no visible character escaped; line ends stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
 
 class DmfError(Exception):
     """Base class of every error that dmf raises on purpose."""
@@ -52,7 +61,15 @@ class ObservationError(ArgumentError):
 
 
 class FileError(DmfError):
-    """A file cannot be read or written, or does not hold what it should."""
+    """A file cannot be read or written, or does not hold what it should.
+
+    Parts of the message may come from the file: what is not printable is escaped, and what is long is cut.
+    """
+
+    def __init__(self, message: str) -> None:
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 4 :]}"
+        super().__init__(printable(message))
 
 
 class MissingPackageError(DmfError, ImportError):

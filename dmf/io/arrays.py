@@ -95,7 +95,7 @@ def open_npz(path: Path, advice: str = "Write it again.") -> Iterator[Npz]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield Npz(path, archive, advice)
-    except (FileError, OSError):
+    except (FileError, OSError, MemoryError):
         raise
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise FileError(f"cannot read {path}: no intact npz file ({error}). {advice}") from error

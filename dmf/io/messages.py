@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dmf.errors import printable
+
+__all__ = ["ignored", "listed", "number", "printable", "shown", "times"]
+
 _LONGEST = 40  # characters of a name
-
-
-def printable(text: str) -> str:
-    """The text with everything that is no visible character escaped; line ends stay."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(name: str) -> str:

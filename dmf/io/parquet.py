@@ -55,6 +55,8 @@ def load_parquet(path: Path, stated: Stated) -> Entries:
             _number_ids(table.column(name), pyarrow, f"{path}, column {shown(name)}") for name in (row, col)
         )
         values = _values(table.column(value), pyarrow, f"{path}, column {shown(value)}")
+    except MemoryError:
+        raise
     except (pyarrow.ArrowException, ValueError, TypeError, KeyError, IndexError, OSError, OverflowError) as error:
         raise FileError(f"cannot read {path}: {error}. Write it again.") from error
     told = f"Parquet; row ids in column {shown(row)}, column ids in {shown(col)}, values in {shown(value)} (--columns changes it)"

@@ -28,7 +28,7 @@ def test_an_error_is_a_json_object_where_one_is_asked_for(dmf_program, tmp_path)
     (tmp_path / "bad.csv").write_text("a,x,1\na,y,zwölf\n")
     done = dmf_program("complete", "bad.csv", "--json", code=1)
     assert f"Error: {as_json(done)['error']}" == error_line(done)
-    assert "line 2: the value (third field) is 'zwölf'" in as_json(done)["error"]
+    assert "line 2: the value (column 3) is 'zwölf'" in as_json(done)["error"]
     assert dmf_program("complete", "bad.csv", code=1).stdout == ""
     assert dmf_program("complete", "bad.csv", "--json", "--rank", 0, code=2).stdout == ""
     done = dmf_program("predict", "bad.csv", "--top", 1, "-o", "-", "--json", code=2)

@@ -33,7 +33,7 @@ def measured(tmp_path, rng):
 def test_a_table_is_filled_in_its_own_layout(dmf_program, measured, tmp_path):
     path, matrix = measured
     done = dmf_program("complete", path, "-o", "filled.csv", "--rank", 2)
-    assert "a table, column names in the first line, row names in the first column" in done.stdout
+    assert "a table, column names in the first line, row names in column 'name'" in done.stdout
     assert "columns without numbers ignored: colour" in done.stdout and "--model FILE keeps it" in done.stdout
     with path.open() as before, (tmp_path / "filled.csv").open() as after:
         for old, new in zip(csv.reader(before), csv.reader(after), strict=True):
@@ -57,14 +57,12 @@ def test_a_model_beside_the_filled_table_and_predictions_by_name(dmf_program, me
 
 
 def test_what_cannot_be_filled(dmf_program, ratings, tmp_path):
-    assert "ratings.csv lists entries. Write a model" in error_line(
-        dmf_program("complete", ratings, "-o", "f.csv", code=1)
-    )
+    assert "none is missing in" in error_line(dmf_program("complete", ratings, "-o", "f.csv", code=1))
     np.save(tmp_path / "holes.npy", np.array([[1.0, np.nan], [2.0, 3.0]]))
     line = error_line(dmf_program("complete", "holes.npy", "-o", "f.csv", code=1))
-    assert "is a .npy file, but only tables in text are filled" in line and "--format" not in line
+    assert "is a .npy file, but only delimited text is filled" in line
     (tmp_path / "full.csv").write_text("a,b,c,d,e\n" + "1.5,2,3,4,5\n" * 4)
-    assert "no cell of full.csv is missing" in error_line(dmf_program("complete", "full.csv", "-o", "f.csv", code=1))
+    assert "none is missing in full.csv" in error_line(dmf_program("complete", "full.csv", "-o", "f.csv", code=1))
     assert "1 x 1 matrix" not in dmf_program("factorize", "full.csv").stdout
     assert "--model goes with" in dmf_program("complete", ratings, "--model", "m.npz", code=2).stderr
     (tmp_path / "bad.csv").write_text("a,b\n1,2,3\n")
