@@ -27,7 +27,8 @@ def table(rng, n=60, d=8, rank=2, share=0.8, noise=0.1):
     return np.where(rng.random((n, d)) < share, matrix, np.nan)
 
 
-@parametrize_with_checks(ESTIMATORS)
+# Of the imputer the checks run with one component and no offsets; as it is constructed, in tests/slow.
+@parametrize_with_checks([DeepMatrixCompletion(rank=1, offsets=False), *ESTIMATORS[1:]])
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
@@ -69,13 +70,14 @@ else:
 
 @pytest.mark.parametrize("estimator", IMPUTING, ids=lambda e: type(e).__name__)
 def test_pipelines_and_searches(estimator, rng):
-    X = table(rng)
-    y = np.nan_to_num(X).sum(axis=1)
+    """The search finds the rank on which the target depends."""
+    matrix = table(rng, share=1, noise=0.01)
+    X, y = np.where(rng.random(matrix.shape) < 0.8, matrix, np.nan), matrix.sum(axis=1)
     pipeline = make_pipeline(clone(estimator), Ridge())
     assert np.isfinite(cross_val_score(pipeline, X, y, cv=3)).all()
     name = f"{type(estimator).__name__.lower()}__rank"
-    search = GridSearchCV(pipeline, {name: [1, 2, 3]}, cv=3).fit(X, y)
-    assert search.best_params_[name] in (1, 2, 3)
+    search = GridSearchCV(pipeline, {name: [1, 2]}, cv=3).fit(X, y)
+    assert search.best_params_[name] == 2
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
