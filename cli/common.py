@@ -83,13 +83,14 @@ def _problem(error: BaseException) -> str:
     return " ".join(problem.split())
 
 
-def echo(text: str, err: bool = False, nl: bool = True) -> None:
+def echo(text: str, err: bool = False, nl: bool = True, data: bool = False) -> None:
     """Print on stdout or stderr what is printable, the rest escaped: texts from files may hold commands to the terminal.
 
+    With `data`, the text goes as it is to a file or a pipe.
     FileError if the stream cannot be written to, as on a full disk. A closed pipe is left to click.
     """
     try:
-        click.echo(printable(text), err=err, nl=nl)
+        click.echo(text if data and not sys.stdout.isatty() else printable(text), err=err, nl=nl)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -182,7 +183,7 @@ def check_distinct(**paths: Path | None) -> None:
         if path is not None and (other := seen.setdefault(os.path.realpath(path), what)) != what:
             words = " and ".join(name.replace("_", " ") for name in (other, what))
             raise click.UsageError(
-                f"{path} is both {words}: one would overwrite the other. Give each a name of its own."
+                f"{printable(str(path))} is both {words}: one would overwrite the other. Give each a name of its own."
             )
 
 

@@ -12,6 +12,7 @@ from types import FrameType
 
 def main() -> None:
     """Run the program; what goes wrong outside its commands is one line on stderr, too."""
+    _fill_closed_streams()
     try:
         with _ended_by_interrupts():
             from dmf_cli.commands import program
@@ -39,6 +40,15 @@ def _end(number: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
         os.write(2, b"Error: interrupted.\n")
     os._exit(1)
+
+
+def _fill_closed_streams() -> None:
+    """Where the caller closed a standard stream, the next file opened would take its number, and get what is meant for it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _drop_unwritable() -> None:

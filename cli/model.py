@@ -92,7 +92,7 @@ def predict(model, pairs, output, top, interval, rows, seen, header, seed, as_js
         columns |= {name: np.where(known, end, np.nan) for name, end in zip(("low", "high"), ends, strict=True)}
     if to_stdout:
         for line in format_predictions(row_ids, col_ids, columns):
-            echo(line, nl=False)
+            echo(line, nl=False, data=True)
         return
     write_predictions(output, row_ids, col_ids, columns)
     unknown = {} if top is not None else {"unknown": int((~known).sum())}

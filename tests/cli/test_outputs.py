@@ -1,8 +1,10 @@
 """Where results go: what is refused before any work, what is never replaced, what a full disk leads to."""
 
+import json
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 
 import dmf
 from dmf_cli import solve
+from dmf_cli.commands import program
 
 from cli.program import PROGRAM, error_line
 
@@ -113,3 +116,21 @@ def test_a_full_disk_on_stderr_ends_the_program_quietly(tmp_path, full_disk):
     pipes = {"stderr": full_disk, "stdout": subprocess.PIPE, "text": True}
     done = subprocess.run([PROGRAM, "info", __file__], cwd=tmp_path, timeout=300, check=False, **pipes)
     assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_ids_and_messages_reach_a_terminal_without_its_commands(dmf_program, tmp_path):
+    """Ids, names of files and of columns, statuses: an escape sequence in any of them is shown, not obeyed."""
+    (tmp_path / "a\x1b[31m.csv").write_text("u,i,\x9b31mr\na\x1b]0;x,b,1\n\u202ec,d,2\nc,b,1.5\n")
+    done = dmf_program("complete", "a\x1b[31m.csv", "-o", "m.npz")
+    assert all(character.isprintable() or character == "\n" for character in done.stdout + done.stderr)
+    assert "a\\x1b[31m.csv" in json.loads((tmp_path / "m.json").read_text())["file"].encode("unicode_escape").decode()
+    (tmp_path / "p.csv").write_text("a\x1b]0;x,b\n")
+    assert "a\x1b]0;x,b," in dmf_program("predict", "m.npz", "p.csv", "-o", "-").stdout  # to a file or a pipe as it is
+
+
+def test_a_closed_stderr_changes_nothing(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stderr", None)
+    np.save("m.npy", np.outer(np.arange(1.0, 4), np.arange(1.0, 5)))
+    program.main(["factorize", "m.npy", "-o", "m.npz"], standalone_mode=False)
+    assert dmf.load("m.npz").shape == (3, 4)

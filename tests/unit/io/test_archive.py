@@ -7,7 +7,7 @@ import stat
 import pytest
 
 import dmf
-from dmf.io.writing import check_writable, write_text
+from dmf.io.writing import check_writable, write_atomically, write_text
 
 from helpers import assert_same_model, example_model
 
@@ -144,3 +144,41 @@ def test_paths_that_lead_nowhere_are_found_out_before_the_work(name, match, tmp_
         with pytest.raises(dmf.errors.FileError, match=match):
             write(name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_replaced_hands_its_permissions_on(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    path.chmod(0o640)
+    write_text(path, "new")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o640)
+
+
+def test_names_as_long_as_the_file_system_takes_them(tmp_path):
+    name = "x" * 255
+    write_text(tmp_path / name, "a")
+    check_writable(tmp_path / name)
+    assert os.listdir(tmp_path) == [name]  # noqa: PTH208
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+def test_what_a_killed_run_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    with pytest.raises(SystemExit):
+        write_atomically(tmp_path / "a.txt", lambda file: exit_after_a_copy(tmp_path))
+    assert os.listdir(tmp_path) == [".dmf-left.tmp"]  # noqa: PTH208
+
+    def write_another(file):
+        (mine,) = tmp_path.glob(".dmf-*.tmp")  # that of the killed run is gone
+        write_text(tmp_path / "b.txt", "b")
+        assert mine.exists()
+        file.write(b"a")
+
+    write_atomically(tmp_path / "a.txt", write_another)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
+
+
+def exit_after_a_copy(folder):
+    """Leave a temporary file, as a run does that is killed."""
+    (own,) = folder.glob(".dmf-*.tmp")
+    (folder / ".dmf-left.tmp").write_bytes(own.read_bytes())
+    raise SystemExit
