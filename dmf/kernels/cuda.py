@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
@@ -52,9 +53,11 @@ def ridge_constants(length: int, least: int) -> dict[str, Any]:
     }
 
 
-def source(name: str) -> str:
-    """Text of a CUDA source of this folder."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+def source(name: str, kernel: str = "") -> str:
+    """Text of a CUDA source of this folder, or of one of its kernels with all that stands before the first of them."""
+    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
+    shared, *kernels = re.split(r'(?=extern "C" __global__ void )', text)
+    return shared + "".join(code for code in kernels if not kernel or f" {kernel}(" in code.partition("{")[0])
 
 
 def options(dtype: Any, constants: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
@@ -63,25 +66,34 @@ def options(dtype: Any, constants: Iterable[tuple[str, Any]]) -> tuple[str, ...]
     return ("-std=c++17", f"-DREAL={real}", *(f"-D{name}={value}" for name, value in constants))
 
 
-def compiled(name: str, dtype: Any, **constants: Any) -> Any:
-    """Module of a CUDA source, compiled once for each device, dtype and set of constants; CuPy keeps it on disk, too."""
+class Kernels:
+    """Kernels of a CUDA source with its constants, each compiled when it is first launched; CuPy keeps them on disk, too."""
+
+    def __init__(self, name: str, dtype: np.dtype, constants: tuple[tuple[str, Any], ...]) -> None:
+        self._name, self._options = name, options(dtype, constants)
+        self._functions: dict[str, Any] = {}
+
+    def __getitem__(self, kernel: str) -> Any:
+        if kernel not in self._functions:
+            module = cupy_module().RawModule(code=source(self._name, kernel), options=self._options)
+            self._functions[kernel] = module.get_function(kernel)
+        return self._functions[kernel]
+
+
+def compiled(name: str, dtype: Any, **constants: Any) -> Kernels:
+    """Kernels of a CUDA source, the same object for the same dtype and constants on the current device."""
     return _compiled(name, np.dtype(dtype), tuple(constants.items()), cupy_module().cuda.runtime.getDevice())
 
 
 @cache
 def _compiled(name, dtype, constants, device_number):
-    return cupy_module().RawModule(code=source(name), options=options(dtype, constants))
+    return Kernels(name, dtype, constants)
 
 
-def launch(module: Any, name: str, blocks: int, *arguments: Any, threads: int = BLOCK) -> None:
+def launch(kernels: Kernels, name: str, blocks: int, *arguments: Any, threads: int = BLOCK) -> None:
     """Run a kernel on the current stream; arguments are arrays, None for a null pointer, and NumPy numbers of its types."""
     pointers = tuple(np.uintp(0) if argument is None else argument for argument in arguments)
-    _function(module, name)((int(blocks),), (threads,), pointers)
-
-
-@cache
-def _function(module, name):
-    return module.get_function(name)
+    kernels[name]((int(blocks),), (threads,), pointers)
 
 
 def blocks_for(count: int, each: int = BLOCK) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, cupy_module, to_host
+from dmf.arrays.backend import Array, all_true, cupy_module, to_host
 from dmf.errors import ArgumentError
 from dmf.kernels import cuda
 from dmf.kernels.gpu_descent import Descent
@@ -65,7 +65,7 @@ class SampledEntries:
         samples = rows.shape[0]
         cuda.check_memory(5 * 8 * samples, f"sorting {samples:,} entries", values)
         keys = rows.astype(cupy.int64) * shape[1] + cols
-        if not samples or bool(cupy.all(keys[1:] >= keys[:-1])):
+        if all_true(keys[1:] >= keys[:-1]):
             return rows, cols, values
         order = cupy.argsort(keys, kind="stable")
         return rows[order], cols[order], values[order]
@@ -148,7 +148,7 @@ class SampledEntries:
         cupy, width = cupy_module(), left.shape[1]
         if width > cuda.WIDEST:
             residual = self.product(left, right) - values
-            loss = 0.5 * cupy.sum(residual.astype(cupy.float64) ** 2)
+            loss = 0.5 * _square_sum(residual)
             return loss, *self.adjoint(residual, left, right)
         passes = self._passes(width, left.dtype)
         left_rows, right_rows = padded(left, passes.length), padded(right.T, passes.length)
@@ -244,11 +244,11 @@ class SampledEntries:
 
     def _square(self, side: int, values: Array, rows: Array, factor: Array, roots: Array | None) -> Array:
         """Squared residual of ``rows factor^T`` (side 0) or its transpose, a float64 array of shape ()."""
-        cupy, width = cupy_module(), factor.shape[1]
+        width = factor.shape[1]
         if roots is not None or width > cuda.WIDEST:
             product = self.product(*((rows, factor.T) if side == 0 else (factor, rows.T)))
             residual = (product if roots is None else roots * product) - values
-            return cupy.sum(residual.astype(cupy.float64) ** 2)
+            return _square_sum(residual)
         passes = self._passes(width, factor.dtype)
         ordered = contiguous(values) if side == 0 else self._values_by_column(values)
         losses = passes.squares(side, ordered, padded(rows, passes.length), padded(factor, passes.length))
@@ -271,12 +271,18 @@ class SampledEntries:
         return descent
 
 
+def _square_sum(residual: Array) -> Array:
+    """Squared norm in float64, an array of shape ()."""
+    residual = residual.astype(np.float64, copy=False)
+    return cupy_module().sum(residual * residual)
+
+
 def dense_residual(matrices: Array, rows: Array | None, values: Array, matrix: Array) -> tuple[Array, Array]:
     """Loss and gradient by two matrix-vector products of cuBLAS; see `dmf.kernels.reference.dense_residual`, the twin."""
     cupy = cupy_module()
     measured = matrices @ matrix
     residual = (measured if rows is None else measured[rows]) - values
-    loss = 0.5 * cupy.sum(residual.astype(cupy.float64) ** 2)
+    loss = 0.5 * _square_sum(residual)
     weights = residual
     if rows is not None:  # the others count with weight 0, so that no matrix is copied
         weights = cupy.zeros(matrices.shape[0], matrices.dtype)

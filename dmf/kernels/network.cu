@@ -58,6 +58,31 @@ __device__ __forceinline__ void store(const REAL *four, REAL (*tile)[TILE + 1], 
     }
 }
 
+__device__ __forceinline__ REAL rate_of(int64 k, const int64 *ends, const double *rates, double step_size, double divisor)
+{
+    int array = 0;
+    while (ends[array] <= k) array++;
+    return (REAL)(rates[array] * step_size / divisor);
+}
+
+// average: null without one.
+__device__ __forceinline__ void average_in(REAL *averages, int64 k, REAL weight, double share)
+{
+    if (averages != 0) averages[k] = (REAL)(1 - share) * averages[k] + (REAL)share * weight;
+}
+
+// First sample of a batch in the order of its epoch; batches of `size` of `total` samples, the last one of those left.
+__device__ __forceinline__ int64 first_of(const double *progress, int64 size, int64 total)
+{
+    return (int64)progress[STEP] % ((total + size - 1) / size) * size;
+}
+
+__device__ __forceinline__ int64 rows_of(const double *progress, int64 size, int64 total)
+{
+    const int64 left = total - first_of(progress, size, total);
+    return left < size ? left : size;
+}
+
 // out (n x m) = one (n x inner) other (inner x m), a block for each tile. Forward: plus the bias of the column, if there is one,
 // and activated; `kept` gets what GELU was given. Backward: times the derivative of the activation below, from `kept`.
 extern "C" __global__ void product(int64 n, int64 m, int64 inner, const REAL *one, int64 one_row, int64 one_inner,
@@ -130,19 +155,6 @@ extern "C" __global__ void begin(double *progress, double *divisors, double beta
     divisors[2] = (1 - decay) / (1 - pow(decay, step)); // share of the new weights in the average
 }
 
-__device__ __forceinline__ REAL rate_of(int64 k, const int64 *ends, const double *rates, double step_size, double divisor)
-{
-    int array = 0;
-    while (ends[array] <= k) array++;
-    return (REAL)(rates[array] * step_size / divisor);
-}
-
-// average: null without one.
-__device__ __forceinline__ void average_in(REAL *averages, int64 k, REAL weight, double share)
-{
-    if (averages != 0) averages[k] = (REAL)(1 - share) * averages[k] + (REAL)share * weight;
-}
-
 extern "C" __global__ void adam(int64 count, const int64 *ends, const double *rates, const double *divisors, REAL *weights,
                                 const REAL *gradient, REAL *means, REAL *squares, REAL *averages, double step_size,
                                 double beta1, double beta2, double epsilon)
@@ -174,18 +186,6 @@ extern "C" __global__ void descend(int64 count, const int64 *ends, const double 
         weights[k] = weight;
         average_in(averages, k, weight, divisors[2]);
     }
-}
-
-// First sample of a batch in the order of its epoch; batches of `size` of `total` samples, the last one of those left.
-__device__ __forceinline__ int64 first_of(const double *progress, int64 size, int64 total)
-{
-    return (int64)progress[STEP] % ((total + size - 1) / size) * size;
-}
-
-__device__ __forceinline__ int64 rows_of(const double *progress, int64 size, int64 total)
-{
-    const int64 left = total - first_of(progress, size, total);
-    return left < size ? left : size;
 }
 
 // The batch: rows of `all`, which has `width` columns; 0 beyond the last sample.

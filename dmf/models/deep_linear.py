@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dmf.arrays.backend import Array, as_array, floating, namespace
+from dmf.arrays.backend import Array, all_true, as_array, floating, namespace
 from dmf.arrays.linalg import chain_product, identity
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
@@ -55,7 +55,7 @@ class DeepLinearNetwork:
                 value=[str(w.dtype) for w in layers],
             )
         for layer, w in enumerate(layers, start=1):
-            if not bool(xp.all(xp.isfinite(w))):
+            if not all_true(xp.isfinite(w)):
                 raise ObservationError(
                     f"W_{layer} holds NaN or infinite numbers, but weights must be finite.",
                     argument="weights",
@@ -137,7 +137,7 @@ class DeepLinearNetwork:
                     value=str(index.dtype),
                     limit="integer",
                 )
-            if index.shape[0] and bool(xp.any((index < 0) | (index >= size))):
+            if not all_true((index >= 0) & (index < size)):
                 least, most = int(xp.min(index)), int(xp.max(index))
                 raise ObservationError(
                     f"{argument} runs from {least} to {most}, but the matrix has {size} {argument}: "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, from_host, namespace, number
+from dmf.arrays.backend import Array, all_true, from_host, namespace, number
 from dmf.arrays.checks import check_option, positive_integer
 from dmf.errors import ArgumentError
 from dmf.nonlinear.losses import softmax_cross_entropy
@@ -249,7 +249,7 @@ class _Batches:
 
 
 def _finite(arrays: Arrays) -> bool:
-    return all(bool(namespace(array).all(namespace(array).isfinite(array))) for array in arrays)
+    return all(all_true(namespace(array).isfinite(array)) for array in arrays)
 
 
 def _averaged(averages: Arrays, parameters: Arrays, decay: float, count: int) -> Arrays:

@@ -413,4 +413,5 @@ class Entries(Observations):
 def half_square(residual: Array) -> Array:
     """``1/2 ||residual||^2`` summed in float64."""
     xp = namespace(residual)
-    return 0.5 * xp.sum(xp.astype(residual, xp.float64, copy=False) ** 2)
+    residual = xp.astype(residual, xp.float64, copy=False)
+    return 0.5 * xp.sum(residual * residual)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, as_array, floating, kept, namespace, number
+from dmf.arrays.backend import Array, all_true, as_array, floating, kept, namespace, number
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 
 if TYPE_CHECKING:
@@ -177,8 +177,9 @@ def check_rank(rank: Any, shape: tuple[int, int]) -> int:
 def check_finite(values: Array, argument: str, hint: str = "Remove them.") -> None:
     """Raise ObservationError if a number is NaN or infinite; its message ends with `hint`, the way out."""
     xp = namespace(values)
-    bad = ~xp.isfinite(values)
-    if bool(xp.any(bad)):
+    finite = xp.isfinite(values)
+    if not all_true(finite):
+        bad = ~finite
         count = int(xp.sum(xp.astype(bad, xp.int64)))
         first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
         raise ObservationError(

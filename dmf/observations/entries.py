@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from dmf.arrays.backend import (
     Array,
+    all_true,
     as_array,
     device,
     floating,
@@ -115,7 +116,7 @@ class SampledEntries(Entries):
         rows, cols, values = (
             kept(array, given) for array, given in zip(arrange(rows, cols, values, shape), arguments, strict=True)
         )
-        if weights is not None and not bool(namespace(weights).all(weights > 0)):
+        if weights is not None and not all_true(weights > 0):
             index = from_host(np.flatnonzero(to_host(weights) > 0), values)
             rows, cols, values, weights = (namespace(values).take(a, index) for a in (rows, cols, values, weights))
         self._assign(rows, cols, values, shape, weights)
