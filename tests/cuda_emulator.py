@@ -157,7 +157,7 @@ def fake_cupy():
     """A module with what dmf.kernels takes from CuPy."""
     module = types.ModuleType("cupy")
     for name in (
-        "all", "arange", "argsort", "ascontiguousarray", "asarray", "concatenate", "float64", "int32", "int64",
+        "all", "arange", "argsort", "ascontiguousarray", "asarray", "concatenate", "diff", "float64", "int32", "int64",
         "searchsorted", "stack", "sum",
     ):  # fmt: skip
         setattr(module, name, getattr(np, name))
