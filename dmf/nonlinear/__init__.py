@@ -3,6 +3,7 @@
 from dmf.nonlinear.adapters import LowRankAdapter, deep_lora, deep_lora_factors, lora, lora_factors
 from dmf.nonlinear.autoencoders import BiorthogonalAutoencoder, biorthogonal_autoencoder
 from dmf.nonlinear.compression import block_gradient, compress, spectral_start, with_block
+from dmf.nonlinear.convolutions import CompressedConvolution, compress_convolution
 from dmf.nonlinear.evidence import UpdateDiagnostics
 from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
 from dmf.nonlinear.losses import softmax_cross_entropy, squared_loss
@@ -15,6 +16,7 @@ __all__ = [
     "Activation",
     "Adam",
     "BiorthogonalAutoencoder",
+    "CompressedConvolution",
     "DeepLinearBlock",
     "Dense",
     "Evaluation",
@@ -28,6 +30,7 @@ __all__ = [
     "biorthogonal_autoencoder",
     "block_gradient",
     "compress",
+    "compress_convolution",
     "deep_lora",
     "deep_lora_factors",
     "lora",
