@@ -156,6 +156,8 @@ KINDS = {
     "linear operator": _sparse(aslinearoperator),
     "part of a part of linear operator": _part(_part(_sparse(aslinearoperator), 0), 1),
 }
+# One of each class; the others differ in how they are made, or in their operator.
+BASE = ["full", "entries", "weighted entries", "linear array", "linear object", "rank one"]
 NUMPY_ONLY = [kind for kind in KINDS if "transform" in kind or "sparse" in kind or "linear operator" in kind]
 
 

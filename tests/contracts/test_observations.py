@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info
 import dmf
 from dmf.arrays.backend import namespace, to_host
 
-from helpers import DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, OTHERS, dense_form, examples, like, observe, seeds
+from helpers import BASE, DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, OTHERS, dense_form, examples, like, observe, seeds
 
 EPS = np.finfo(float).eps
 
@@ -244,6 +244,7 @@ def test_split_leaves_a_measurement_on_either_side(kind, fraction):
     assert held.n_measurements >= 1
 
 
+@pytest.mark.parametrize("kind", BASE)
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
 def test_split_refuses_fractions_that_are_none(kind, fraction):
     with pytest.raises(dmf.errors.ArgumentError, match="strictly between 0 and 1") as caught:
@@ -288,6 +289,7 @@ def test_surrogate_svd_has_the_top_singular_triplets(kind, move, rank):
     np.testing.assert_allclose(dense.T @ u, vt.T * s, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("kind", BASE)
 @pytest.mark.parametrize("rank", [0, 6, 1.0, True, "2"])
 def test_surrogate_svd_refuses_ranks_that_are_none(kind, rank):
     with pytest.raises(dmf.errors.RankError, match="Pass 1 <= rank <= 5") as caught:
@@ -311,7 +313,7 @@ def test_with_values_measures_the_same_with_other_outcomes(kind, move, rng):
     assert abs(float(to_host(other.evaluate(left, right)[0])) - size) <= 200 * EPS * size
 
 
-@kinds_and_libraries
+@pytest.mark.parametrize("kind", BASE)
 def test_with_values_refuses_what_does_not_fit(kind, move):
     observations = observe(kind, move=move)
     with pytest.raises(dmf.errors.ShapeError, match="Pass one value for each") as caught:

@@ -9,7 +9,7 @@ import dmf
 from dmf.arrays.backend import to_host
 from dmf.models import balanced_network
 
-from helpers import DTYPES, KINDS, LIBRARIES, dense_product, examples, like, observe, on_device1, random_weights, seeds
+from helpers import BASE, DTYPES, LIBRARIES, dense_product, examples, like, observe, on_device1, random_weights, seeds
 
 EPS = np.finfo(float).eps
 sizes_of_networks = st.lists(st.integers(1, 7), min_size=2, max_size=6)  # (d2, w_1, ..., d1)
@@ -122,7 +122,7 @@ def test_one_seed_gives_one_start_on_every_library_and_dtype(distribution):
             np.testing.assert_array_equal(to_host(one), two.astype(to_host(data).dtype))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BASE)
 @pytest.mark.parametrize("move", LIBRARIES.values(), ids=LIBRARIES)
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_spectral_start_lies_in_the_top_singular_subspaces(kind, move, depth):

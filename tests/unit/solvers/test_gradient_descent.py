@@ -7,12 +7,12 @@ import dmf
 from dmf.solvers.descent import GradientDescent
 from dmf.solvers.loop import run
 
-from helpers import KINDS, assert_finite, assert_same_weights, observe, start
+from helpers import BASE, assert_finite, assert_same_weights, observe, start
 
 EPS = np.finfo(float).eps
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", BASE)
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_descent_ends_at_the_last_finite_state_when_it_diverges(kind, depth):
     """Never NaN; the state is that of a run with exactly that budget, and the next step is the one that overflows."""
