@@ -29,7 +29,7 @@ from gpu_training import BLOCK, COMPRESSED, TORCH, first_use, training_steps
 from problems import ratings
 
 import dmf
-from dmf.arrays.backend import check_device, cupy_module, set_threads
+from dmf.arrays.backend import check_device, cupy_module
 
 ROOT = Path(__file__).parents[1]
 SHAPE, SAMPLES = (160_000, 60_000), 25_000_000
@@ -98,6 +98,7 @@ def positions(kind: str) -> tuple[np.ndarray, np.ndarray]:
     return rows, cols
 
 
+@dmf.threads(min(CPU_THREADS, os.cpu_count() or 1))
 def fused_pass(kind: str, rank: int, bandwidth: float) -> dict[str, float]:
     """Loss and both products on the device, against the bounds and the CPU."""
     cupy, generator = cupy_module(), np.random.default_rng(1)
@@ -107,7 +108,6 @@ def fused_pass(kind: str, rank: int, bandwidth: float) -> dict[str, float]:
     there = here.to_device("cuda")
     factors = cupy.asarray(left), cupy.asarray(right)
     device_ms = milliseconds(lambda: there.evaluate(*factors))
-    set_threads(min(CPU_THREADS, os.cpu_count() or 1))
     expected = here.evaluate(left, right)  # compiles
     times = []
     for _ in range(3):

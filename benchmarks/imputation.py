@@ -24,7 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
-from dmf.arrays.backend import set_threads
+import dmf
 from dmf.estimators import DeepMatrixCompletion
 
 TABLES = ("iris", "wine", "diabetes", "breast_cancer", "digits")
@@ -96,10 +96,10 @@ def measure(name: str, share: float, seeds: int) -> dict[str, dict[str, float]]:
 @click.option("--tables", default=",".join(TABLES), show_default=True, help="Names, with commas between.")
 @click.option("--seeds", default=5, show_default=True, help="Patterns of removed entries for each share.")
 @click.option("--no-save", is_flag=True, help="Write no result.")
+@dmf.threads(THREADS)
 def main(tables: str, seeds: int, no_save: bool) -> None:
     """Fill all tables by all imputers, print a table, write results/imputation.json."""
     warnings.simplefilter("ignore", ConvergenceWarning)
-    set_threads(THREADS)
     results = {}
     with limited(THREADS):
         for name in tables.split(","):

@@ -21,7 +21,6 @@ from peers.common import limited
 from sklearn.datasets import load_sample_image
 
 import dmf
-from dmf.arrays.backend import set_threads
 
 THREADS, REMOVED, RANK = 2, 0.7, 60
 PENALTIES = (0.5, 0.7, 1.0, 1.4, 2.0)
@@ -83,9 +82,9 @@ def draw(pictures: dict[str, np.ndarray]) -> None:
 @click.command()
 @click.option("--image", default="china.jpg", show_default=True, help="Of scikit-learn: china.jpg or flower.jpg.")
 @click.option("--no-save", is_flag=True, help="Write no result.")
+@dmf.threads(THREADS)
 def main(image: str, no_save: bool) -> None:
     """Fill the picture in, print a table, write results/inpainting.json and results/inpainting.png."""
-    set_threads(THREADS)
     full = photograph(image)
     removed = np.random.default_rng(0).random(full.shape) < REMOVED
     holed = np.where(removed, np.nan, full)

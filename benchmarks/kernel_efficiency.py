@@ -23,7 +23,7 @@ from ceilings import best_seconds, flop_rate, row_bandwidth, stream_bandwidth
 from numba import njit, prange
 
 import dmf
-from dmf.arrays.backend import thread_count
+from dmf.arrays.threads import thread_count
 from dmf.kernels import simd
 
 CASES = [

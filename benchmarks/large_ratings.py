@@ -100,9 +100,15 @@ def peak_mb() -> float:
 def child(case: str, rank: int | None, path: Path) -> dict[str, Any]:
     """Complete one problem in this process."""
     import dmf
-    from dmf.arrays.backend import set_threads
 
-    set_threads(THREADS)
+    with dmf.threads(THREADS):
+        return completed(case, rank, path)
+
+
+def completed(case: str, rank: int | None, path: Path) -> dict[str, Any]:
+    """Complete one problem; see `child`."""
+    import dmf
+
     offsets = case != "exact"
     with np.load(path) as file:
         first, shape = int(file["n_test"]) if offsets else 0, tuple(map(int, file["shape"]))

@@ -26,7 +26,6 @@ from cases import print_table, write_result
 from peers.common import limited
 
 import dmf
-from dmf.arrays.backend import set_threads
 from dmf.models.offsets import fit_offsets
 
 from ratings_data import NotToBeHad, movielens_100k
@@ -150,6 +149,7 @@ def version(package: str) -> str | None:
 @click.option("--peers", default=",".join(PEERS), show_default=True, help='Names, with commas between; or "none".')
 @click.option("--seeds", default=5, show_default=True, help="Random splits.")
 @click.option("--no-save", is_flag=True, help="Write no result.")
+@dmf.threads(THREADS)
 def main(peers: str, seeds: int, no_save: bool) -> None:
     """Run all on every split, print tables, write results/movielens.json."""
     names = () if peers == "none" else tuple(peers.split(","))
@@ -160,7 +160,6 @@ def main(peers: str, seeds: int, no_save: bool) -> None:
     except NotToBeHad as error:
         return print(f"skipped: {error}")
     usable, missing = installed_peers(names)
-    set_threads(THREADS)  # before any peer starts threads, which would spin while they wait
     splits = list(random_splits(len(data[2]), seeds))
     with limited(THREADS):
         for name in usable:  # kernels are compiled before anything is timed

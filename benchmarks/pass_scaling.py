@@ -14,7 +14,7 @@ from cases import RESULTS, positions, print_table, write_result
 from ceilings import best_seconds
 
 import dmf
-from dmf.arrays.backend import thread_count
+from dmf.arrays.threads import thread_count
 
 WIDTH = 16
 COUNTS = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 25_000_000)

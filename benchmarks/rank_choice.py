@@ -15,7 +15,6 @@ import problems
 from cases import print_table, write_result
 
 import dmf
-from dmf.arrays.backend import set_threads
 
 CASES = [(d1, d2, rank, over) for d1, d2 in ((60, 80), (100, 100), (150, 120)) for rank in (2, 3, 5) for over in (3, 6)]
 
@@ -32,9 +31,9 @@ def chosen(seed: int, d1: int, d2: int, rank: int, oversampling: float) -> tuple
 @click.command()
 @click.option("--trials", default=40, show_default=True)
 @click.option("--no-save", is_flag=True, help="Write no result.")
+@dmf.threads(1)
 def main(trials: int, no_save: bool) -> None:
     """Run all cases, print a table, write results/rank_choice.json."""
-    set_threads(1)
     results = {}
     for d1, d2, rank, over in CASES:
         if over * rank * (d1 + d2 - rank) > d1 * d2:  # more samples than entries

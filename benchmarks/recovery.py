@@ -18,7 +18,6 @@ import problems
 from cases import print_table, write_result
 
 import dmf
-from dmf.arrays.backend import set_threads
 
 ENTRIES: dict[str, tuple[dict[str, Any], int | None, float]] = {
     "oversampling 1.5, rank given": ({"oversampling": 1.5}, 5, 1e-4),
@@ -79,9 +78,9 @@ def summary(errors: list[float], seconds: list[float], level: float) -> dict[str
 @click.option("--trials", default=20, show_default=True)
 @click.option("--only", default="", help="Only cases whose name holds this text.")
 @click.option("--no-save", is_flag=True, help="Write no result.")
+@dmf.threads(1)
 def main(trials: int, only: str, no_save: bool) -> None:
     """Run all cases, print a table, write results/recovery.json."""
-    set_threads(1)
     results: dict[str, dict[str, float]] = {}
     completed(problems.low_rank_samples(10**6, oversampling=3), 5)  # compiles
     completed(problems.low_rank_samples(10**6, oversampling=3), 10)

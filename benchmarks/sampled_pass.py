@@ -17,13 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-import numba
 import numpy as np
 from cases import positions, print_table, write_result
 from scipy.sparse import csr_array
 
 import dmf
-from dmf.arrays.backend import thread_count
+from dmf.arrays.threads import thread_count
 
 SAMPLES, BLOCK = 1_000_000, 4_096
 _SPIN = 0.3  # seconds for which BLAS threads of the form before may go on taking a core
@@ -64,13 +63,10 @@ def forms_of(d: int, rank: int, dtype: type) -> tuple[dict[str, Callable], dict[
     observations = dmf.SampledEntries(rows, cols, values, (d, d))
     gathered = ScipyPass(rows, cols, values, (d, d), SAMPLES)
     blocked = ScipyPass(rows, cols, values, (d, d), BLOCK)
-    cores = thread_count()
 
     def one_thread():
-        numba.set_num_threads(1)
-        result = observations.evaluate(left, wide)
-        numba.set_num_threads(cores)
-        return result
+        with dmf.threads(1):
+            return observations.evaluate(left, wide)
 
     forms: dict[str, Callable] = {
         "dmf": lambda: observations.evaluate(left, wide),

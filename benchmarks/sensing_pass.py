@@ -19,13 +19,12 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-import numba
 import numpy as np
 from cases import print_table, write_result
 from ceilings import parallel_sum
 
 import dmf
-from dmf.arrays.backend import thread_count
+from dmf.arrays.threads import thread_count
 from dmf.kernels import TABLE
 
 RANK_HAT, TRUE_RANK = 10, 5
@@ -72,17 +71,14 @@ def forms_of(d: int, m: int, dtype: type) -> dict[str, Callable]:
     values = flat @ target.ravel().astype(dtype)
     left, right = (generator.standard_normal(shape).astype(dtype) for shape in ((d, RANK_HAT), (RANK_HAT, d)))
     observations = dmf.LinearMeasurements(matrices, values)
-    cores = thread_count()
 
     def finish(loss, dense):
         dense = dense.reshape(d, d)
         return loss, dense @ right.T, left.T @ dense
 
     def one_thread():
-        numba.set_num_threads(1)
-        result = observations.evaluate(left, right)
-        numba.set_num_threads(cores)
-        return result
+        with dmf.threads(1):
+            return observations.evaluate(left, right)
 
     def twin():
         return finish(*TABLE["dense_residual"]["reference"](flat, None, values, (left @ right).ravel()))

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 import dmf
-from dmf.arrays.backend import on_device_of, set_threads
+from dmf.arrays.backend import on_device_of
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.io.messages import number, printable
 from dmf.io.reading import Entries
@@ -48,9 +48,7 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapper(*args: Any, threads: int | None, debug: bool, **options: Any) -> Any:
         try:
-            if threads is not None:
-                set_threads(threads)
-            with remembered_interrupts():
+            with contextlib.nullcontext() if threads is None else dmf.threads(threads), remembered_interrupts():
                 return command(*args, **options)
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
             raise

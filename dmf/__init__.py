@@ -11,6 +11,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dmf.arrays.threads import threads
     from dmf.completion import complete, complete_distances, factorize, sense
     from dmf.models import DeepLinearNetwork, oblique_projection, orthogonal_network, spectral_network
     from dmf.observations import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = metadata.version("dmf")
 
 _HOMES = {
+    "dmf.arrays.threads": ("threads",),
     "dmf.completion": ("complete", "complete_distances", "factorize", "sense"),
     "dmf.models": ("DeepLinearNetwork", "oblique_projection", "orthogonal_network", "spectral_network"),
     "dmf.observations": (
@@ -72,6 +74,7 @@ __all__ = [
     "prediction_interval",
     "sense",
     "spectral_network",
+    "threads",
 ]
 
 

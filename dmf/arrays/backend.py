@@ -10,9 +10,7 @@ from mmap import mmap
 from typing import Any, TypeAlias
 
 import array_api_compat
-import numba
 import numpy as np
-import threadpoolctl
 
 from dmf.errors import ArgumentError, BackendError, DTypeError, MissingPackageError
 
@@ -272,57 +270,3 @@ def as_array(data: Any, argument: str) -> Array:
             argument=argument,
             value=type(data).__name__,
         ) from error
-
-
-def thread_count() -> int:
-    """Number of threads that kernels may use."""
-    _launch_threads()
-    return numba.get_num_threads()
-
-
-@cache
-def _launch_threads() -> None:
-    """Start Numba's threads so that they sleep while they wait.
-
-    By default OpenMP's threads spin, and on a machine that is busy otherwise a pass then takes 70 ms instead of 1. The
-    variable is read when the first thread starts, and is put back afterwards.
-    """
-    name = "OMP_WAIT_POLICY"
-    given = os.environ.get(name)
-    os.environ.setdefault(name, "PASSIVE")
-    try:
-        numba.get_num_threads()
-    finally:
-        if given is None:
-            os.environ.pop(name, None)
-
-
-def set_threads(count: int) -> None:
-    """Use at most `count` threads in kernels and in NumPy's linear algebra, from now on.
-
-    Raises
-    ------
-    ArgumentError
-        If `count` is below 1 or above the number of cores that Numba found.
-    """
-    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    if not 1 <= count <= most:
-        raise ArgumentError(
-            f"threads={count}, but this machine offers 1 to {most}.", argument="threads", value=count, limit=(1, most)
-        )
-    _launch_threads()
-    numba.set_num_threads(count)
-    threadpoolctl.threadpool_limits(count)
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """NumPy's linear algebra on one thread, for code whose threads are those of the kernels.
-
-    After each product OpenBLAS's threads spin for a tenth of a second, on cores that the kernels' threads then lack.
-    """
-    return _pools().limit(limits=1, user_api="blas")
-
-
-@cache
-def _pools() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController()

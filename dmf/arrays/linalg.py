@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from dmf.arrays.backend import Array, device, from_host, is_numpy, namespace, number, one_blas_thread
+from dmf.arrays.backend import Array, device, from_host, is_numpy, namespace, number
 from dmf.arrays.checks import random_generator
+from dmf.arrays.threads import one_blas_thread
 
 _OVERSAMPLING = 10
 _DENSE_SVD_LIMIT = 500  # LAPACK takes 0.1 s at this size; its cost grows with the cube

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import one_blas_thread
+from dmf.arrays.threads import one_blas_thread
 from dmf.errors import ObservationError
 from dmf.experiments.adaptation_pictures import plot_adaptation
 from dmf.experiments.images import class_count, digits, fashion_mnist

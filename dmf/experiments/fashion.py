@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import one_blas_thread
+from dmf.arrays.threads import one_blas_thread
 from dmf.experiments.images import class_count, digits, fashion_mnist
 from dmf.experiments.paper import Curve, Experiment, Progress
 from dmf.io.pictures import plot_errors

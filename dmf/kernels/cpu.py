@@ -1,45 +1,68 @@
 """Numba kernels for NumPy arrays on the CPU.
 
-Factors are copied into rows padded to whole machine vectors. Up to `_NARROW` numbers a row is worked on as a whole and the
-kernel is compiled once for each padded length and kept on disk; longer rows are worked through in blocks.
+Factors are copied into rows padded to whole machine vectors; see `dmf.kernels.rows`. Every row and every column is summed by one
+thread in the order of its samples, and the losses of the rows are added in one order: results do not depend on the number of
+threads.
 
-Every row and every column is summed by one thread in the order of its samples, and the losses of the rows are added in
-one order: results do not depend on the number of threads.
-
-Large results are allocated by NumPy, which asks for huge pages; in those of Numba the first touch of each small page costs as
-much as the arithmetic.
+Results are allocated by NumPy, which asks for huge pages; in those of Numba the first touch of each small page costs as much as
+the arithmetic.
 """
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
-from numba import njit, prange
 
-from dmf.arrays.backend import thread_count
+from dmf.kernels import rows as row
 from dmf.kernels import simd, sorting
+from dmf.kernels.chunks import PARALLEL_WORK, frozen, in_chunks
 from dmf.kernels.descent import compile_descent
-from dmf.kernels.ridge import LANE_BYTES, WIDEST_BYTES, compile_ridge, wide_ridge
+from dmf.kernels.jit import jit
+from dmf.kernels.ridge import LANE_BYTES, WIDEST_BYTES, compile_ridge, scratch, wide_ridge
 from dmf.kernels.tangent import MOST_BYTES, WIDEST_STEP, TangentSystem
 
-_NARROW = (
-    104  # beyond the registers too: twice as fast at 100 as blocks, which pass over the samples once for each block
-)
 _MOST_DESCENT = 64  # numbers in a row of a chunk of descent; its dense products are then better left to BLAS
-_BLOCK_BYTES = 256  # of a wide row: eight vector registers
 _TRANSPOSED_ROWS = 512  # at a time
-_CHUNKS = 64  # pieces of equal work, handed to the threads in order
-_PARALLEL_WORK = 500_000  # multiply-adds below which starting threads costs more than it saves
+_CHUNKS = 64  # pieces of equal work, at most
+_ERRORS = 256  # of a row, at a time
 
 
-def _row_length(width: int, itemsize: int) -> tuple[int, int]:
-    """(padded row length, constant block length) for factors of `width` columns."""
-    length = simd.padded(max(width, 1), itemsize)
-    if length <= _NARROW:
-        return length, length
-    block = _BLOCK_BYTES // itemsize
-    return -(-length // block) * block, block
+@jit()
+def products(left, right, length, rows, cols, values, begin, end):
+    """Products of rows of two flat factors into `values`, from sample `begin` to `end`."""
+    first = begin
+    while first < end:  # samples of one row together, as in sorted entries
+        i, last = rows[first], first + 1
+        while last < end and rows[last] == i:
+            last += 1
+        row.dots(values, first, left, np.intp(i) * length, right, length, cols, first, last - first, length)
+        first = last
+
+
+@jit()
+def gather(starts, index, weights, factor, length, result, begin, end):
+    """Weighted sums of the rows of `factor` that the samples of each row meet, from row `begin` to `end`."""
+    for i in range(begin, end):
+        row.fill(result, i * length, factor.dtype.type(0), length)
+        count = starts[i + 1] - starts[i]
+        row.add_rows(result, i * length, factor, length, index, starts[i], count, weights, starts[i], length, True)
+
+
+@jit()
+def residual_rows(starts, index, values, left, right, length, errors, result, losses, begin, end):
+    """Products of the residuals with the rows of `right`, and the loss of each row, from row `begin` to `end`.
+
+    Products and sums are separate loops: in one loop every sum waits for its product.
+    """
+    for i in range(begin, end):
+        row.fill(result, i * length, left.dtype.type(0), length)
+        losses[i] = 0
+        for first in range(starts[i], starts[i + 1], errors.shape[0]):
+            count = min(errors.shape[0], starts[i + 1] - first)
+            row.dots(errors, 0, left, i * length, right, length, index, first, count, length)
+            losses[i] += row.subtract(errors, 0, values, first, count)
+            row.add_rows(result, i * length, right, length, index, first, count, errors, 0, length, False)
 
 
 def _transposed(rows: np.ndarray) -> np.ndarray:
@@ -50,89 +73,17 @@ def _transposed(rows: np.ndarray) -> np.ndarray:
     return result
 
 
-@cache
-def _compile(block: int, parallel: bool):
-    def compiled(function):
-        # Every variant needs a name of its own: Numba's disk cache ignores options, and functions of one name that come
-        # from it share their constants ("descr is NULL").
-        function.__qualname__ += f"_{block}_{'parallel' if parallel else 'serial'}"
-        return njit(cache=True, nogil=True, parallel=parallel)(function)
-
-    @compiled
-    def sampled_product(left, right, rows, cols, values):
-        length = left.shape[1]
-        for k in prange(rows.shape[0]):
-            i, j = np.intp(rows[k]) * length, np.intp(cols[k]) * length
-            sums = simd.zeros_like(simd.load(left, i, block))
-            for b in range(0, length, block):
-                sums = simd.add_product(sums, simd.load(left, i + b, block), simd.load(right, j + b, block))
-            values[k] = simd.total(sums)
-
-    @compiled
-    def gather(starts, index, weights, factor, bounds, result):
-        length = factor.shape[1]
-        for chunk in prange(bounds.shape[0] - 1):
-            for i in range(bounds[chunk], bounds[chunk + 1]):
-                for b in range(0, length, block):
-                    sums = simd.zeros_like(simd.load(factor, b, block))
-                    for k in range(starts[i], starts[i + 1]):
-                        if k + simd.AHEAD < index.shape[0]:
-                            simd.prefetch(factor, np.intp(index[k + simd.AHEAD]) * length + b, block)
-                        sums = simd.add_scaled(
-                            sums, weights[k], simd.load(factor, np.intp(index[k]) * length + b, block)
-                        )
-                    simd.store(result, i * length + b, sums)
-
-    @compiled
-    def residual_rows(starts, index, values, left, right, bounds, most, result):
-        """Products of the residuals with the rows of `right` into `result`; returns the loss of each row.
-
-        `most`: samples of the fullest row. Products and sums are separate loops: in one loop every sum waits for its product.
-        """
-        length = left.shape[1]
-        losses = np.empty(left.shape[0], np.float64)
-        lanes, minus_one = 32 // values.itemsize, -values.dtype.type(1)
-        for chunk in prange(bounds.shape[0] - 1):
-            errors = np.empty(most, values.dtype)
-            for i in range(bounds[chunk], bounds[chunk + 1]):
-                row = simd.load(left, i * length, block)
-                first, end = starts[i], starts[i + 1]
-                whole = first + (end - first) // lanes * lanes
-                loss, squares = 0.0, simd.double_zeros(values)
-                for k in range(first, whole, lanes):
-                    some = simd.add_scaled(simd.dots(row, right, index, k), minus_one, simd.load_vector(values, k))
-                    squares = simd.add_squares(squares, some)
-                    simd.store(errors, k - first, some)
-                for k in range(whole, end):
-                    other = simd.load(right, np.intp(index[k]) * length, block)
-                    error = simd.total(simd.add_product(simd.zeros_like(row), row, other)) - values[k]
-                    loss += np.float64(error) * np.float64(error)
-                    errors[k - first] = error
-                sums = simd.zeros_like(row)
-                for k in range(first, end):
-                    sums = simd.add_scaled(sums, errors[k - first], simd.load(right, np.intp(index[k]) * length, block))
-                losses[i] = loss + simd.total(squares)
-                simd.store(result, i * length, sums)
-        return losses
-
-    return sampled_product, gather, residual_rows
-
-
-def _parallel(work: int) -> bool:
-    """Whether so many multiply-adds are shared out to threads."""
-    return work > _PARALLEL_WORK and thread_count() > 1
-
-
-def _kernels(width: int, itemsize: int, work: int):
-    length, block = _row_length(width, itemsize)
-    return length, block, _compile(block, _parallel(work))
+def _flat(rows: np.ndarray, length: int) -> np.ndarray:
+    return simd.padded_rows(rows, length).ravel()
 
 
 def sampled_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Entries of ``left @ right`` at (rows, cols); see `dmf.kernels.reference.sampled_product`."""
-    length, _, (product, _, _) = _kernels(left.shape[1], left.itemsize, rows.shape[0] * left.shape[1])
-    values = np.empty(rows.shape[0], left.dtype)
-    product(simd.padded_rows(left, length), simd.padded_rows(right.T, length), rows, cols, values)
+    count, width = rows.shape[0], left.shape[1]
+    length, values = simd.padded(max(width, 1), left.itemsize), np.empty(count, left.dtype)
+    arguments = frozen(_flat(left, length)), frozen(_flat(right.T, length)), length, frozen(rows), frozen(cols), values
+    bounds = np.linspace(0, count, _CHUNKS + 1).astype(np.int64)
+    in_chunks(count * length, bounds, lambda begin, end: products(*arguments, begin, end))
     return values
 
 
@@ -147,8 +98,9 @@ class SampledEntries:
     """Products with a sparse residual; see `dmf.kernels.reference.SampledEntries`, the twin that defines them."""
 
     def __init__(self, rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> None:
-        self._rows, self._cols = rows, cols
-        self._row_starts, self._col_starts = sorting.starts_of(rows, shape[0]), sorting.starts_of(cols, shape[1])
+        self._rows, self._cols = frozen(rows), frozen(cols)
+        starts = sorting.starts_of(rows, shape[0]), sorting.starts_of(cols, shape[1])
+        self._row_starts, self._col_starts = map(frozen, starts)
         self._most = tuple(int(np.max(np.diff(starts))) for starts in (self._row_starts, self._col_starts))
         self._row_bounds, self._col_bounds = _bounds(self._row_starts), _bounds(self._col_starts)
         self._last_values: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
@@ -164,7 +116,7 @@ class SampledEntries:
     def _column_order(self):
         """(place of each sample in the order of columns, row of each sample in that order), built when first needed."""
         places = np.empty(self._rows.shape[0], np.int32 if self._rows.shape[0] < 2**31 else np.int64)
-        return places, sorting.order_columns(self._row_starts, self._cols, self._col_starts, places)
+        return places, frozen(sorting.order_columns(self._row_starts, self._cols, self._col_starts, places))
 
     def _to_columns(self, weights):
         """Weights in the order of columns."""
@@ -182,12 +134,12 @@ class SampledEntries:
         """Sums of the rows of `factor` times weights, which are in the order of this side; shape (n, w)."""
         starts, index, bounds = self._samples_of(side)
         width = factor.shape[1]
-        if width == 0:
-            return np.empty((starts.shape[0] - 1, 0), factor.dtype)
-        length, _, (_, gather, _) = _kernels(width, factor.itemsize, weights.shape[0] * width)
-        result = np.empty((starts.shape[0] - 1, length), factor.dtype)
-        gather(starts, index, weights, simd.padded_rows(factor, length), bounds, result)
-        return result[:, :width]
+        length = simd.padded(width, factor.itemsize)
+        result = simd.aligned((starts.shape[0] - 1) * length, factor.dtype)
+        arguments = starts, index, frozen(weights), frozen(_flat(factor, length)), length, result
+        if width:
+            in_chunks(weights.shape[0] * length, bounds, lambda begin, end: gather(*arguments, begin, end))
+        return result.reshape(starts.shape[0] - 1, length)[:, :width]
 
     def _samples_of(self, side):
         """(starts, index, bounds) of the samples of each row (side 0) or column (side 1)."""
@@ -211,54 +163,64 @@ class SampledEntries:
 
     def residual(self, values, left, right):
         width = left.shape[1]
-        length, block, (_, _, residual_rows) = _kernels(width, left.itemsize, values.shape[0] * width)
-        if length > block:  # a wide row does not stay in registers between its product and its sum
-            residual = self.product(left, right) - values
-            grad_left, grad_right = self.adjoint(residual, left, right)
-            return 0.5 * np.sum(residual * residual, dtype=np.float64), grad_left, grad_right
-        left, right = simd.padded_rows(left, length), simd.padded_rows(right.T, length)
-        grad_left, losses = self._residual_side(residual_rows, 0, values, left, right)
-        grad_right, _ = self._residual_side(residual_rows, 1, values, right, left)
+        length = simd.padded(max(width, 1), left.itemsize)
+        left, right = _flat(left, length), _flat(right.T, length)
+        grad_left, losses = self._residual_side(0, values, left, right, length)
+        grad_right, _ = self._residual_side(1, values, right, left, length)
         return (
             0.5 * np.sum(losses),
             np.ascontiguousarray(grad_left[:, :width]),
             _transposed(grad_right[:, :width]),
         )
 
-    def _residual_side(self, residual_rows, side, values, rows, others):
+    def _residual_side(self, side, values, rows, others, length):
         """Residuals are computed anew for the columns: cheaper than to scatter them into the order of columns."""
         starts, index, bounds = self._samples_of(side)
-        values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
-        result = np.empty(rows.shape, rows.dtype)
-        losses = residual_rows(starts, index, values, rows, others, bounds, self._most[side], result)
-        return result, losses
+        values = self._values_to_columns(values) if side == 1 else values
+        result, losses = simd.aligned(rows.size, rows.dtype), np.empty(starts.shape[0] - 1)
+        arguments = starts, index, frozen(values), frozen(rows), frozen(others), length
+
+        def run(begin, end):
+            residual_rows(*arguments, simd.aligned(_ERRORS, rows.dtype), result, losses, begin, end)
+
+        in_chunks(2 * values.shape[0] * length, bounds, run)
+        return result.reshape(-1, length), losses
 
     def ridge(self, side, values, factor, penalty, variances, means, roots=None):
-        width = factor.shape[1]
+        width, spread = factor.shape[1], variances is not None
         length = simd.padded(width, factor.itemsize)
-        parallel = _parallel(values.shape[0] * width**2)
-        spread = variances is not None
         starts, index, bounds = self._samples_of(side)
         values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
-        means = np.ascontiguousarray(factor[:0] if means is None else means)
-        if roots is not None:
-            roots = self._to_columns(roots) if side == 1 else np.ascontiguousarray(roots)
+        if roots is not None and side == 1:
+            roots = self._to_columns(roots)
         if length * factor.itemsize > WIDEST_BYTES:
+            means = factor[:0] if means is None else means
             rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty, means, roots)
         else:
-            weighted = roots is not None
-            rows, inverses, sums = compile_ridge(length, LANE_BYTES // factor.itemsize, spread, parallel, weighted)(
+            count, none = starts.shape[0] - 1, frozen(factor[:0, 0])
+            rows, sums = np.zeros(count * length, factor.dtype), np.zeros(3 * count)
+            inverses = np.zeros(count * length if spread else 0, factor.dtype)
+            compiled = compile_ridge(LANE_BYTES // factor.itemsize)
+            arguments = (
                 starts,
                 index,
-                values,
-                simd.padded_rows(factor, length).ravel(),
-                simd.padded_rows(variances if spread else factor[:0], length).ravel(),
-                np.ascontiguousarray(penalty),
-                means,
-                roots if weighted else values[:0],
-                self._most[side] if weighted else 0,
-                bounds if parallel else bounds[[0, -1]],  # short chunks leave lanes idle
+                frozen(values),
+                frozen(_flat(factor, length)),
+                frozen(_flat(variances, length)) if spread else none,
+                frozen(penalty),
+                none if means is None else frozen(means).ravel(),
+                none if roots is None else frozen(roots),
+                length,
+                rows,
+                inverses,
+                sums,
             )
+
+            def run(begin, end):
+                compiled(*arguments, scratch(width, length, factor.dtype), begin, end)
+
+            in_chunks(values.shape[0] * length * width, bounds, run)
+            rows, inverses, sums = rows.reshape(count, length), inverses.reshape(-1, length), sums.reshape(count, 3)
         square, uncertainty, freedom = np.sum(sums, axis=0).tolist()  # a NumPy number would widen float32
         return rows[:, :width], inverses[:, :width] if spread else None, square, uncertainty, freedom
 
@@ -268,14 +230,13 @@ class SampledEntries:
         size = sum(starts.shape[0] for starts in (self._row_starts, self._col_starts)) * length**2 * u.itemsize
         if length * u.itemsize > WIDEST_STEP or size > MOST_BYTES:
             return None
-        samples, parallel = (self._samples_of(0), self._samples_of(1)), _parallel(self._rows.shape[0] * length)
-        return TangentSystem(samples, self._most, u, np.ascontiguousarray(vt.T), damping, parallel)
+        samples = self._samples_of(0), self._samples_of(1)
+        return TangentSystem(samples, u, np.ascontiguousarray(vt.T), damping)
 
     def descent(self, values, widths):
         """Compiled chunk of descent steps for a network of these inner widths, or None where it does not pay."""
-        width = max(widths, default=0)
-        length, _ = _row_length(width, values.dtype.itemsize)
-        if not widths or length > _MOST_DESCENT or values.shape[0] * length > _PARALLEL_WORK:
+        length = simd.padded(max(widths, default=0), values.dtype.itemsize)
+        if not widths or length > _MOST_DESCENT or values.shape[0] * length > PARALLEL_WORK:
             return None
         samples = (self._row_starts, self._cols, np.ascontiguousarray(values))
         shape = self._row_starts.shape[0] - 1, self._col_starts.shape[0] - 1

@@ -13,26 +13,23 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit, prange
 
-from dmf.arrays.backend import thread_count
 from dmf.kernels import reference, simd
+from dmf.kernels.chunks import frozen, in_chunks
+from dmf.kernels.jit import jit
 
 _BLOCK_BYTES = 64  # read at once: one cache line
 _MOST_CHUNKS = 32
 _ROWS_PER_CHUNK = 16  # at least: the gradient of a chunk is written and read once more
-_PARALLEL_WORK = 500_000  # numbers of the matrices below which starting threads costs more than it saves
 
 
 @cache
-def _compile(block: int, parallel: bool):
-    def dense_residual(matrices, rows, values, matrix, bounds):
-        """Loss and gradient of each chunk; `matrix` has at least `block` numbers."""
+def _compile(block: int):
+    def dense_residual(matrices, rows, values, matrix, bounds, losses, gradients, some, others):
+        """Loss and gradient of each chunk from `some` to `others`; `matrix` has at least `block` numbers, `gradients` zeros."""
         size = matrix.shape[0]
         whole = size - size % block
-        gradients = np.zeros((bounds.shape[0] - 1, size), matrix.dtype)
-        losses = np.zeros(bounds.shape[0] - 1, np.float64)
-        for chunk in prange(bounds.shape[0] - 1):
+        for chunk in range(some, others):
             zeros, gradient, loss = simd.zeros_like(simd.load(matrix, 0, block)), chunk * size, 0.0
             first, end = bounds[chunk], bounds[chunk + 1]
             fours = first + (end - first) // 4 * 4
@@ -76,11 +73,9 @@ def _compile(block: int, parallel: bool):
                 for j in range(size):
                     gradients[chunk, j] += e0 * matrices[i0, j]
             losses[chunk] = loss
-        return losses, gradients
 
-    # Every variant needs a name of its own: Numba's disk cache ignores options.
-    dense_residual.__qualname__ += f"_{block}_{'parallel' if parallel else 'serial'}"
-    return njit(cache=True, nogil=True, parallel=parallel)(dense_residual)
+    dense_residual.__qualname__ += f"_{block}"
+    return jit()(dense_residual)
 
 
 def dense_residual(matrices, rows, values, matrix):
@@ -92,8 +87,7 @@ def dense_residual(matrices, rows, values, matrix):
     rows = np.arange(count) if rows is None else np.ascontiguousarray(rows, np.int64)
     chunks = min(max(count // _ROWS_PER_CHUNK, 1), _MOST_CHUNKS)
     bounds = np.arange(chunks + 1) * count // chunks
-    matrices = matrices.view()
-    matrices.flags.writeable = False  # one compiled form for arrays that can be written to and for those that cannot
-    run = _compile(block, count * size > _PARALLEL_WORK and thread_count() > 1)
-    losses, gradients = run(matrices, rows, np.array(values), np.array(matrix), bounds)
+    losses, gradients = np.empty(chunks), np.zeros((chunks, size), matrix.dtype)
+    arguments = frozen(matrices), rows, np.array(values), np.array(matrix), bounds, losses, gradients
+    in_chunks(count * size, np.arange(chunks + 1), lambda begin, end: _compile(block)(*arguments, begin, end))
     return 0.5 * np.sum(losses), np.sum(gradients, axis=0)

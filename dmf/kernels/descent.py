@@ -12,20 +12,16 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit
 
 from dmf.kernels import simd
+from dmf.kernels.jit import jit
 
-_OPTIONS = {"cache": True}
-_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by compiled code only
-
-# The helpers take `length`, a constant where they are called, as an argument and are no closures of `descend`: Numba's
-# disk cache never finds a function again whose closure holds a compiled function.
+# The helpers take `length`, a constant where they are called, as an argument and are no closures of `descend`.
 
 # The two products work on four rows at a time: one row alone is bound by the latency of its chain of additions.
 
 
-@njit(**_INNER)
+@jit(no_cpython_wrapper=True)
 def multiply(length, size, left, at_left, count, right, at_right, result, at_result):
     """Rows of ``left @ right``; left has `count` rows, right is square."""
     for i in range(0, count - count % 4, 4):
@@ -50,7 +46,7 @@ def multiply(length, size, left, at_left, count, right, at_right, result, at_res
         simd.store(result, at_result + i * length, a)
 
 
-@njit(**_INNER)
+@jit(no_cpython_wrapper=True)
 def transposed_multiply(length, left, at_left, count, right, result):
     """Rows of ``left^T @ right``; both have `count` rows, right and the result start at 0."""
     for k in range(0, length, 4):
@@ -68,20 +64,20 @@ def transposed_multiply(length, left, at_left, count, right, result):
         simd.store(result, (k + 3) * length, d)
 
 
-@njit(**_INNER)
+@jit(no_cpython_wrapper=True)
 def copy(source, at_source, count, target, at_target):
     for k in range(count):
         target[at_target + k] = source[at_source + k]
 
 
-@njit(**_INNER)
+@jit(no_cpython_wrapper=True)
 def transpose(size, square, at, result):
     for i in range(size):
         for k in range(size):
             result[k * size + i] = square[at + i * size + k]
 
 
-@njit(**_INNER)
+@jit(no_cpython_wrapper=True)
 def sparse_products(length, samples, d1, d2, left, right, scale, grad_left, grad_right, errors):
     """Loss, ``R V^T`` into `grad_left` and ``(U^T R)^T`` into the head of `grad_right`, in one pass.
 
@@ -185,4 +181,4 @@ def compile_descent(length: int):
         return weights, gradient, loss, iterations
 
     descend.__qualname__ += f"_{length}"  # a name of its own, as in dmf.kernels.cpu
-    return njit(**_OPTIONS)(descend)
+    return jit()(descend)

@@ -1,8 +1,9 @@
 """Ridge regression of every row of one factor on the samples of that row, the other factor given.
 
-The normal matrix of a row is summed with its rows in registers; then the Cholesky factors of `_LANES` bytes of rows are
-computed side by side, one row in each lane of the machine vectors: a triangular solve of one row alone is bound by the
-latency of its chain of subtractions. Rows of more than `WIDEST_BYTES` are far beyond the registers and are left to BLAS.
+The samples of a row are taken in blocks that stay in the first-level cache. Of short rows the normal matrix is summed sample by
+sample; of longer ones tile by tile, each held in registers. Then the Cholesky factors of `LANE_BYTES` of rows are computed side
+by side, one row in each lane of the machine vectors: a triangular solve of one row alone is bound by the latency of its chain of
+subtractions. Rows of more than `WIDEST_BYTES` are far beyond the registers and are left to BLAS.
 """
 
 from __future__ import annotations
@@ -10,191 +11,162 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import threadpoolctl
-from numba import njit, prange
-from scipy.linalg import lapack
 
+from dmf.arrays.threads import one_blas_thread
+from dmf.kernels import rows as row
 from dmf.kernels import simd
+from dmf.kernels.jit import jit
 
 # Penalties are at least this times (the width) eps (the diagonal of the normal matrix). Below the rounding errors of a
 # matrix that is singular, the columns of its Cholesky factor grow from one to the next until they overflow.
 LEAST = 8
 LANE_BYTES = 64  # of rows side by side: two machine vectors, so that two chains overlap
 WIDEST_BYTES = 768  # of a row; at 100 samples a row, BLAS takes as long there, and is twice as fast at 192 doubles
+BLOCK = 32  # samples at a time
 
 
-# The helpers are no closures, see dmf.kernels.descent.
+@jit()
+def accumulate(work, gram, target, met, scales, index, first, count, factor, values, first_value, width, length):
+    """Add ``sum s^2 v v^T`` to the lower triangle from `gram` on, ``sum s value v`` from `target` on, for at most BLOCK samples.
+
+    s are the numbers from `scales` on; BLOCK more follow, for use here, and BLOCK rows from `met` on.
+    """
+    squares = scales + BLOCK
+    products = squares + BLOCK
+    for k in range(count):
+        work[squares + k] = work[scales + k] * work[scales + k]
+        work[products + k] = work[scales + k] * values[first_value + k]
+    if row.add_narrow(work, gram, target, factor, index, first, count, squares, products, width, length):
+        return
+    row.scaled_rows(work, met, factor, index, first, count, work, scales, length)
+    row.add_rows(work, target, factor, length, index, first, count, work, products, length, False)
+    lanes = 32 // factor.itemsize
+    for a in range(0, width, 4):
+        for c in range(0, a + 4, 2 * lanes):
+            if c + lanes < a + 4:
+                row.add_tile(work, gram + a * length + c, work, met + a, met + c, length, count, 2)
+            else:
+                row.add_tile(work, gram + a * length + c, work, met + a, met + c, length, count, 1)
 
 
-@njit(cache=True)
-def accumulate(length, first, end, width, index, values, factor, gram, target):
-    """Sums of ``v v^T`` into `gram` and, unless `values` is None, of ``value v`` into `target`, over the samples of one row."""
-    two = length * factor.itemsize > 4 * 32  # of long rows, two samples at a time fill the registers; else four
-    zeros = simd.zeros_like(simd.load(factor, 0, length))
-    for a in range(width):
-        simd.store(gram, a * length, zeros)
-    sums = zeros
-    k = first
-    while k + 4 <= end:
-        if k + simd.AHEAD + 4 <= index.shape[0]:
-            for later in range(k + simd.AHEAD, k + simd.AHEAD + 4):
-                simd.prefetch(factor, np.intp(index[later]) * length, length)
-        at0, at1 = np.intp(index[k]) * length, np.intp(index[k + 1]) * length
-        at2, at3 = np.intp(index[k + 2]) * length, np.intp(index[k + 3]) * length
-        v0, v1 = simd.load(factor, at0, length), simd.load(factor, at1, length)
-        if two:
-            for a in range(width):
-                row = simd.add_scaled(simd.load(gram, a * length, length), factor[at0 + a], v0)
-                simd.store(gram, a * length, simd.add_scaled(row, factor[at1 + a], v1))
-        v2, v3 = simd.load(factor, at2, length), simd.load(factor, at3, length)
-        if two:
-            for a in range(width):
-                row = simd.add_scaled(simd.load(gram, a * length, length), factor[at2 + a], v2)
-                simd.store(gram, a * length, simd.add_scaled(row, factor[at3 + a], v3))
-        else:
-            for a in range(width):
-                row = simd.add_scaled(simd.load(gram, a * length, length), factor[at0 + a], v0)
-                row = simd.add_scaled(row, factor[at1 + a], v1)
-                row = simd.add_scaled(row, factor[at2 + a], v2)
-                simd.store(gram, a * length, simd.add_scaled(row, factor[at3 + a], v3))
-        if values is not None:
-            sums = simd.add_scaled(simd.add_scaled(sums, values[k], v0), values[k + 1], v1)
-            sums = simd.add_scaled(simd.add_scaled(sums, values[k + 2], v2), values[k + 3], v3)
-        k += 4
-    for rest in range(k, end):
-        at = np.intp(index[rest]) * length
-        v = simd.load(factor, at, length)
-        for a in range(width):
-            simd.store(gram, a * length, simd.add_scaled(simd.load(gram, a * length, length), factor[at + a], v))
-        if values is not None:
-            sums = simd.add_scaled(sums, values[rest], v)
-    if values is not None:
-        simd.store(target, 0, sums)
-
-
-@njit(cache=True)
-def solve(lanes, width, normal, target):
-    """Cholesky factors of `lanes` normal matrices at once (lower triangles), and the solutions in place of `target`.
+@jit()
+def solve(lanes, width, work, normal, target):
+    """Cholesky factors of `lanes` normal matrices at once (lower triangles), and the solutions in place of the targets.
 
     A pivot is kept above its rounding error. The diagonals of the factors hold their inverses.
     """
-    one = simd.broadcast(normal.dtype.type(1), simd.load(normal, 0, lanes))
-    least = simd.broadcast(normal.dtype.type(8 * np.finfo(normal.dtype).eps), one)
+    one = simd.broadcast(work.dtype.type(1), simd.load(work, normal, lanes))
+    least = simd.broadcast(work.dtype.type(8 * np.finfo(work.dtype).eps), one)
     for a in range(width):
         for c in range(a + 1):
-            value = simd.load(normal, (a * width + c) * lanes, lanes)
+            value = simd.load(work, normal + (a * width + c) * lanes, lanes)
             sums = simd.zeros_like(value)
             for e in range(c):
-                left = simd.load(normal, (a * width + e) * lanes, lanes)
-                sums = simd.add_product(sums, left, simd.load(normal, (c * width + e) * lanes, lanes))
+                left = simd.load(work, normal + (a * width + e) * lanes, lanes)
+                sums = simd.add_product(sums, left, simd.load(work, normal + (c * width + e) * lanes, lanes))
             if a == c:
                 pivot = simd.larger(simd.difference(value, sums), simd.product(least, value))
-                simd.store(normal, (a * width + a) * lanes, simd.quotient(one, simd.root(pivot)))
+                simd.store(work, normal + (a * width + a) * lanes, simd.quotient(one, simd.root(pivot)))
             else:
-                scale = simd.load(normal, (c * width + c) * lanes, lanes)
-                simd.store(normal, (a * width + c) * lanes, simd.product(simd.difference(value, sums), scale))
-    for a in range(width):
-        sums = simd.zeros_like(one)
-        for e in range(a):
-            left = simd.load(normal, (a * width + e) * lanes, lanes)
-            sums = simd.add_product(sums, left, simd.load(target, e * lanes, lanes))
-        value = simd.difference(simd.load(target, a * lanes, lanes), sums)
-        simd.store(target, a * lanes, simd.product(value, simd.load(normal, (a * width + a) * lanes, lanes)))
-    for back in range(width):
-        a = width - 1 - back
-        sums = simd.zeros_like(one)
-        for e in range(a + 1, width):
-            left = simd.load(normal, (e * width + a) * lanes, lanes)
-            sums = simd.add_product(sums, left, simd.load(target, e * lanes, lanes))
-        value = simd.difference(simd.load(target, a * lanes, lanes), sums)
-        simd.store(target, a * lanes, simd.product(value, simd.load(normal, (a * width + a) * lanes, lanes)))
+                scale = simd.load(work, normal + (c * width + c) * lanes, lanes)
+                simd.store(work, normal + (a * width + c) * lanes, simd.product(simd.difference(value, sums), scale))
+    for backwards in range(2):  # first with the factor, then with its transpose
+        for step in range(width):
+            a, first, end, start, stride = step, 0, step, step * width, 1
+            if backwards:
+                a = width - 1 - step
+                first, end, start, stride = a + 1, width, a, width
+            sums = simd.zeros_like(one)
+            for e in range(first, end):
+                left = simd.load(work, normal + (start + e * stride) * lanes, lanes)
+                sums = simd.add_product(sums, left, simd.load(work, target + e * lanes, lanes))
+            value = simd.difference(simd.load(work, target + a * lanes, lanes), sums)
+            scale = simd.load(work, normal + (a * width + a) * lanes, lanes)
+            simd.store(work, target + a * lanes, simd.product(value, scale))
+
+
+def scratch(width: int, length: int, dtype: np.dtype) -> np.ndarray:
+    """Memory that one call of the compiled form works in."""
+    lanes = LANE_BYTES // dtype.itemsize
+    size = (width + 4 + BLOCK + 1) * length + 3 * BLOCK + (width * width + width + 2 * length) * lanes
+    return simd.aligned(size, dtype)
 
 
 @cache
-def compile_ridge(length: int, lanes: int, spread: bool, parallel: bool, weighted: bool):
-    """Compiled form for factor rows padded to `length` numbers and `lanes` rows side by side.
+def compile_ridge(lanes: int):
+    """Compiled form for `lanes` rows side by side."""
 
-    With `spread`, the other factor is uncertain: its variances enter the normal matrices, and the variances of the result
-    (up to the noise) are computed. With `weighted`, the samples of a row are scaled by the roots of their weights, and summed
-    from there.
-    """
+    def ridge(
+        starts, index, values, factor, variances, penalty, means, roots, length, rows, inverses, sums, work, begin, end
+    ):
+        """Rows from `begin` to `end`: solutions, inverses of diagonals, and squared residual, uncertainty and degrees of freedom.
 
-    def compiled(function):
-        # A name of its own for every variant: see dmf.kernels.cpu.
-        function.__qualname__ += f"_{length}_{lanes}_{spread}_{parallel}_{weighted}"
-        return njit(cache=True, parallel=parallel)(function)
-
-    @compiled
-    def ridge(starts, index, values, factor, variances, penalty, means, roots, most, bounds):
-        """Rows, inverses of diagonals, and for each row: squared residual, uncertainty of the prediction, degrees of freedom."""
-        count, width = starts.shape[0] - 1, penalty.shape[0]
-        rows = np.zeros((count, length), factor.dtype)
-        inverses = np.zeros((count if spread else 0, length), factor.dtype)
-        sums = np.zeros((count, 3), np.float64)
-        least, drawn = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps), means.shape[0] > 0
-        for chunk in prange(bounds.shape[0] - 1):
-            gram, target = np.empty(width * length, factor.dtype), np.empty(length, factor.dtype)
-            normal, targets = np.empty(width * width * lanes, factor.dtype), np.empty(width * lanes, factor.dtype)
-            added, diagonal = np.zeros((lanes, length), factor.dtype), np.empty((lanes, length), factor.dtype)
-            scaled, places = np.empty(most * length, factor.dtype), np.arange(most).astype(index.dtype)
-            for block in range(bounds[chunk], bounds[chunk + 1], lanes):
-                used = min(lanes, bounds[chunk + 1] - block)
-                for lane in range(lanes):
-                    i = block + min(lane, used - 1)  # idle lanes repeat the last row
-                    first, end = starts[i], starts[i + 1]
+        Arrays of factors are flat, with rows of `length` numbers. Empty `variances`: the other factor is certain, and nothing
+        is known of the last three. Empty `roots`: all weights are 1. Empty `means`: 0. `work`: see `scratch`.
+        """
+        width, one = penalty.shape[0], factor.dtype.type(1)
+        spread, weighted, drawn = variances.shape[0] > 0, roots.shape[0] > 0, means.shape[0] > 0
+        least = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps)
+        target = (
+            width + 4
+        ) * length  # where each part of `work` begins; that of the normal matrix of a row is the first
+        met = target + length
+        scales = met + BLOCK * length
+        normals = scales + 3 * BLOCK
+        targets = normals + width * width * lanes
+        added = targets + width * lanes
+        diagonals = added + lanes * length
+        for some in range(begin, end, lanes):
+            row.fill(work, added, one - one, lanes * length)
+            for lane in range(lanes):
+                i = min(some + lane, end - 1)  # idle lanes repeat the last row
+                row.fill(work, 0, one - one, met)
+                for first in range(starts[i], starts[i + 1], BLOCK):
+                    count = min(BLOCK, starts[i + 1] - first)
+                    for k in range(count):
+                        work[scales + k] = roots[first + k] if weighted else one
+                    accumulate(work, 0, target, met, scales, index, first, count, factor, values, first, width, length)
+                    if spread and some + lane < end:
+                        at = added + lane * length
+                        row.add_rows(
+                            work, at, variances, length, index, first, count, work, scales + BLOCK, length, True
+                        )
+                for a in range(width):
+                    for c in range(a + 1):
+                        work[normals + (a * width + c) * lanes + lane] = work[a * length + c]
+                    diagonal = work[a * length + a] + work[added + lane * length + a]
+                    work[diagonals + lane * length + a] = diagonal
+                    more = max(penalty[a], least * diagonal)
+                    work[normals + (a * width + a) * lanes + lane] = diagonal + more
+                    value = work[target + a]
+                    if drawn:
+                        value += more * means[i * width + a]
+                    work[targets + a * lanes + lane] = value
+            solve(lanes, width, work, normals, targets)
+            for i in range(some, min(some + lanes, end)):
+                lane = i - some
+                for a in range(width):
+                    rows[i * length + a] = work[targets + a * lanes + lane]
+                square = 0.0
+                for first in range(starts[i], starts[i + 1], BLOCK):
+                    count = min(BLOCK, starts[i + 1] - first)
+                    row.dots(work, scales, rows, i * length, factor, length, index, first, count, length)
                     if weighted:
-                        for k in range(first, end):
-                            row = simd.load(factor, np.intp(index[k]) * length, length)
-                            row = simd.add_scaled(simd.zeros_like(row), roots[k], row)
-                            simd.store(scaled, (k - first) * length, row)
-                        accumulate(length, 0, end - first, width, places, values[first:end], scaled, gram, target)
-                    else:
-                        accumulate(length, first, end, width, index, values, factor, gram, target)
-                    if spread:
-                        extra = simd.zeros_like(simd.load(factor, 0, length))
-                        one = simd.broadcast(factor.dtype.type(1), extra)
-                        for k in range(first, end):
-                            if k + simd.AHEAD < index.shape[0]:
-                                simd.prefetch(variances, np.intp(index[k + simd.AHEAD]) * length, length)
-                            if weighted:
-                                one = simd.broadcast(roots[k] * roots[k], extra)
-                            extra = simd.add_product(
-                                extra, one, simd.load(variances, np.intp(index[k]) * length, length)
-                            )
-                        simd.store(added, lane * length, extra)
+                        for k in range(count):
+                            work[scales + k] *= roots[first + k]
+                    square += row.subtract(work, scales, values, first, count)
+                sums[3 * i] = square
+                if spread:
                     for a in range(width):
-                        for c in range(a + 1):
-                            normal[(a * width + c) * lanes + lane] = gram[a * length + c]
-                        diagonal[lane, a] = gram[a * length + a] + added[lane, a]
-                        added_here = max(penalty[a], least * diagonal[lane, a])
-                        normal[(a * width + a) * lanes + lane] = diagonal[lane, a] + added_here
-                        targets[a * lanes + lane] = target[a]
-                        if drawn:
-                            targets[a * lanes + lane] += added_here * means[i, a]
-                solve(lanes, width, normal, targets)
-                for lane in range(used):
-                    i = block + lane
-                    for a in range(width):
-                        rows[i, a] = targets[a * lanes + lane]
-                    row = simd.load(rows, i * length, length)
-                    square = 0.0
-                    for k in range(starts[i], starts[i + 1]):
-                        other = simd.load(factor, np.intp(index[k]) * length, length)
-                        prediction = simd.total(simd.product(row, other))
-                        if weighted:
-                            prediction *= roots[k]
-                        error = prediction - values[k]
-                        square += np.float64(error) * np.float64(error)
-                    sums[i, 0] = square
-                    if spread:
-                        for a in range(width):
-                            whole = diagonal[lane, a] + max(penalty[a], least * diagonal[lane, a])
-                            inverses[i, a] = factor.dtype.type(1) / whole
-                            sums[i, 1] += np.float64(rows[i, a]) ** 2 * np.float64(added[lane, a])
-                            sums[i, 2] += np.float64(diagonal[lane, a]) / np.float64(whole)
-        return rows, inverses, sums
+                        diagonal = work[diagonals + lane * length + a]
+                        whole = diagonal + max(penalty[a], least * diagonal)
+                        inverses[i * length + a] = one / whole
+                        solution = np.float64(rows[i * length + a])
+                        sums[3 * i + 1] += solution * solution * np.float64(work[added + lane * length + a])
+                        sums[3 * i + 2] += np.float64(diagonal) / np.float64(whole)
 
-    return ridge
+    ridge.__qualname__ += f"_{lanes}"
+    return jit()(ridge)
 
 
 def wide_ridge(starts, index, values, factor, variances, penalty, means, roots):
@@ -208,8 +180,10 @@ def wide_ridge(starts, index, values, factor, variances, penalty, means, roots):
     inverses = np.zeros((0 if variances is None else count, width), factor.dtype)
     sums = np.zeros((count, 3), np.float64)
     least = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps)
+    from scipy.linalg import lapack
+
     solve_factor = lapack.get_lapack_funcs("potrs", (factor,))
-    with threadpoolctl.threadpool_limits(1, "blas"):
+    with one_blas_thread():
         for i in range(count):
             part = slice(starts[i], starts[i + 1])
             design, target = factor[index[part]], values[part]
@@ -238,6 +212,8 @@ def wide_ridge(starts, index, values, factor, variances, penalty, means, roots):
 
 def _cholesky(normal):
     """Lower Cholesky factor; a matrix that is still singular up to rounding gets a little more on its diagonal."""
+    from scipy.linalg import lapack
+
     factorise = lapack.get_lapack_funcs("potrf", (normal,))
     more = 8 * np.finfo(normal.dtype).eps
     triangle, failed = factorise(normal, lower=True, clean=False)

@@ -30,12 +30,17 @@ def padded(count: int, itemsize: int) -> int:
     return -(-count // lanes) * lanes
 
 
-def padded_rows(rows: np.ndarray, length: int) -> np.ndarray:
-    """Rows padded with zeros to `length` numbers, from a cache-line boundary on: a vector across two lines costs twice."""
-    size = rows.shape[0] * length * rows.itemsize
-    buffer = np.empty(size + _LINE_BYTES, np.uint8)
+def aligned(size: int, dtype: np.dtype) -> np.ndarray:
+    """Memory for `size` numbers, from a cache-line boundary on: a vector across two lines costs twice."""
+    count = size * dtype.itemsize
+    buffer = np.empty(count + _LINE_BYTES, np.uint8)
     start = -buffer.ctypes.data % _LINE_BYTES
-    result = buffer[start : start + size].view(rows.dtype).reshape(rows.shape[0], length)
+    return buffer[start : start + count].view(dtype)
+
+
+def padded_rows(rows: np.ndarray, length: int) -> np.ndarray:
+    """Rows padded with zeros to `length` numbers, aligned."""
+    result = aligned(rows.shape[0] * length, rows.dtype).reshape(rows.shape[0], length)
     result[:, : rows.shape[1]] = rows
     result[:, rows.shape[1] :] = 0
     return result

@@ -7,10 +7,11 @@ each: positions and values themselves, no permutation that would have to be appl
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from dmf.kernels.jit import jit
 
 
-@njit(cache=True, nogil=True)
+@jit()
 def starts_of(keys, count):
     """Where each key from 0 to `count` - 1 begins in sorted order, and the end of the last, shape (count + 1,)."""
     starts = np.zeros(count + 1, np.int64)
@@ -21,7 +22,7 @@ def starts_of(keys, count):
     return starts
 
 
-@njit(cache=True, nogil=True)
+@jit()
 def is_sorted(rows, cols):
     """Whether positions are in the order of their rows, then of their columns."""
     ascending = True
@@ -30,7 +31,7 @@ def is_sorted(rows, cols):
     return ascending
 
 
-@njit(cache=True, nogil=True)
+@jit()
 def sort_positions(rows, cols, values, row_starts, col_starts):
     """Positions and their values by row, then by column, then in the order given."""
     count = rows.shape[0]
@@ -55,7 +56,7 @@ def sort_positions(rows, cols, values, row_starts, col_starts):
     return by_column, sorted_cols, sorted_values
 
 
-@njit(cache=True, nogil=True)
+@jit()
 def order_columns(row_starts, cols, col_starts, places):
     """Place of each sorted position in the order of columns (written to `places`), and the rows in that order."""
     rows_by_column = np.empty_like(cols)
@@ -69,7 +70,7 @@ def order_columns(row_starts, cols, col_starts, places):
     return rows_by_column
 
 
-@njit(cache=True, nogil=True)
+@jit()
 def scatter(values, places):
     """Array whose entry ``places[k]`` is ``values[k]``, for a permutation `places`."""
     result = np.empty(values.shape[0], values.dtype)

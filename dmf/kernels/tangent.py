@@ -8,114 +8,97 @@ samples once in the order of rows and once in that of columns; rows that it meet
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
-from numba import njit, prange
 
+from dmf.kernels import rows as row
 from dmf.kernels import simd
-from dmf.kernels.ridge import accumulate
+from dmf.kernels.chunks import frozen, in_chunks
+from dmf.kernels.jit import jit
+from dmf.kernels.ridge import BLOCK, accumulate
 
 WIDEST_STEP = 256  # bytes of a row
 MOST_BYTES = 2**28  # of all blocks; beyond, passes for both factors take less memory
 _SINGULAR = 64.0  # units in the last place of the largest pivot, below which others are rounding
+_ERRORS = 256  # samples of a row at a time
 
 
-@njit(cache=True)
-def invert_block(length, width, gram, triangle, order, inverse, at):
+@jit()
+def invert_block(length, width, work, gram, triangle, order, inverse, at):
     """Inverse of a symmetric matrix, from `at` on, of which directions are left out that the matrix maps to rounding errors.
 
-    All matrices are `width` rows padded to `length` numbers. ``gram = R^T R`` with the largest pivots first: only so are those
-    below rounding known by their size. `gram` becomes R, `triangle` the inverse of R^T; rows of either are in no order.
+    All matrices are `width` rows padded to `length` numbers, the first from `gram` on in `work`. ``gram = R^T R`` with the
+    largest pivots first: only so are those below rounding known by their size. The matrix becomes R, and from `triangle` on the
+    inverse of R^T; rows of either are in no order.
     """
-    zeros = simd.zeros_like(simd.load(gram, 0, length))
-    least = gram.dtype.type(0)
+    least, none, one = work.dtype.type(0), work.dtype.type(0), work.dtype.type(1)
+    row.fill(work, triangle, none, width * length)
+    row.fill(inverse, at, none, width * length)
     for a in range(width):
         order[a] = a
     for step in range(width):
         for later in range(step + 1, width):
-            if gram[order[later] * (length + 1)] > gram[order[step] * (length + 1)]:
+            if work[gram + order[later] * (length + 1)] > work[gram + order[step] * (length + 1)]:
                 order[step], order[later] = order[later], order[step]
         a = order[step]
-        pivot = gram[a * (length + 1)]
+        pivot = work[gram + a * (length + 1)]
         if step == 0:
-            least = gram.dtype.type(_SINGULAR * np.finfo(gram.dtype).eps) * pivot
-        scale = gram.dtype.type(0) if pivot <= least else gram.dtype.type(1) / np.sqrt(pivot)
-        row = simd.add_scaled(zeros, scale, simd.load(gram, a * length, length))
-        simd.store(gram, a * length, row)
+            least = work.dtype.type(_SINGULAR * np.finfo(work.dtype).eps) * pivot
+        scale = none if pivot <= least else one / np.sqrt(pivot)
+        row.add_row(work, gram + a * length, scale - one, work, gram + a * length, length)
         for later in range(step + 1, width):
             c = order[later]
-            left = simd.add_scaled(simd.load(gram, c * length, length), -gram[a * length + c], row)
-            simd.store(gram, c * length, left)
-        row = zeros
+            row.add_row(work, gram + c * length, -work[gram + a * length + c], work, gram + a * length, length)
         for before in range(step):
             e = order[before]
-            row = simd.add_scaled(row, -gram[e * length + a], simd.load(triangle, e * length, length))
-        simd.store(triangle, a * length, row)
-        triangle[a * (length + 1)] += 1
-        simd.store(triangle, a * length, simd.add_scaled(zeros, scale, simd.load(triangle, a * length, length)))
+            row.add_row(work, triangle + a * length, -work[gram + e * length + a], work, triangle + e * length, length)
+        work[triangle + a * (length + 1)] += one
+        row.add_row(work, triangle + a * length, scale - one, work, triangle + a * length, length)
     for a in range(width):
-        row = zeros
         for e in range(width):
-            row = simd.add_scaled(row, triangle[e * length + a], simd.load(triangle, e * length, length))
-        simd.store(inverse, at + a * length, row)
+            row.add_row(inverse, at + a * length, work[triangle + e * length + a], work, triangle + e * length, length)
 
 
-@cache
-def _compile(length: int, parallel: bool):
+@jit()
+def invert_blocks(starts, index, factor, width, length, damping, ones, work, order, result, begin, end):
+    """Inverses of ``sum v v^T + damping`` over the samples of each row, from row `begin` to `end`; `ones`: BLOCK times 1."""
+    triangle = (width + 4) * length
+    target = 2 * triangle
+    met = target + length
+    scales = met + BLOCK * length
+    for i in range(begin, end):
+        row.fill(work, 0, work.dtype.type(0), met)
+        for first in range(starts[i], starts[i + 1], BLOCK):
+            count = min(BLOCK, starts[i + 1] - first)
+            for k in range(count):
+                work[scales + k] = ones[k]
+            # What is summed for the target is not needed here: `ones` stand for the values.
+            accumulate(work, 0, target, met, scales, index, first, count, factor, ones, 0, width, length)
+        for a in range(width):
+            for c in range(a):
+                work[c * length + a] = work[a * length + c]
+            work[a * (length + 1)] += damping
+        invert_block(length, width, work, 0, triangle, order, result, i * width * length)
+
+
+@jit()
+def multiply_blocks(blocks, width, length, rows, result, begin, end):
+    """Every row times its block, from row `begin` to `end`."""
+    for i in range(begin, end):
+        row.fill(result, i * length, rows.dtype.type(0), length)
+        for a in range(width):
+            row.add_row(result, i * length, rows[i * length + a], blocks, (i * width + a) * length, length)
+
+
+@jit()
+def couple(starts, index, rows, others, length, products, result, begin, end):
+    """For each row the sum of ``(row . other) partner`` over its samples; the partner is the first half of `other`."""
     double = 2 * length
-
-    def compiled(function):
-        # A name of its own for every variant: see dmf.kernels.cpu.
-        function.__qualname__ += f"_{length}_{'parallel' if parallel else 'serial'}"
-        return njit(cache=True, nogil=True, parallel=parallel)(function)
-
-    @compiled
-    def invert_blocks(starts, index, factor, width, damping, bounds, result):
-        """Inverses of ``sum v v^T + damping`` over the samples of each row."""
-        size = width * length
-        for chunk in prange(bounds.shape[0] - 1):
-            gram, triangle = np.empty(size, factor.dtype), np.empty(size, factor.dtype)
-            order = np.empty(width, np.intp)
-            for i in range(bounds[chunk], bounds[chunk + 1]):
-                accumulate(length, starts[i], starts[i + 1], width, index, None, factor, gram, None)
-                for a in range(width):
-                    gram[a * (length + 1)] += damping
-                invert_block(length, width, gram, triangle, order, result, i * size)
-
-    @compiled
-    def multiply_blocks(blocks, width, rows, bounds, result):
-        """Every row times its block."""
-        for chunk in prange(bounds.shape[0] - 1):
-            for i in range(bounds[chunk], bounds[chunk + 1]):
-                sums = simd.zeros_like(simd.load(rows, i * length, length))
-                for a in range(width):
-                    block = simd.load(blocks, (i * width + a) * length, length)
-                    sums = simd.add_scaled(sums, rows[i, a], block)
-                simd.store(result, i * length, sums)
-
-    @compiled
-    def couple(starts, index, rows, others, bounds, most, result):
-        """For each row the sum of ``(row . other) partner`` over its samples; the partner is the first half of `other`."""
-        lanes = 32 // rows.itemsize
-        for chunk in prange(bounds.shape[0] - 1):
-            products = np.empty(most, rows.dtype)
-            for i in range(bounds[chunk], bounds[chunk + 1]):
-                row = simd.load(rows, i * double, double)
-                first, end = starts[i], starts[i + 1]
-                whole = first + (end - first) // lanes * lanes
-                for k in range(first, whole, lanes):
-                    simd.store(products, k - first, simd.dots(row, others, index, k))
-                for k in range(whole, end):
-                    other = simd.load(others, np.intp(index[k]) * double, double)
-                    products[k - first] = simd.total(simd.add_product(simd.zeros_like(row), row, other))
-                sums = simd.zeros_like(simd.load(result, i * length, length))
-                for k in range(first, end):
-                    partner = simd.load(others, np.intp(index[k]) * double, length)
-                    sums = simd.add_scaled(sums, products[k - first], partner)
-                simd.store(result, i * length, sums)
-
-    return invert_blocks, multiply_blocks, couple
+    for i in range(begin, end):
+        row.fill(result, i * length, rows.dtype.type(0), length)
+        for first in range(starts[i], starts[i + 1], products.shape[0]):
+            count = min(products.shape[0], starts[i + 1] - first)
+            row.dots(products, 0, rows, i * double, others, double, index, first, count, double)
+            row.add_rows(result, i * length, others, double, index, first, count, products, 0, length, False)
 
 
 class TangentSystem:
@@ -127,22 +110,25 @@ class TangentSystem:
     ----------
     samples : two tuples (starts, index, bounds)
         Of the rows and of the columns; see `dmf.kernels.cpu.SampledEntries`.
-    most : (int, int)
-        Samples of the fullest row and column.
     u, v : array, shapes (d1, r) and (d2, r)
     damping : float, >= 0
-    parallel : bool
     """
 
-    def __init__(self, samples, most, u, v, damping, parallel):
-        self._samples, self._most, self._width = samples, most, u.shape[1]
+    def __init__(self, samples, u, v, damping):
+        self._samples, self._width = samples, u.shape[1]
         self._length, self._damping = simd.padded(u.shape[1], u.itemsize), u.dtype.type(damping)
-        invert, self._multiply, self._couple = _compile(self._length, parallel)
+        width, length, ones = self._width, self._length, np.ones(BLOCK, u.dtype)
         self._blocks = []
         for (starts, index, bounds), factor in zip(samples, (v, u), strict=True):
-            blocks = np.empty((starts.shape[0] - 1) * self._width * self._length, u.dtype)
-            invert(starts, index, self.padded(factor).ravel(), self._width, self._damping, bounds, blocks)
-            self._blocks.append(blocks)
+            blocks = simd.aligned((starts.shape[0] - 1) * width * length, u.dtype)
+            arguments = starts, index, frozen(self.padded(factor)).ravel(), width, length, self._damping, frozen(ones)
+
+            def run(begin, end, arguments=arguments, blocks=blocks):
+                work = simd.aligned((2 * width + 9 + BLOCK) * length + 3 * BLOCK, blocks.dtype)
+                invert_blocks(*arguments, work, np.empty(width, np.intp), blocks, begin, end)
+
+            in_chunks(index.shape[0] * length * width, bounds, run)
+            self._blocks.append(frozen(blocks))
         # What the samples of a row meet, and of a column, and the rows and columns themselves: halves are those of the step.
         double = 2 * self._length
         self._met = [simd.padded_rows(factor, double) for factor in (v, u)]
@@ -162,22 +148,29 @@ class TangentSystem:
     def solve_blocks(self, side, rows):
         """The rows of P (side 0) or of Q (side 1) that the blocks of the normal matrix map to these."""
         result = np.empty_like(rows)
-        self._multiply(self._blocks[side], self._width, rows, self._samples[side][2], result)
+        arguments = self._blocks[side], self._width, self._length, frozen(rows).ravel(), result.ravel()
+        bounds = self._samples[side][2]
+        in_chunks(rows.size * self._width, bounds, lambda begin, end: multiply_blocks(*arguments, begin, end))
         return result
 
     def by_rows(self, q):
         """For each row i the sum of ``(u_i . q_j) v_j`` over its samples."""
         self._met[0][:, self._length :] = q
-        starts, index, bounds = self._samples[0]
-        result = np.empty_like(q, shape=(self._rows.shape[0], self._length))
-        self._couple(starts, index, self._rows, self._met[0], bounds, self._most[0], result)
-        return result
+        return self._coupled(0, self._rows)
 
     def by_columns(self, p, q):
         """For each column j the sum of ``(p_i . v_j + u_i . q_j) u_i`` over its samples, and ``damping q_j``."""
         self._met[1][:, self._length :] = p
         self._cols[:, : self._length] = q
-        starts, index, bounds = self._samples[1]
-        result = np.empty_like(q)
-        self._couple(starts, index, self._cols, self._met[1], bounds, self._most[1], result)
-        return result + self._damping * q
+        return self._coupled(1, self._cols) + self._damping * q
+
+    def _coupled(self, side, rows):
+        starts, index, bounds = self._samples[side]
+        result = simd.aligned(rows.shape[0] * self._length, rows.dtype).reshape(-1, self._length)
+        arguments = starts, index, frozen(rows).ravel(), frozen(self._met[side]).ravel(), self._length
+
+        def run(begin, end):
+            couple(*arguments, simd.aligned(_ERRORS, rows.dtype), result.ravel(), begin, end)
+
+        in_chunks(3 * index.shape[0] * self._length, bounds, run)
+        return result

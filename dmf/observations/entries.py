@@ -23,11 +23,11 @@ from dmf.arrays.backend import (
     namespace,
     number,
     on_device_of,
-    one_blas_thread,
     to_host,
 )
 from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import truncated_svd
+from dmf.arrays.threads import one_blas_thread
 from dmf.errors import DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
 from dmf.observations.base import Entries, Ridge

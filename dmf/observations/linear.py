@@ -19,10 +19,10 @@ from dmf.arrays.backend import (
     move,
     namespace,
     number,
-    one_blas_thread,
 )
 from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import conjugate_gradient, dense_svd, gaussian
+from dmf.arrays.threads import one_blas_thread
 from dmf.errors import BackendError, ShapeError
 from dmf.observations.base import Observations, Ridge, half_square
 from dmf.observations.checks import (

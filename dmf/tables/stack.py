@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from dmf.arrays.backend import one_blas_thread, thread_count
+from dmf.arrays.threads import one_blas_thread, thread_count
 from dmf.tables.families import BY_NAME, FAMILIES, GAUSSIAN, Model
 from dmf.tables.margins import SPACES, Margins, fit_margins
 

@@ -1,17 +1,17 @@
 """Every fast kernel computes what its reference twin computes."""
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
+from dmf.arrays.threads import thread_count
 from dmf.kernels import TABLE, kernel
-from dmf.kernels.cpu import _PARALLEL_WORK, _compile
-from dmf.kernels.dense import _PARALLEL_WORK as DENSE_PARALLEL_WORK
+from dmf.kernels.chunks import PARALLEL_WORK
 from dmf.kernels.dense import _compile as compile_dense
 from dmf.kernels.descent import compile_descent
+from dmf.kernels.ridge import compile_ridge
 from dmf.models.gradients import loss_and_gradients
 from dmf.solvers.descent import GradientDescent
 
@@ -48,56 +48,41 @@ def test_strided_and_read_only_measurements(dtype, rng):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.fixture
-def threads():
-    """`threads(n)` sets the number of Numba threads; the old number comes back at the end."""
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("one core only")
-    before = numba.get_num_threads()
-    yield numba.set_num_threads
-    numba.set_num_threads(before)
-
-
 @pytest.mark.parametrize(
     ("rank", "dtype", "parallel"),
     [(10, np.float64, True), (10, np.float32, True), (110, np.float64, True), (3, np.float64, False)],
 )
-def test_results_do_not_depend_on_the_number_of_threads(rank, dtype, parallel, threads, rng):
+def test_results_do_not_depend_on_the_number_of_threads(rank, dtype, parallel, rng):
     """Bit for bit, for the parallel kernels (against the serial ones, which one thread takes) and below their threshold."""
-    m = _PARALLEL_WORK // rank + 1 if parallel else 500
+    m = PARALLEL_WORK // rank + 1 if parallel else 500
     d1, d2 = 200, 150
     rows, cols = (index.astype(np.int32) for index in np.divmod(np.sort(rng.integers(0, d1 * d2, m)), d2))
     left, right, values = numbers(rng, (d1, rank), dtype), numbers(rng, (rank, d2), dtype), numbers(rng, m, dtype)
     results = []
-    for count in (1, 2):
-        threads(count)
-        fast = kernel("SampledEntries", values)(rows, cols, (d1, d2))
-        results.append(
-            [
-                kernel("sampled_product", left)(left, right, rows, cols),
-                *fast.adjoint(values, left, right),
-                *fast.residual(values, left, right),
-            ]
-        )
+    for count in (1, thread_count()):
+        with dmf.threads(count):
+            fast = kernel("SampledEntries", values)(rows, cols, (d1, d2))
+            product = kernel("sampled_product", left)(left, right, rows, cols)
+            results.append([product, *fast.adjoint(values, left, right), *fast.residual(values, left, right)])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
 @dtypes
 @pytest.mark.parametrize("some", [False, True])
-def test_dense_results_do_not_depend_on_the_number_of_threads(some, dtype, threads, rng):
+def test_dense_results_do_not_depend_on_the_number_of_threads(some, dtype, rng):
     """Bit for bit, the parallel kernel against the serial one; sizes are multiples of neither block, group nor chunk."""
     count, size = 1_237, 1_003
     rows = np.flatnonzero(rng.random(count) < 0.9) if some else None
     used = count if rows is None else rows.size
-    assert used * size > DENSE_PARALLEL_WORK
+    assert used * size > PARALLEL_WORK
     problem = numbers(rng, (count, size), dtype), rows, numbers(rng, used, dtype), numbers(rng, size, dtype)
     left, right = numbers(rng, (59, 2), dtype), numbers(rng, (17, 2), dtype)
     results = []
-    for threads_used in (1, 2):
-        threads(threads_used)
-        design = kernel("restricted_map", problem[0])(*problem[:2], (59, 17), left, right)
-        results.append([*kernel("dense_residual", problem[0])(*problem), design])
+    for threads_used in (1, thread_count()):
+        with dmf.threads(threads_used):
+            design = kernel("restricted_map", problem[0])(*problem[:2], (59, 17), left, right)
+            results.append([*kernel("dense_residual", problem[0])(*problem), design])
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -240,12 +225,8 @@ def test_every_variant_of_a_kernel_has_a_name_of_its_own():
 
     And functions of one name that it loads share their constants, which ends in "'descr' is NULL" now and then.
     """
-    variants = [
-        function for block in (4, 8, 32) for parallel in (False, True) for function in _compile(block, parallel)
-    ]
-    variants += [compile_descent(length) for length in (4, 8)]
-    variants += [compile_dense(block, parallel) for block in (8, 16) for parallel in (False, True)]
-    assert len({function.py_func.__qualname__ for function in variants}) == len(variants) == 24
+    variants = [compiled(length) for compiled in (compile_descent, compile_dense, compile_ridge) for length in (8, 16)]
+    assert len({function.py_func.__qualname__ for function in variants}) == len(variants)
 
 
 def test_the_compiled_chunk_is_found_again_on_disk():
@@ -256,7 +237,7 @@ def test_the_compiled_chunk_is_found_again_on_disk():
 
 def test_no_chunk_where_it_does_not_pay(rng):
     """Depth 1, rows too long for the registers, and work enough for threads go through the loop."""
-    m = _PARALLEL_WORK // 8  # rows of 5 numbers are padded to 8
+    m = PARALLEL_WORK // 8  # rows of 5 numbers are padded to 8
     rows, cols = np.divmod(rng.integers(0, 400, m), 20)
     observations = dmf.SampledEntries(rows, cols, rng.standard_normal(m), (20, 20))
     assert observations.descent((5,)) is not None

@@ -1,16 +1,17 @@
 """Ridge regression of the rows of a factor: the fast kernel, its reference twin, and what both have to hold."""
 
 import array_api_strict
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dmf
 from dmf.arrays.backend import to_host
+from dmf.arrays.threads import thread_count
 from dmf.kernels import TABLE, kernel
-from dmf.kernels.cpu import _PARALLEL_WORK
-from dmf.kernels.ridge import WIDEST_BYTES, compile_ridge
+from dmf.kernels.chunks import PARALLEL_WORK
+from dmf.kernels.ridge import WIDEST_BYTES
 
 from helpers import DTYPES, on_device1
 from kernel_cases import check_nearly_singular, check_ridge_results, ridge_problems
@@ -60,30 +61,20 @@ def test_the_twin_runs_on_every_array_library(dtype, data):
             np.testing.assert_array_equal(to_host(other) if hasattr(other, "dtype") else other, one)
 
 
-@pytest.fixture
-def threads():
-    """`threads(n)` sets the number of Numba threads; the old number comes back at the end."""
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("one core only")
-    before = numba.get_num_threads()
-    yield numba.set_num_threads
-    numba.set_num_threads(before)
-
-
 @pytest.mark.parametrize("uncertain", [False, True])
 @pytest.mark.parametrize(("width", "dtype"), [(10, np.float64), (10, np.float32), (100, np.float64)])
-def test_ridge_does_not_depend_on_the_number_of_threads(width, dtype, uncertain, threads, rng):
+def test_ridge_does_not_depend_on_the_number_of_threads(width, dtype, uncertain, rng):
     """Bit for bit, the parallel kernel against the serial one."""
-    d1, d2, m = 201, 150, 2 * _PARALLEL_WORK // width**2 + 5_000
+    d1, d2, m = 201, 150, 2 * PARALLEL_WORK // width**2 + 5_000
     rows, cols = (index.astype(np.int32) for index in np.divmod(np.sort(rng.integers(0, d1 * d2, m)), d2))
     values, penalty = rng.standard_normal(m).astype(dtype), np.linspace(1, 2, width, dtype=dtype)
     for side in (0, 1):
         factor = rng.standard_normal(((d1, d2)[1 - side], width)).astype(dtype)
         results = []
-        for count in (1, 2):
-            threads(count)
-            fast = kernel("SampledEntries", values)(rows, cols, (d1, d2))
-            results.append(fast.ridge(side, values, factor, penalty, factor**2 if uncertain else None, None))
+        for count in (1, thread_count()):
+            with dmf.threads(count):
+                fast = kernel("SampledEntries", values)(rows, cols, (d1, d2))
+                results.append(fast.ridge(side, values, factor, penalty, factor**2 if uncertain else None, None))
         for one, two in zip(*results, strict=True):
             np.testing.assert_array_equal(one, two)
 
@@ -111,18 +102,6 @@ def test_what_is_not_finite_stays_so_in_its_own_row(width, bad, dtype, rng):
     found = FORMS["numpy"](rows, cols, (2, 2)).ridge(0, values, factor, penalty, None, None)[0]
     assert not np.isfinite(found[0]).any()
     assert np.isfinite(found[1]).all()
-
-
-def test_every_variant_has_a_name_of_its_own():
-    """See the test of this name in test_kernels.py."""
-    variants = [
-        compile_ridge(length, lanes, spread, parallel, weighted)
-        for length, lanes in ((4, 8), (8, 8), (8, 16))
-        for spread in (False, True)
-        for parallel in (False, True)
-        for weighted in (False, True)
-    ]
-    assert len({function.py_func.__qualname__ for function in variants}) == len(variants)
 
 
 def test_widths_fall_on_both_sides_of_the_widest_compiled_row():

@@ -1,12 +1,12 @@
 """Steps of linearised least squares on sampled entries: the eliminated form against dense algebra and the general form."""
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dmf
+from dmf.arrays.threads import thread_count
 from dmf.kernels import tangent
 from dmf.observations.base import Observations
 
@@ -77,7 +77,7 @@ def test_where_blocks_are_too_large_passes_take_their_place(monkeypatch, rng):
     observations, (u, vt) = entries(rng, shape, 900), orthonormal(rng, shape, 3)
     target = observations.tangent_normal(u, vt)(rng.standard_normal((70, 3)))
     compiled = matrix_of(observations.tangent_step(u, vt, target, 0.0, 1e-13, 500), u, vt)
-    monkeypatch.setattr("dmf.kernels.tangent._compile", None)  # calling it would raise
+    monkeypatch.setattr("dmf.kernels.cpu.TangentSystem", None)  # calling it would raise
     for limit in ("WIDEST_STEP", "MOST_BYTES"):
         with monkeypatch.context() as patch:
             patch.setattr(f"dmf.kernels.cpu.{limit}", 0)
@@ -87,16 +87,14 @@ def test_where_blocks_are_too_large_passes_take_their_place(monkeypatch, rng):
 
 @dtypes
 def test_results_do_not_depend_on_the_number_of_threads(dtype, monkeypatch, rng):
-    monkeypatch.setattr("dmf.kernels.cpu._PARALLEL_WORK", 0)
+    monkeypatch.setattr("dmf.kernels.chunks.PARALLEL_WORK", 0)
+    monkeypatch.setattr("dmf.kernels.chunks._CHUNK_WORK", 1_000)
     shape = (70, 60)
     observations, (u, vt) = entries(rng, shape, 2_000, dtype), orthonormal(rng, shape, 5, dtype)
-    target, before, steps = rng.standard_normal((130, 5)).astype(dtype), numba.get_num_threads(), []
-    try:
-        for count in (1, 2):
-            numba.set_num_threads(count)
+    target, steps = rng.standard_normal((130, 5)).astype(dtype), []
+    for count in (1, thread_count()):
+        with dmf.threads(count):
             steps.append(observations.tangent_step(u, vt, target, 0.1, 1e-4, 500))
-    finally:
-        numba.set_num_threads(before)
     np.testing.assert_array_equal(*steps)
 
 

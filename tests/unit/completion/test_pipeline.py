@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
-from dmf.arrays.backend import set_threads
+from dmf.arrays.threads import thread_count
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.homotopy import VariationalBayes
 
@@ -243,24 +242,14 @@ def test_ctrl_c_in_a_solver_ends_the_whole(solver, call, monkeypatch):
     assert_finite(recovery)
 
 
-@pytest.fixture
-def threads():
-    """`threads(n)` sets the number of threads; the old number comes back at the end."""
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("one thread only")
-    before = numba.get_num_threads()
-    yield set_threads
-    set_threads(before)
-
-
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_one_seed_gives_one_result_at_any_number_of_threads(noise, threads):
+def test_one_seed_gives_one_result_at_any_number_of_threads(noise):
     """Bit for bit; 20,000 samples at width 6 are work enough for the parallel kernels."""
     case = low_rank_case(0, (300, 250), 4, oversampling=20_000 / 2_184, noise=noise)
     found = []
-    for count in (1, 2, 2):
-        threads(count)
-        found.append(dmf.complete(case.observations, rank=6, offsets=False, seed=3))
+    for count in (1, thread_count(), thread_count()):
+        with dmf.threads(count):
+            found.append(dmf.complete(case.observations, rank=6, offsets=False, seed=3))
     for other in found[1:]:
         assert_same_weights(found[0], other)
         for name in set(other.history) - {"seconds"}:

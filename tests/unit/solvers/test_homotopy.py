@@ -2,12 +2,11 @@
 
 import sys
 
-import numba
 import numpy as np
 import pytest
 
 import dmf
-from dmf.arrays.backend import set_threads
+from dmf.arrays.threads import thread_count
 from dmf.completion.visible_rank import visible_rank
 from dmf.models.initialize import balanced_network
 from dmf.solvers.homotopy import noise_edge
@@ -114,7 +113,7 @@ def test_components_that_vanished_come_back(seed):
     true = np.linalg.svd(case.matrix, compute_uv=False)[:3]
     assert set(ranks[1:]) >= {1, 2, 3}
     assert np.all(np.diff(ranks) >= 0)
-    for count in (1, 2):
+    for count in (1, thread_count()):
         assert np.min(sizes[ranks == count, count]) < 0.1 * true[count]
     np.testing.assert_allclose(sizes[-1, :3], true, rtol=1e-6)
     assert recovery.options["rank"] == 3
@@ -222,24 +221,14 @@ def test_options_out_of_range(option, value, limit):
     assert caught.value.value is value
 
 
-@pytest.fixture
-def threads():
-    """`threads(n)` sets the number of threads; the old number comes back at the end."""
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("one thread only")
-    before = numba.get_num_threads()
-    yield set_threads
-    set_threads(before)
-
-
 @solvers
-def test_results_do_not_depend_on_the_number_of_threads(solve, threads):
+def test_results_do_not_depend_on_the_number_of_threads(solve):
     """Bit for bit; 20,000 samples at width 6 are work enough for the parallel kernels."""
     case = low_rank_case(0, (300, 250), 4, oversampling=20_000 / 2_184, noise=0.1)
     runs = []
-    for count in (1, 2):
-        threads(count)
-        runs.append(solve(case.observations, fitted_start(case.observations, 6), iterations=8))
+    for count in (1, thread_count()):
+        with dmf.threads(count):
+            runs.append(solve(case.observations, fitted_start(case.observations, 6), iterations=8))
     assert_same_weights(*runs)
     for name in set(runs[0].history) - {"seconds"}:
         np.testing.assert_array_equal(runs[0].history[name], runs[1].history[name])
