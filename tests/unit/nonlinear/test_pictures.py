@@ -13,19 +13,18 @@ pytest.importorskip("matplotlib")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.mark.parametrize("iterations", [0, 2])
-@pytest.mark.parametrize("step_size", [0.1, 1e-300])
+@pytest.mark.parametrize(("iterations", "step_size"), [(0, 0.1), (2, 1e-300)])
 def test_updates_that_are_not_there(tmp_path, iterations, step_size):
     """Only iteration 0, or steps too small to move anything: an empty picture rather than an error or a warning."""
     data, network = samples(0), perceptron((6, 4, 3))
     diagnostics = UpdateDiagnostics(network, data, rank=2, count=4)
     run = train(network, data, SGD(step_size), iterations=iterations, callback=diagnostics)
-    assert run.history["update_singular_values"].any() == (iterations > 0 and step_size == 0.1)
+    assert not run.history["update_singular_values"].any()
     plot_updates(tmp_path / "updates.png", "updates", diagnostics.names, run.history)
     assert (tmp_path / "updates.png").read_bytes().startswith(PNG)
 
 
-@pytest.mark.parametrize("adapters", [0, 1, 6])
+@pytest.mark.parametrize("adapters", [0, 6])
 def test_any_number_of_adapters(tmp_path, adapters):
     rng = np.random.default_rng(0)
     curves = {f"adapter {k}": rng.random((3, 4)) for k in range(adapters)} | {"all weights": rng.random((1, 4))}

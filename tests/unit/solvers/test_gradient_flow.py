@@ -8,7 +8,7 @@ import pytest
 import dmf
 from dmf.solvers import flow as module
 
-from helpers import DTYPES, LIBRARIES, OTHERS, assert_finite, observe, signs_as_in, start, weights_of
+from helpers import LIBRARIES, OTHERS, assert_finite, observe, signs_as_in, start, weights_of
 
 
 def problem(dtype=np.float64, noise=0.0, move=np.asarray):
@@ -52,9 +52,9 @@ def test_an_interrupted_and_resumed_run_stays_on_the_path(accuracy):
         assert np.linalg.norm(between - product) <= 3 * accuracy ** (2 / 3) * np.linalg.norm(product) + 1e-9
 
 
-@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-@pytest.mark.parametrize("accuracy", [0.5, 1e-2])
+@pytest.mark.parametrize(
+    ("dtype", "noise", "accuracy"), [(np.float32, 0.3, 0.5), (np.float32, 0.0, 1e-2), (np.float64, 0.3, 1e-2)]
+)
 def test_the_loss_never_rises_beyond_rounding(dtype, noise, accuracy):
     """Long after convergence, too, where the estimate of the error has nothing to say about stability."""
     observations, network = problem(dtype, noise)

@@ -16,7 +16,7 @@ def check(path):
     assert picture[..., :3].std() > 0.02
 
 
-@pytest.mark.parametrize(("records", "count"), [(1, 1), (7, 3), (5000, 12)])
+@pytest.mark.parametrize(("records", "count"), [(1, 1), (5000, 12)])
 def test_waterfalls(tmp_path, records, count):
     iteration = np.arange(records) * 10
     values = np.linspace(0, 1, records)[:, None] * np.linspace(1, 0.1, count)
