@@ -275,6 +275,10 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--header/--no-header", default=None, help="Whether the first line holds column names.")
     @click.option("--missing", type=_Listed(), default=(), metavar="-999,?,...", help="More marks of missing cells.")
     @click.option("--decimal", type=click.Choice([".", ","]), default=".", show_default=True, help="Decimal sign.")
+    @click.option("--thousands", metavar="SIGN", help="What groups the digits of numbers.")
+    @click.option(
+        "--skip", type=click.IntRange(min=0), default=0, help="Lines at the top to leave out, such as a title."
+    )
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> Any:
         stated = {field.name: options.pop(field.name) for field in fields(Stated)}

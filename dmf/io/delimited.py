@@ -59,13 +59,18 @@ class DelimitedText:
     """
 
     def __init__(
-        self, path: os.PathLike, file: BinaryIO, columns: Sequence[str], plausible: Callable[[list[str]], bool]
+        self,
+        path: os.PathLike,
+        file: BinaryIO,
+        columns: Sequence[str],
+        plausible: Callable[[list[str]], bool],
+        skip: int = 0,
     ) -> None:
         self.path, self.line = path, 0
         self._ended = 0  # line on which the last whole record ended
         self._file, self._start = file, 1
         self._kept: list[str] | None = None
-        self._sample = self._read_sample()
+        self._sample = self._read_sample(skip)
         lines = list(self._decoded(self._sample))
         self.delimiter = max(_DELIMITERS, key=lambda delimiter: _fit(lines, delimiter, len(columns), plausible))
         records = _first_records(lines, self.delimiter)
@@ -132,7 +137,7 @@ class DelimitedText:
         """Number of the first line of the current record."""
         return self.line - sum(field.count("\n") for field in record)
 
-    def _read_sample(self) -> list[bytes]:
+    def _read_sample(self, skip: int) -> list[bytes]:
         sample: list[bytes] = []
         size, self._comments, self.head = 0, 0, b""
         for number, raw in enumerate(iter(lambda: self._file.readline(_LONGEST_LINE), b""), 1):
@@ -150,7 +155,8 @@ class DelimitedText:
                 )
             if b"\r" in raw.strip():
                 raise self.error("a carriage return within the line. End lines with \\n or \\r\\n.")
-            if not sample and (not raw.strip() or raw.startswith((b"#", b"%"))):
+            skipped = number <= skip or not raw.strip() or raw.startswith((b"#", b"%", b"sep="))
+            if not sample and skipped:
                 self._comments += raw.startswith((b"#", b"%"))
                 self._start = number + 1
                 self.head += raw
@@ -184,13 +190,13 @@ class DelimitedText:
 
 @contextlib.contextmanager
 def open_delimited(
-    path: os.PathLike, columns: Sequence[str], plausible: Callable[[list[str]], bool]
+    path: os.PathLike, columns: Sequence[str], plausible: Callable[[list[str]], bool], skip: int = 0
 ) -> Iterator[DelimitedText]:
     """Open a delimited text file (UTF-8, with or without byte order mark).
 
     The delimiter is the one of tab, ``::``, ``;``, ``|``, ``,`` and blanks that gives the most of the first lines enough
     columns and makes the most of them plausible. Fields may be quoted by ``"`` where the delimiter is one character.
-    Lines at the top that start with ``#`` or ``%`` are comments.
+    Lines at the top that start with ``#`` or ``%`` are comments, as is the line ``sep=`` of spreadsheets.
 
     Parameters
     ----------
@@ -199,6 +205,8 @@ def open_delimited(
         Names of the columns needed, for messages; more may follow in the file.
     plausible : callable
         Whether a record with enough fields looks as it should.
+    skip : int
+        Lines at the top to leave out.
 
     Raises
     ------
@@ -206,7 +214,7 @@ def open_delimited(
         Inside the ``with`` block too, when a record cannot be read; the message names file and line.
     """
     with open(path, "rb") as file:  # noqa: PTH123 - also takes pipes
-        text = DelimitedText(path, file, columns, plausible)
+        text = DelimitedText(path, file, columns, plausible, skip)
         try:
             yield text
         except csv.Error as error:

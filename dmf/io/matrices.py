@@ -47,8 +47,8 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
     keep_text : bool
         Keep delimited text with the entries, to write it with its missing entries filled.
     **stated
-        What the file does not say itself: `columns`, `value`, `index_column`, `header`, `missing`, `decimal`, as in
-        `dmf.io.roles.Stated`. What is left open is inferred, and told in the notes.
+        What the file does not say itself: `columns`, `value`, `index_column`, `header`, `missing`, `decimal`, `thousands` and
+        `skip`, as in `dmf.io.roles.Stated`. What is left open is inferred, and told in the notes.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def _load_text(path: Path, stated: Stated, keep_text: bool) -> Entries | Matrix:
     def plausible(record: list[str]) -> bool:
         return any(how.is_missing(field) or how.is_meant(field) for field in record[len(needed) - 1 :])
 
-    with open_delimited(path, needed, plausible) as text:
+    with open_delimited(path, needed, plausible, stated.skip) as text:
         if stated.is_table or (not stated.is_entries and is_table(text, stated, how)):
             return read_table(text, stated, keep_text)
         return read_lines(text, stated, keep_text)

@@ -20,7 +20,7 @@ def shown(name: str) -> str:
 def listed(names: Sequence[str]) -> list[str]:
     """At most six names for a one-line note."""
     most = names if len(names) <= 6 else names[:5]
-    texts = [name if name.isprintable() and len(name) <= _LONGEST else shown(name) for name in most]
+    texts = [name if 0 < len(name) <= _LONGEST and name.isprintable() else shown(name) for name in most]
     return texts if len(names) <= 6 else [*texts, f"and {len(names) - 5} more"]
 
 

@@ -56,6 +56,10 @@ class Stated:
         What marks a missing cell, beside empty cells, NA, NaN, null and the others that pandas reads as missing.
     decimal : {".", ","}
         Decimal sign of the numbers.
+    thousands : str, optional
+        What groups the digits of numbers, such as "," or " "; nothing unless given.
+    skip : int
+        Lines at the top to leave out, such as a title.
     """
 
     layout: str = "auto"
@@ -65,11 +69,14 @@ class Stated:
     header: bool | None = None
     missing: Sequence[str] = ()
     decimal: str = "."
+    thousands: str | None = None
+    skip: int = 0
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("layout", self.layout, ("auto", "entries", "table")),
             ("decimal", self.decimal, (".", ",")),
+            ("thousands", self.thousands, (None, *(sign for sign in ".,' _\u00a0\u202f" if sign != self.decimal))),
         ):
             if value not in known:
                 raise ArgumentError(
@@ -113,7 +120,7 @@ class Cells:
     """How fields are read: marks of missing cells, and numbers."""
 
     def __init__(self, stated: Stated) -> None:
-        self.decimal = stated.decimal
+        self.decimal, self._thousands = stated.decimal, stated.thousands
         self._comma = stated.decimal == ","
         marks = [mark.strip() for mark in stated.missing]
         self._marks = _MARKS | {mark.lower() for mark in marks}
@@ -124,6 +131,8 @@ class Cells:
 
         Python also takes 1_000 and the digits of other scripts for numbers; in a file they are more likely ids or mistakes.
         """
+        if self._thousands is not None:
+            text = text.strip().replace(self._thousands, "")
         if self._comma:
             if "." in text:
                 raise ValueError(f"{shown(text)} has a point, but numbers have decimal commas")
@@ -170,12 +179,16 @@ class Cells:
         """What to do about a field in a column of numbers that is none."""
         if self.is_meant(text):
             sign, other = (",", ".") if self._comma else (".", ",")
-            return f"but numbers have the decimal sign {sign!r} and no {other!r}. Replace it" + (
-                "." if self._comma else "; for decimal commas pass --decimal ,."
+            return (
+                f"but numbers have the decimal sign {sign!r} and no {other!r}. Pass --decimal {other} or --thousands {other} if "
+                "that is what it is."
             )
-        return (
-            f"which is no number. If it marks a missing cell, pass --missing {text if text.isalnum() else shown(text)}."
-        )
+        return f"which is no number. If it marks a missing cell, pass --missing {text if text.isalnum() else _quoted(text)}."
+
+
+def _quoted(text: str) -> str:
+    """A text as a shell takes it."""
+    return "'" + text.replace("'", "'\\''") + "'" if text.isprintable() and len(text) <= 40 else shown(text)
 
 
 class Column:
@@ -261,7 +274,8 @@ def entry_columns(
             found[role] = named[0]
     needed = 3 - len(found)
     left = [k for k in range(width) if k not in found.values() and roles[k] != "time"]
-    if names is not None and not names[0].strip() and len(left) > needed and 0 in left and columns[0].is_even:
+    unnamed = (names is None and len(columns[0].filled) >= _ENOUGH) or (names is not None and not names[0].strip())
+    if unnamed and len(left) > needed and 0 in left and columns[0].is_even:
         left.remove(0)
     if len(left) < needed:
         left = [k for k in range(width) if k not in found.values()]

@@ -114,7 +114,7 @@ TEXT_ERRORS = {
         "a;b;3,5\na;c;4\n",
         "line 1: the value (column 3) is '3,5', but numbers have the decimal sign '.'",
     ),
-    "quoted decimal comma": ('u,i,r\na,b,"3,5"\n', "for decimal commas pass --decimal ,"),
+    "quoted decimal comma": ('u,i,r\na,b,"3,5"\n', "Pass --decimal , or --thousands ,"),
     "digits in groups": ("a,b,1\na,c,1_000\n", "line 2: the value (column 3) is '1_000', which is no number"),
     "digits in groups in the first line": (
         "a,b,1_000\na,c,1\n",
