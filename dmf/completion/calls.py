@@ -1,43 +1,45 @@
-"""The pipelines: from data to a recovery in one call, with every number chosen that the user did not give."""
+"""From data to a recovery in one call: `complete`, `factorize`, `sense`."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from dmf.arrays.backend import Array, namespace, number, on_device_of
-from dmf.arrays.checks import check_bounds, check_option, positive_integer
+from dmf.arrays.checks import check_bounds, check_option
 from dmf.arrays.linalg import dense_svd
-from dmf.completion.occupied import OccupiedPart, occupied_part, short_of
-from dmf.completion.phases import Plan
+from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
+from dmf.completion.occupied import occupied_part, short_of
 from dmf.completion.placement import better_on_host, from_host
-from dmf.completion.strategy import sees_noise, solve, solve_with_offsets
+from dmf.completion.state import relative_residual
 from dmf.completion.visible_rank import visible_rank
 from dmf.errors import ArgumentError, ObservationError
-from dmf.models.initialize import balanced_network
+from dmf.models import LowRank
 from dmf.models.offsets import fit_offsets
 from dmf.observations import Entries, FullMatrix, LinearMeasurements, Observations
 from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.conversion import as_entries
-from dmf.recovery.intervals import calibrate, judged_as
-from dmf.recovery.results import History, Recovery, Status
+from dmf.recovery.intervals import calibrate
+from dmf.recovery.results import Recovery
+from dmf.recovery.values import Found, Plan
 from dmf.solvers.loop import Callback
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import History
 
 _HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
 _FEWEST_HELD_OUT = 20  # fewer say too little to choose by, and further ones are held out in their place
 _OFFSETS_GAIN = 0.9  # offsets are taken if they alone cut the held-out mean square below this share
 _ROUNDS = 2  # of fitting them for that
-_FEW = 5_000  # entries, of which an exact fit is looked for even if noise is seen: it takes no time, and so few may mislead
 _ITERATIONS = 10_000
-_ENDED = ("converged", "budget spent")  # reasons of a run that nobody and nothing broke off
 
 
 def complete(
     data: Any,
     rank: int | None = None,
     *,
-    depth: int = 3,
     weights: Any = None,
     offsets: bool | str = "auto",
     holdout: float = 0.0,
@@ -59,8 +61,6 @@ def complete(
         On a CUDA device, fewer than 20,000 entries are completed on the host, which is faster, and the result comes back there.
     rank : int, 1 <= rank <= min(d1, d2), optional
         Upper bound on the rank; found from the data unless given.
-    depth : int, >= 1
-        Number of layers of the network that is returned.
     weights : array or SciPy sparse matrix, shape (d1, d2), optional
         How much an entry counts: the noise variance of an entry is that of the model over its weight; see
         `SampledEntries`, which have weights of their own. Looked at where `data` are observed.
@@ -86,10 +86,10 @@ def complete(
     Returns
     -------
     Recovery
-        ``filled()`` gives the matrix with the observed entries kept. ``options`` says what was found: "rank", "noise"
-        (standard deviation, of an entry of weight 1; 0 where the recovery is exact), "exact" and "offsets"; with `holdout`
-        also what `calibrate` adds. If a fit is interrupted, or its callback ends it, none follows: the first one's recovery
-        is returned.
+        ``filled()`` gives the matrix with the observed entries kept, ``found`` says what was found: rank, noise (standard
+        deviation of an entry of weight 1), whether the recovery is exact, whether it has offsets; with `holdout`, ``heldout``
+        holds the errors. ``runs`` and ``history`` tell of every run of a solver, of both fits. If a fit is interrupted, or its
+        callback ends it, none follows: the first one's model is returned.
 
     Raises
     ------
@@ -108,77 +108,51 @@ def complete(
             value=offsets,
             limit=(True, False, "auto"),
         )
-    observations, bounds = as_entries(data, weights), check_bounds(bounds)
+    observations = as_entries(data, weights)
+    plan = _plan(observations, rank, iterations, seed, offsets, check_option("holdout", holdout), check_bounds(bounds))
     if better_on_host(observations):
-        return from_host(
-            complete, observations, callback, rank=rank, depth=depth, offsets=offsets, holdout=holdout, bounds=bounds,
-            iterations=iterations, seed=seed,
-        )  # fmt: skip
-    plan = _plan(observations, rank, depth, iterations, seed, callback)
-    if check_option("holdout", holdout) == 0:
-        return replace(_completed(observations, plan, offsets), bounds=bounds)
-    kept, held = observations.split(holdout, plan.seed)
-    judged = calibrate(replace(_completed(kept, plan, offsets), bounds=bounds), held)
-    judged = replace(judged, observations=observations)
-    if judged.status.reason not in _ENDED:
+        return from_host(_judged, observations, plan, callback)
+    return _judged(observations, plan, callback)
+
+
+def _judged(observations: Entries, plan: Plan, callback: Callback | None) -> Recovery:
+    """The fit to all entries, with the errors of one without the held-out entries, where any are."""
+    journal = Journal(callback)
+    if plan.holdout == 0:
+        return _completed(observations, plan, journal)
+    journal.fit = HOLD_OUT
+    kept, held = observations.split(plan.holdout, plan.seed)
+    judged = replace(calibrate(_completed(kept, plan, journal), held), observations=observations)
+    if judged.outcome.broken_off:
         return judged
-    whole = _completed(observations, plan, offsets)
-    if whole.status.reason not in _ENDED:
-        return replace(judged, status=whole.status)
-    return replace(judged_as(judged, whole), bounds=bounds)
+    journal.fit = FINAL
+    final = _completed(observations, plan, journal)
+    if final.outcome.broken_off:
+        return replace(judged, outcome=final.outcome, runs=final.runs, history=final.history)
+    return replace(final, heldout=judged.heldout)
 
 
-def _completed(observations: Entries, plan: Plan, offsets: bool | str) -> Recovery:
+def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
     """One fit to all of these entries; rows and columns without any take no part in it."""
     part = occupied_part(observations)
     if part is None:
-        return _with_gaps_told(_fitted(observations, plan, offsets), observations)
-    bound = None if plan.rank is None else min(plan.rank, *part.observations.shape)
-    recovery = _fitted(part.observations, replace(plan, rank=bound, callback=_of_all(part, plan.callback)), offsets)
-    recovery = replace(
-        recovery,
-        network=part.widened(recovery.network),
-        offsets=None if recovery.offsets is None else part.widened_offsets(recovery.offsets),
-        observations=observations,
-        options=recovery.options | {"rank_bound": plan.rank},
-    )
-    return _with_gaps_told(recovery, observations)
+        recovery = _fitted(observations, plan, journal, lambda model: model)
+    else:
+        bound = None if plan.rank is None else min(plan.rank, *part.observations.shape)
+        recovery = _fitted(part.observations, replace(plan, rank=bound), journal, part.widened)
+        recovery = replace(recovery, model=part.widened(recovery.model), observations=observations, settings=plan)
+    found = recovery.found
+    if found.exact:
+        recovery = replace(recovery, found=replace(found, undetermined=short_of(observations, found.rank)))
+    return recovery
 
 
-def _of_all(part: OccupiedPart, callback: Callback | None) -> Callback | None:
-    """The callback, which is to see networks of the whole matrix, for networks of a part."""
-    return callback and (lambda snapshot: callback(snapshot.with_network(part.widened)))
+def _fitted(observations: Entries, plan: Plan, journal: Journal, whole: Callable[[LowRank], LowRank]) -> Recovery:
+    offsets = plan.offsets is True or (plan.offsets == "auto" and _offsets_help(observations, plan.seed))
+    return fit(observations, plan, journal, offsets=offsets, plain=plan.offsets is not True, whole=whole)
 
 
-def _with_gaps_told(recovery: Recovery, observations: Entries) -> Recovery:
-    """With a word on the rows and columns that an exact recovery does not determine."""
-    if not recovery.options["exact"]:
-        return recovery
-    short = zip(short_of(observations, recovery.options["rank"]), ("rows", "columns"), strict=True)
-    lines = " and ".join(f"{count:,} {kind}" for count, kind in short if count)
-    if not lines:
-        return recovery
-    told = f"{recovery.status.advice} Of {lines} fewer entries are seen than the rank: the others there are one of many fits."
-    return replace(recovery, status=replace(recovery.status, advice=told))
-
-
-def _fitted(observations: Entries, plan: Plan, offsets: bool | str) -> Recovery:
-    if offsets is True:
-        return _reported(solve_with_offsets(observations, plan), observations)
-    if offsets is False or not _offsets_help(observations, plan.seed):
-        return _reported(solve(observations, plan), observations)
-    found = _reported(solve_with_offsets(observations, plan), observations)
-    known = sees_noise(found) and observations.n_measurements > _FEW
-    if found.status.reason != "diverged" and (found.status.reason != "converged" or known):
-        return found
-    spent = found.options["iterations"]
-    exact = _reported(solve(observations, replace(plan, iterations=plan.iterations - spent)), observations)
-    better = exact.options["exact"] or exact.status.reason in ("interrupted", "stopped")
-    chosen = exact if better or found.status.reason == "diverged" else found
-    return replace(chosen, options=chosen.options | {"iterations": spent + exact.options["iterations"]})
-
-
-def factorize(matrix: Any, rank: int | None = None, *, depth: int = 3, seed: int = 0) -> Recovery:
+def factorize(matrix: Any, rank: int | None = None, *, seed: int = 0) -> Recovery:
     """Approximate a fully known matrix by one of low rank: its truncated singular value decomposition.
 
     No network has to be trained for that: descent on the compressed network ends there (Kwon et al. 2024, appendix), and
@@ -190,8 +164,6 @@ def factorize(matrix: Any, rank: int | None = None, *, depth: int = 3, seed: int
     rank : int, 1 <= rank <= min(d1, d2), optional
         Rank of the approximation; unless given, the number of singular values that stand out of noise, see
         `dmf.completion.visible_rank.visible_rank`.
-    depth : int, >= 1
-        Number of layers of the network that is returned.
     seed : int
         Seed of the randomised singular value decomposition of large matrices.
 
@@ -206,24 +178,23 @@ def factorize(matrix: Any, rank: int | None = None, *, depth: int = 3, seed: int
         If an argument is out of range or the matrix cannot be used.
     """
     observations = matrix if isinstance(matrix, FullMatrix) else FullMatrix(matrix)
-    plan = _plan(observations, rank, depth, 0, seed, None)
-    xp = namespace(observations.matrix)
-    most = min(observations.shape)
-    u, s, vt = dense_svd(observations.matrix, most if rank is None else rank, seed)
-    found, noise = visible_rank(s, observations.shape) if rank is None else (rank, None)
-    kept = max(found, 1)
-    network = balanced_network(u[:, :kept], s[:kept] if found else 0 * s[:1], vt[:kept, :], depth)
-    residual = observations.loss(*network.factors())
-    if noise is None:
-        noise = (2 * number(residual) / observations.n_measurements) ** 0.5
-    size = observations.mean_square * observations.n_measurements
-    relative = (2 * number(residual) / size) ** 0.5 if size > 0 else 0.0
-    exact = relative <= float(xp.finfo(observations.dtype).eps) ** (2 / 3)
-    history = History({"iteration": [0], "loss": [number(residual) / observations.n_measurements], "seconds": [0.0]})
-    options = {"rank": found, "rank_bound": rank, "noise": 0.0 if exact else noise, "exact": exact}
-    options |= {"depth": plan.depth, "seed": seed, "iterations": 0, "phases": []}
-    status = Status("converged", f"rank {found}; relative error {relative:.3g}, the least possible.")
-    return _reported(Recovery(network, history, status, options=options), observations)
+    plan = _plan(observations, rank, 0, seed)
+    begin = time.perf_counter()
+    u, s, vt = dense_svd(observations.matrix, min(observations.shape) if rank is None else rank, seed)
+    kept, noise = visible_rank(s, observations.shape) if rank is None else (rank, None)
+    model = LowRank(u, s, vt).truncated(kept)
+    square = 2 * number(observations.loss(*model.factors())) / observations.n_measurements
+    relative = relative_residual(square / 2, observations.mean_square)
+    exact = relative <= float(namespace(s).finfo(observations.dtype).eps) ** (2 / 3)
+    found = Found(
+        rank=kept,
+        noise=0.0 if exact else math.sqrt(square) if noise is None else noise,
+        exact=exact,
+        relative_residual=relative,
+        oversampling=observations.n_measurements / (max(kept, 1) * (sum(observations.shape) - max(kept, 1))),
+    )
+    history = History({"iteration": [0], "loss": [square / 2], "seconds": [time.perf_counter() - begin]})
+    return Recovery(model, found, Outcome.SOLVED, history, plan, observations=observations)
 
 
 def sense(
@@ -232,7 +203,6 @@ def sense(
     rank: int | None = None,
     *,
     shape: tuple[int, int] | None = None,
-    depth: int = 3,
     iterations: int = _ITERATIONS,
     seed: int = 0,
     callback: Callback | None = None,
@@ -248,13 +218,13 @@ def sense(
         The measurements y.
     shape : (int, int), optional
         (d1, d2); needed only for an operator without an attribute ``shape``, and must agree where both are given.
-    rank, depth, iterations, seed, callback
+    rank, iterations, seed, callback
         As in `complete`.
 
     Returns
     -------
     Recovery
-        ``product()`` gives the matrix; ``options`` as in `complete`.
+        ``product()`` gives the matrix; ``found`` as in `complete`.
 
     Raises
     ------
@@ -266,8 +236,7 @@ def sense(
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3 (the network and its start).
     """
     observations = operator if isinstance(operator, Observations) else LinearMeasurements(operator, values, shape)
-    plan = _plan(observations, rank, depth, iterations, seed, callback)
-    return _reported(solve(observations, plan), observations)
+    return fit(observations, _plan(observations, rank, iterations, seed), Journal(callback))
 
 
 def solve_on(device: str, solve: Callable[..., Recovery], observations: Observations, **options: Any) -> Recovery:
@@ -293,15 +262,24 @@ def solve_on(device: str, solve: Callable[..., Recovery], observations: Observat
         return solve(moved, **options).to_device("cpu")
 
 
-def _plan(observations, rank, depth, iterations, seed, callback) -> Plan:
+def _plan(
+    observations: Observations,
+    rank: Any,
+    iterations: Any,
+    seed: Any,
+    offsets: bool | str = False,
+    holdout: float = 0.0,
+    bounds: tuple[float, float] | None = None,
+) -> Plan:
     """The checked choices of the user, for data that can be computed with."""
     check_scale(observations)
     return Plan(
         None if rank is None else check_rank(rank, observations.shape),
-        positive_integer(depth, "depth"),
+        offsets,
+        holdout,
+        bounds,
         int(check_option("iterations", iterations, least=0, whole=True)),
         int(check_option("seed", seed, whole=True)),
-        callback,
     )
 
 
@@ -317,8 +295,3 @@ def _offsets_help(observations: Entries, seed: int) -> bool:
         nothing += held.mean_square * held.n_measurements
         held_out, seed = held_out + held.n_measurements, seed + 1
     return alone < _OFFSETS_GAIN * nothing
-
-
-def _reported(recovery: Recovery, observations: Observations) -> Recovery:
-    options = recovery.options | {"offsets": recovery.offsets is not None}
-    return replace(recovery, observations=observations, options=options)

@@ -7,12 +7,12 @@ all of them do.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dmf.arrays.backend import from_host, namespace, to_host
-from dmf.models import DeepLinearNetwork
+from dmf.arrays.backend import from_host, to_host
+from dmf.models import LowRank
 from dmf.observations import Entries
 
 _LARGE = 1_000_000  # entries; all of fewer are fitted in a second or two
@@ -41,22 +41,12 @@ class DenseCore:
     shape: tuple[int, int]
     mean: float
 
-    def widened(self, network: DeepLinearNetwork) -> DeepLinearNetwork:
-        """`network` of the core as one of the whole matrix, whose other rows and columns have no factors and no offsets.
-
-        As in `dmf.solvers.hierarchical`, the last two components are the offsets of rows (with the mean) and of columns.
-        """
-        left, right = (to_host(factor) for factor in network.factors())
-        factors = []
-        for known, index, size, offsets in (
-            (left, self.rows, self.shape[0], (self.mean, 1)),
-            (right.T, self.cols, self.shape[1], (1, 0)),
-        ):
-            factor = np.zeros((size, known.shape[1]), known.dtype)
-            factor[:, -2:] = offsets
-            factor[index] = known
-            factors.append(from_host(factor, network.weights[0]))
-        return DeepLinearNetwork((namespace(factors[1]).matrix_transpose(factors[1]), factors[0]))
+    def widened(self, model: LowRank) -> LowRank:
+        """`model` of the core as one of the whole matrix, whose other rows and columns have no factors and no offsets."""
+        offsets = model.offsets
+        if offsets is not None:
+            offsets = replace(offsets, mean=self.mean, row=offsets.row + (offsets.mean - self.mean))
+        return replace(model, offsets=offsets).placed(self.rows, self.cols, self.shape)
 
 
 def dense_core(observations: Entries) -> DenseCore | None:

@@ -6,13 +6,12 @@ make every component look small, and a matrix less determined than it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from dmf.arrays.backend import Array, from_host, to_host
-from dmf.models import DeepLinearNetwork
-from dmf.models.offsets import Offsets
+from dmf.arrays.backend import to_host
+from dmf.models import LowRank
 from dmf.observations import Entries
 
 
@@ -34,17 +33,9 @@ class OccupiedPart:
     cols: np.ndarray
     shape: tuple[int, int]
 
-    def widened(self, network: DeepLinearNetwork) -> DeepLinearNetwork:
-        """`network` of the part as one of the whole matrix, whose other rows and columns are zero."""
-        weights = list(network.weights)
-        weights[0] = _spread(weights[0], self.cols, self.shape[1], axis=1)
-        weights[-1] = _spread(weights[-1], self.rows, self.shape[0], axis=0)
-        return DeepLinearNetwork(tuple(weights))
-
-    def widened_offsets(self, offsets: Offsets) -> Offsets:
-        """`offsets` of the part as those of the whole matrix; zero in its other rows and columns."""
-        row, col = _spread(offsets.row, self.rows, self.shape[0]), _spread(offsets.col, self.cols, self.shape[1])
-        return replace(offsets, row=row, col=col)
+    def widened(self, model: LowRank) -> LowRank:
+        """`model` of the part as one of the whole matrix, whose other rows and columns are zero."""
+        return model.placed(self.rows, self.cols, self.shape)
 
 
 def occupied_part(observations: Entries) -> OccupiedPart | None:
@@ -59,11 +50,3 @@ def short_of(observations: Entries, rank: int) -> tuple[int, int]:
     """Numbers of rows and of columns with fewer different entries than `rank`, which do not determine their factors."""
     rows, cols = (to_host(observations.counts(side, distinct=True)) for side in (0, 1))
     return int(np.sum(rows < rank)), int(np.sum(cols < rank))
-
-
-def _spread(array: Array, index: np.ndarray, size: int, axis: int = 0) -> Array:
-    """Array of `size` along an axis that has the given one at `index` and zeros elsewhere."""
-    known = np.moveaxis(to_host(array), axis, 0)
-    whole = np.zeros((size, *known.shape[1:]), known.dtype)
-    whole[index] = known
-    return from_host(np.ascontiguousarray(np.moveaxis(whole, 0, axis)), array)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from dmf.arrays.backend import device, library, move
-from dmf.models import DeepLinearNetwork
+from dmf.arrays.backend import device, library
+from dmf.models import LowRank
 from dmf.observations import SampledEntries
 from dmf.recovery.results import Recovery
+from dmf.recovery.values import Plan
 from dmf.solvers.loop import Callback
 
 FEW_ENTRIES = 20_000  # below, a device takes longer than the host
@@ -25,14 +25,14 @@ def better_on_host(observations: SampledEntries) -> bool:
 
 
 def from_host(
-    complete: Callable[..., Recovery], observations: SampledEntries, callback: Callback | None, **options: Any
+    solve: Callable[..., Recovery], observations: SampledEntries, plan: Plan, callback: Callback | None
 ) -> Recovery:
-    """``complete(observations, callback=callback, **options)``, computed on the host; all arrays lie on the device, as there."""
+    """``solve(observations, plan, callback)``, computed on the host; all arrays lie on the device, as there."""
     there = f"cuda:{device(observations.values).id}"
 
-    def moved(network: DeepLinearNetwork) -> DeepLinearNetwork:
-        return DeepLinearNetwork(move(w, there) for w in network.weights)
+    def moved(model: LowRank) -> LowRank:
+        return model.to_device(there)
 
-    seen = callback and (lambda snapshot: callback(snapshot.with_network(moved)))
-    recovery = complete(observations.to_device("cpu"), callback=seen, **options)
+    seen = callback and (lambda snapshot: callback(snapshot.seen_as(moved, snapshot.stage, snapshot.fit)))
+    recovery = solve(observations.to_device("cpu"), plan, seen)
     return replace(replace(recovery, observations=None).to_device(there), observations=observations)

@@ -12,13 +12,17 @@ import numpy as np
 
 from dmf.arrays.backend import device, namespace, to_host
 from dmf.completion.calls import complete
+from dmf.completion.state import relative_residual
 from dmf.errors import ArgumentError
-from dmf.models.initialize import balanced_network
+from dmf.models import LowRank
 from dmf.models.offsets import fit_offsets
 from dmf.observations import SampledEntries
 from dmf.observations.checks import check_rank
 from dmf.observations.conversion import as_entries
-from dmf.recovery.results import History, Recovery, Status
+from dmf.recovery.results import Recovery
+from dmf.recovery.values import Found, Plan
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import History
 
 _FEWEST_HELD_OUT = 20  # below, standard errors mean nothing
 _PATIENCE = 3  # ranks without a better error before the path ends
@@ -205,16 +209,16 @@ def _fit(rank: int, solve: Callable[[], Recovery], kept: SampledEntries, held: S
     begin = time.perf_counter()
     recovery = solve()
     seconds = time.perf_counter() - begin
-    if recovery.status.reason == "interrupted":  # Ctrl-C is meant for the whole comparison, not for one of its fits
+    if recovery.outcome is Outcome.INTERRUPTED:  # Ctrl-C is meant for the whole comparison, not for one of its fits
         raise KeyboardInterrupt
     squares, weights = _squares(recovery, held), _weights(held)
     mean, uncertainty = _mean(squares, weights)
     rmse = math.sqrt(mean)
     error = uncertainty / (2 * max(rmse, 1e-300))  # delta method
     train = math.sqrt(_mean(_squares(recovery, kept), _weights(kept))[0])
-    found = recovery.options
-    step = RankStep(rank, rmse, error, train, int(found["rank"]), float(found["noise"]), seconds)
-    return _Fit(step, squares, weights, bool(found["offsets"]))
+    found = recovery.found
+    step = RankStep(rank, rmse, error, train, found.rank, found.noise, seconds)
+    return _Fit(step, squares, weights, found.offsets)
 
 
 def _squares(recovery: Recovery, entries: SampledEntries) -> np.ndarray:
@@ -249,21 +253,15 @@ def _offsets_alone(entries: SampledEntries, offsets: bool) -> Recovery:
     xp = namespace(entries.like)
     d1, d2 = entries.shape
     like = {"dtype": entries.dtype, "device": device(entries.like)}
-    network = balanced_network(xp.zeros((d1, 1), **like), xp.zeros((1,), **like), xp.zeros((1, d2), **like), 1)
+    model = LowRank(xp.zeros((d1, 1), **like), xp.zeros((1,), **like), xp.zeros((1, d2), **like), fitted)
     square = (entries if fitted is None else entries.minus(*fitted.factors())).mean_square
-    seconds = [time.perf_counter() - begin]
-    history = History({"iteration": [0], "loss": [square / 2], "seconds": seconds})
-    noise = math.sqrt(square)
-    what = "row and column offsets" if offsets else "zero"
-    status = Status("converged", f"rank 0, {what} only; the rest has standard deviation {noise:.3g}.")
-    options = {
-        "rank": 0,
-        "rank_bound": 0,
-        "noise": noise,
-        "exact": square == 0,
-        "depth": 1,
-        "iterations": 0,
-        "phases": [],
-    }
-    options["offsets"] = offsets
-    return Recovery(network, history, status, fitted, entries, options)
+    history = History({"iteration": [0], "loss": [square / 2], "seconds": [time.perf_counter() - begin]})
+    found = Found(
+        rank=0,
+        noise=math.sqrt(square),
+        exact=square == 0,
+        offsets=offsets,
+        relative_residual=relative_residual(square / 2, entries.mean_square),
+        oversampling=entries.n_distinct / sum(entries.shape),
+    )
+    return Recovery(model, found, Outcome.SOLVED, history, Plan(0, offsets), observations=entries)

@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from dmf.arrays.backend import on_device_of
 from dmf.arrays.checks import check_bounds
-from dmf.arrays.linalg import factored_svd
 from dmf.completion.calls import complete
 from dmf.completion.ranks import rank_path
 from dmf.errors import ArgumentError
@@ -33,8 +32,6 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     rank : int, 1 <= rank <= min(n_samples, n_features), or "path", optional
         Upper bound on the rank; found from the data unless given. "path": the smallest rank that predicts held-out
         entries as well as any does, by `dmf.completion.rank_path`; then all entries are fitted. Takes a fit for each rank.
-    depth : int, >= 1
-        Number of layers of the network in `recovery_`.
     offsets : bool or "auto"
         Whether the model has row and column offsets, as in `dmf.complete`. "auto" means False with `standardize`: the columns
         are centred, and one offset of a row for columns of different meaning hides more than it shows.
@@ -55,7 +52,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     ----------
     recovery_ : dmf.Recovery
         The fitted model, in units of the standardised columns; its `observations` are the entries fitted. With `holdout` its
-        `options` hold "heldout_rmse" and its standard error, in these units.
+        `heldout` holds the errors, in these units.
     rank_path_ : dmf.completion.RankPath
         Only if `rank` is "path"; `dmf.report.pictures.plot_rank_path` draws it.
     rank_ : int
@@ -97,7 +94,6 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         self,
         rank: int | str | None = None,
         *,
-        depth: int = 3,
         offsets: bool | str = "auto",
         standardize: bool = True,
         min_value: Any = -np.inf,
@@ -107,7 +103,6 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         device: str = "cpu",
     ) -> None:
         self.rank = rank
-        self.depth = depth
         self.offsets = offsets
         self.standardize = standardize
         self.min_value = min_value
@@ -226,7 +221,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         telling = (
             None
             if entries is None
-            else ColumnUnits(self.center_, self.scale_).telling(in_dtype(entries, self.recovery_.network.dtype))
+            else ColumnUnits(self.center_, self.scale_).telling(in_dtype(entries, self.recovery_.model.dtype))
         )
         if telling is None:
             offsets = self.recovery_.offsets
@@ -252,14 +247,14 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
                 rank, options["offsets"] = max(path.best, 1), path.offsets
             elif hasattr(self, "rank_path_"):  # of an earlier fit
                 del self.rank_path_
-            recovery = complete(there, rank, depth=self.depth, holdout=self.holdout, **options).to_device("cpu")
+            recovery = complete(there, rank, holdout=self.holdout, **options).to_device("cpu")
         self._entries = entries
         self._min, self._max = bounds
         self.center_, self.scale_ = units.center, units.scale
-        self.recovery_, self.rank_ = recovery, recovery.options["rank"]
-        self.noise_ = recovery.options["noise"] * units.scale
-        self.components_ = factored_svd(*recovery.network.factors())[2][: max(self.rank_, 1)]
-        self.n_iter_ = recovery.options["iterations"]
+        self.recovery_, self.rank_ = recovery, recovery.found.rank
+        self.noise_ = recovery.found.noise * units.scale
+        self.components_ = recovery.model.vt
+        self.n_iter_ = recovery.nit
         return self
 
     def _bounds(self, columns: int) -> tuple[np.ndarray, np.ndarray]:

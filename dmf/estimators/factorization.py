@@ -10,7 +10,6 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
-from dmf.arrays.linalg import factored_svd
 from dmf.completion.calls import complete, factorize, solve_on
 from dmf.errors import ShapeError
 from dmf.estimators.tables import DTYPES, in_dtype, observed, read_table, seed_of
@@ -28,8 +27,6 @@ class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     rank : int, 1 <= rank <= min(n_samples, n_features), optional
         Number of components, or, where values are missing, its upper bound. Unless given, the number that stands out of
         noise, but at least one.
-    depth : int, >= 1
-        Number of layers of the network in `recovery_`.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
     device : str
@@ -69,9 +66,8 @@ class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     (50, 2)
     """
 
-    def __init__(self, rank: int | None = None, *, depth: int = 3, random_state: Any = 0, device: str = "cpu") -> None:
+    def __init__(self, rank: int | None = None, *, random_state: Any = 0, device: str = "cpu") -> None:
         self.rank = rank
-        self.depth = depth
         self.random_state = random_state
         self.device = device
 
@@ -94,19 +90,18 @@ class DeepMatrixFactorization(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             If X holds text, infinities or no value at all, or a parameter is out of range (`dmf.errors.ArgumentError` and kin).
         """
         X = read_table(self, X, first=True)
-        options = {"rank": self.rank, "depth": self.depth, "seed": seed_of(self.random_state)}
+        options = {"rank": self.rank, "seed": seed_of(self.random_state)}
         if np.isnan(X).any():
             recovery = solve_on(self.device, complete, observed(X), offsets=False, **options)
         else:
             recovery = solve_on(self.device, factorize, FullMatrix(X), **options)
-        kept = max(recovery.options["rank"], 1)
-        u, s, vt = factored_svd(*recovery.network.factors())
-        u, self.components_ = svd_flip(u[:, :kept], vt[:kept], u_based_decision=False)
-        self.singular_values_ = s[:kept]
-        self.explained_variance_ = np.var(u * s[:kept], axis=0)
-        self.recovery_, self.rank_ = recovery, recovery.options["rank"]
-        self.noise_ = recovery.options["noise"]
-        self.n_iter_ = recovery.options["iterations"]
+        model = recovery.model
+        u, self.components_ = svd_flip(model.u, model.vt, u_based_decision=False)
+        self.singular_values_ = model.s
+        self.explained_variance_ = np.var(u * model.s, axis=0)
+        self.recovery_, self.rank_ = recovery, recovery.found.rank
+        self.noise_ = recovery.found.noise
+        self.n_iter_ = recovery.nit
         return self
 
     def transform(self, X: Any) -> np.ndarray:

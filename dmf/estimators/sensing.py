@@ -27,8 +27,6 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
     shape : (int, int), optional
         (d1, d2) of the matrices, whose rows are joined in each row of X. Unless given, (n_features, 1): a vector of
         coefficients.
-    depth : int, >= 1
-        Number of layers of the network in `recovery_`.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
     device : str
@@ -70,13 +68,11 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
         rank: int | None = None,
         *,
         shape: tuple[int, int] | None = None,
-        depth: int = 3,
         random_state: Any = 0,
         device: str = "cpu",
     ) -> None:
         self.rank = rank
         self.shape = shape
-        self.depth = depth
         self.random_state = random_state
         self.device = device
 
@@ -112,13 +108,13 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
         measured = LinearMeasurements(
             X.reshape(-1, *shape) if isinstance(X, np.ndarray) else X, y.astype(X.dtype, copy=False), shape
         )
-        options = {"rank": self.rank, "depth": self.depth, "seed": seed_of(self.random_state)}
+        options = {"rank": self.rank, "seed": seed_of(self.random_state)}
         recovery = solve_on(self.device, sense, measured, **options)
-        self.recovery_, self.rank_ = recovery, recovery.options["rank"]
+        self.recovery_, self.rank_ = recovery, recovery.found.rank
         self.matrix_ = recovery.product()
         self.coef_ = self.matrix_.ravel()
-        self.noise_ = recovery.options["noise"]
-        self.n_iter_ = recovery.options["iterations"]
+        self.noise_ = recovery.found.noise
+        self.n_iter_ = recovery.nit
         return self
 
     def predict(self, X: Any) -> np.ndarray:

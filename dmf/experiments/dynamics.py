@@ -15,8 +15,7 @@ from dmf.experiments.problems import gaussian_measurements, paper_target, sample
 from dmf.io.pictures import plot_errors
 from dmf.models import balanced_network, orthogonal_network, spectral_network
 from dmf.observations import FullMatrix, Observations
-from dmf.recovery.results import Recovery
-from dmf.solvers import Snapshot, gradient_descent, largest_curvature
+from dmf.solvers import Run, Snapshot, gradient_descent, largest_curvature
 from dmf.theory import Diagnostics, compare, learning_times
 from dmf.theory.pictures import plot_alignment, plot_layer_spectra, plot_learning_times, plot_singular_values
 
@@ -34,7 +33,7 @@ class Dynamics:
     settings : dict
     singular_values : array, shape (r,)
         Of the target.
-    original, compressed : Recovery
+    original, compressed : Run
     before : dict of str to lists of arrays
         Singular values of the layers at the start.
     predicted : array, shape (r,)
@@ -44,12 +43,12 @@ class Dynamics:
     problem: str
     settings: dict[str, Any]
     singular_values: np.ndarray
-    original: Recovery
-    compressed: Recovery
+    original: Run
+    compressed: Run
     before: dict[str, list[np.ndarray]]
     predicted: np.ndarray
 
-    def runs(self) -> dict[str, Recovery]:
+    def runs(self) -> dict[str, Run]:
         """Both runs by name."""
         return {"original": self.original, "compressed": self.compressed}
 
@@ -174,7 +173,7 @@ def _observe(problem: str, target: np.ndarray, rank: int, seed: int) -> tuple[Ob
     return gaussian_measurements(target, count, seed), 1 / count
 
 
-def measured_times(run: Recovery, singular_values: np.ndarray) -> np.ndarray:
+def measured_times(run: Run, singular_values: np.ndarray) -> np.ndarray:
     """First recorded iteration at which each component has reached half of its singular value; infinity if it never has."""
     reached = run.history["singular_values"][:, : len(singular_values)] >= _LEARNED * singular_values
     return np.where(reached.any(axis=0), run.history.iteration[reached.argmax(axis=0)], np.inf)

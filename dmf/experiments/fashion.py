@@ -167,7 +167,7 @@ def _watched(label: str, progress: Progress | None):
 
 def draw(experiment: Experiment, path: Path) -> None:
     """Write two PNGs: accuracies to `path`, and beside it, named NAME-updates.png, how low-dimensional the updates are."""
-    curves = [(curve.label, curve.recovery.history) for curve in experiment.curves]
+    curves = [(curve.label, curve.run.history) for curve in experiment.curves]
     best = max(float(np.max(history["accuracy"])) for _, history in curves)
     plot_errors(
         path, experiment.title, experiment.error, curves,
@@ -176,7 +176,7 @@ def draw(experiment: Experiment, path: Path) -> None:
     original = next(curve for curve in experiment.curves if curve.label == ORIGINAL)
     plot_updates(
         updates_path(path), f"{experiment.settings['images']}: singular values of W(t) - W(0), network with the {ORIGINAL}",
-        experiment.settings["weights of the updates"], original.recovery.history,
+        experiment.settings["weights of the updates"], original.run.history,
     )  # fmt: skip
 
 

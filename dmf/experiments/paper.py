@@ -17,10 +17,8 @@ from dmf.experiments.problems import gaussian_measurements, paper_target, sample
 from dmf.io.matrices import read_entries
 from dmf.io.pictures import plot_errors, plot_sweep
 from dmf.models import DeepLinearNetwork, orthogonal_network, spectral_network
-from dmf.nonlinear import Training
 from dmf.observations import FullMatrix, Observations, SampledEntries
-from dmf.recovery.results import Recovery
-from dmf.solvers import Snapshot, alternating_minimization, gradient_descent, largest_curvature
+from dmf.solvers import Run, Snapshot, alternating_minimization, gradient_descent, largest_curvature
 
 Progress = Callable[[str, Snapshot], None]
 
@@ -29,25 +27,25 @@ _FEW = 128  # rows and columns
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: `recovery.history` holds what the experiment measures in the column `measure`."""
+    """One run: `run.history` holds what the experiment measures in the column `measure`."""
 
     label: str
-    recovery: Recovery | Training
+    run: Run
     measure: str = "error"
     best: Callable[[np.ndarray], Any] = np.min
 
     def row(self) -> dict[str, Any]:
         """What tables show of this run."""
-        history = self.recovery.history
+        history = self.run.history
         return {
             "network": self.label,
             "iterations": int(history.iteration[-1]),
             "seconds": float(history.seconds[-1]),
-            "parameters": self.recovery.network.n_parameters,
+            "parameters": self.run.network.n_parameters,
             "training loss": float(history.loss[-1]),
             self.measure: float(history[self.measure][-1]),
             f"best {self.measure}": float(self.best(history[self.measure])),
-            "status": self.recovery.status.reason,
+            "outcome": self.run.outcome.name,
         }
 
 
@@ -69,8 +67,7 @@ class Experiment:
     def as_json(self) -> dict[str, Any]:
         """Settings, table and full curves, as JSON holds them."""
         curves = [
-            {"label": curve.label}
-            | {name: np.asarray(column).tolist() for name, column in curve.recovery.history.items()}
+            {"label": curve.label} | {name: np.asarray(column).tolist() for name, column in curve.run.history.items()}
             for curve in self.curves
         ]
         return {
@@ -109,13 +106,13 @@ class _Runner:
         # Threads gain nothing on products of small matrices, and on a busy machine they wait for each other.
         small = max(network.shape) <= _FEW
         with threadpool_limits(1, user_api="blas") if small else nullcontext():
-            recovery = gradient_descent(self._observations, network, step_size, callback=callback, **options)
-        self.experiment.curves.append(Curve(label, recovery))
+            run = gradient_descent(self._observations, network, step_size, callback=callback, **options)
+        self.experiment.curves.append(Curve(label, run))
 
     def alternate(self, rank: int, **options: Any) -> None:
         label = "AltMin"
-        recovery = alternating_minimization(self._observations, rank, callback=self._measure(label), **options)
-        self.experiment.curves.append(Curve(label, recovery))
+        run = alternating_minimization(self._observations, rank, callback=self._measure(label), **options)
+        self.experiment.curves.append(Curve(label, run))
 
 
 def relative_error(target: np.ndarray) -> Callable[[DeepLinearNetwork], float]:
@@ -325,7 +322,7 @@ EXPERIMENTS: dict[str, Callable[..., Experiment]] = {
 
 def iterations_to(curve: Curve, level: float) -> float:
     """First recorded iteration at which the error is at or below `level`; NaN if it never is."""
-    history = curve.recovery.history
+    history = curve.run.history
     below = np.flatnonzero(history["error"] <= level)
     return float(history.iteration[below[0]]) if below.size else math.nan
 
@@ -335,12 +332,12 @@ def draw(experiment: Experiment, path: Path) -> None:
     if experiment.name == "alpha":
         scales = experiment.settings["outer scales"]
         panels = [
-            (experiment.error, [float(curve.recovery.history["error"][-1]) for curve in experiment.curves]),
+            (experiment.error, [float(curve.run.history["error"][-1]) for curve in experiment.curves]),
             ("iterations to an error of 1e-2", [iterations_to(curve, 1e-2) for curve in experiment.curves]),
         ]
         plot_sweep(path, experiment.title, "outer scale", scales, panels)
         return
-    curves = [(curve.label, curve.recovery.history) for curve in experiment.curves]
+    curves = [(curve.label, curve.run.history) for curve in experiment.curves]
     ratings = experiment.name == "movielens"
     plot_errors(
         path, experiment.title, experiment.error, curves,

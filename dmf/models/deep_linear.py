@@ -121,33 +121,54 @@ class DeepLinearNetwork:
         ShapeError, DTypeError, ObservationError
             If the positions are no integer vectors of one length or lie outside the matrix.
         """
-        rows, cols = as_array(rows, "rows"), as_array(cols, "cols")
-        if rows.ndim != 1 or rows.shape != cols.shape:
-            raise ShapeError(
-                f"rows and cols have shapes {tuple(rows.shape)} and {tuple(cols.shape)}, but they are vectors of one length.",
-                argument="rows, cols",
-                value=(tuple(rows.shape), tuple(cols.shape)),
-            )
-        xp = namespace(self.weights[0], rows, cols)
-        for index, argument, size in ((rows, "rows", self.shape[0]), (cols, "cols", self.shape[1])):
-            if not xp.isdtype(index.dtype, "integral"):
-                raise DTypeError(
-                    f"{argument} has dtype {index.dtype}, but positions are integers from 0.",
-                    argument=argument,
-                    value=str(index.dtype),
-                    limit="integer",
-                )
-            if not all_true((index >= 0) & (index < size)):
-                least, most = int(xp.min(index)), int(xp.max(index))
-                raise ObservationError(
-                    f"{argument} runs from {least} to {most}, but the matrix has {size} {argument}: "
-                    f"indices run from 0 to {size - 1}.",
-                    argument=argument,
-                    value=least if least < 0 else most,
-                    limit=(0, size - 1),
-                )
-        return kernel("sampled_product", self.weights[0])(*self.factors(), rows, cols)
+        return entries_of(*self.factors(), rows, cols)
 
     def __repr__(self) -> str:
         sizes = " x ".join(str(n) for n in (self.shape[0], *self.widths[::-1], self.shape[1]))
         return f"DeepLinearNetwork(depth {self.depth}, {sizes}, {self.dtype})"
+
+
+def entries_of(left: Array, right: Array, rows: Array, cols: Array) -> Array:
+    """Entries of ``left @ right`` at (rows, cols), without forming it.
+
+    Parameters
+    ----------
+    left : array, shape (d1, w)
+    right : array, shape (w, d2)
+    rows, cols : integer arrays, shape (m,)
+
+    Returns
+    -------
+    array, shape (m,)
+
+    Raises
+    ------
+    ShapeError, DTypeError, ObservationError
+        If the positions are no integer vectors of one length or lie outside the matrix.
+    """
+    rows, cols = as_array(rows, "rows"), as_array(cols, "cols")
+    if rows.ndim != 1 or rows.shape != cols.shape:
+        raise ShapeError(
+            f"rows and cols have shapes {tuple(rows.shape)} and {tuple(cols.shape)}, but they are vectors of one length.",
+            argument="rows, cols",
+            value=(tuple(rows.shape), tuple(cols.shape)),
+        )
+    xp = namespace(left, rows, cols)
+    for index, argument, size in ((rows, "rows", left.shape[0]), (cols, "cols", right.shape[1])):
+        if not xp.isdtype(index.dtype, "integral"):
+            raise DTypeError(
+                f"{argument} has dtype {index.dtype}, but positions are integers from 0.",
+                argument=argument,
+                value=str(index.dtype),
+                limit="integer",
+            )
+        if not all_true((index >= 0) & (index < size)):
+            least, most = int(xp.min(index)), int(xp.max(index))
+            raise ObservationError(
+                f"{argument} runs from {least} to {most}, but the matrix has {size} {argument}: "
+                f"indices run from 0 to {size - 1}.",
+                argument=argument,
+                value=least if least < 0 else most,
+                limit=(0, size - 1),
+            )
+    return kernel("sampled_product", left)(left, right, rows, cols)

@@ -10,7 +10,7 @@ from dmf.nonlinear.losses import softmax_cross_entropy, squared_loss
 from dmf.nonlinear.network import Network, perceptron
 from dmf.nonlinear.optimizers import SGD, Adam
 from dmf.nonlinear.samples import Samples
-from dmf.nonlinear.training import Evaluation, Training, accuracy, train
+from dmf.nonlinear.training import Evaluation, accuracy, train
 
 __all__ = [
     "Activation",
@@ -24,7 +24,6 @@ __all__ = [
     "Network",
     "SGD",
     "Samples",
-    "Training",
     "UpdateDiagnostics",
     "accuracy",
     "biorthogonal_autoencoder",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -17,30 +17,9 @@ from dmf.nonlinear.network import Network, check_network
 from dmf.nonlinear.optimizers import Arrays, Optimizer, check_decay
 from dmf.nonlinear.recorded import NetworkSteps, recorded_steps
 from dmf.nonlinear.samples import Samples
-from dmf.recovery.results import History, Status
 from dmf.solvers.loop import Callback, Snapshot, follow
-
-
-@dataclass(frozen=True, eq=False)
-class Training:
-    """A trained network, how it got there, and why it stopped.
-
-    Attributes
-    ----------
-    network : Network
-        The last finite one; with `ema_decay`, the average up to there.
-    history : History
-        Columns "iteration", "loss" (of the batch that comes next, before it is learned from; of all samples in full-batch
-        training), "seconds", and those of the callback.
-    status : Status
-    options : dict
-        Settings of the run.
-    """
-
-    network: Network
-    history: History
-    status: Status
-    options: dict[str, Any] = field(default_factory=dict)
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import Run
 
 
 def train(
@@ -56,7 +35,7 @@ def train(
     ema_decay: float = 0.0,
     callback: Callback | None = None,
     seed: int = 0,
-) -> Training:
+) -> Run:
     """Train a network on samples.
 
     Parameters
@@ -89,8 +68,9 @@ def train(
 
     Returns
     -------
-    Training
-        A diverging run ends at its last finite network with the status "diverged"; Ctrl-C at the last good one.
+    Run
+        Its ``network`` is the last finite one; with `ema_decay`, the average up to there. The losses of its history are of the
+        batch that comes next, before it is learned from; of all samples in full-batch training.
 
     Raises
     ------
@@ -108,7 +88,7 @@ def train(
     seed = int(check_option("seed", seed, whole=True))
     ema_decay = check_decay("ema_decay", ema_decay)
     solver = _Steps(optimizer, loss, size, ema_decay, seed)
-    state, history, status = follow(
+    return follow(
         solver,
         samples,
         network,
@@ -117,9 +97,6 @@ def train(
         record_every=record_every,
         callback=callback,
     )
-    options = {"optimizer": type(optimizer).__name__, **asdict(optimizer), "loss": loss, "batch_size": size}
-    options |= {"iterations": iterations, "ema_decay": ema_decay, "seed": seed}
-    return Training(solver.network(state), history, status, options)
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -209,20 +186,20 @@ class _Steps:
     def loss(self, state: _State) -> float:
         return state.loss
 
-    def network(self, state: _State) -> Network:
+    def model(self, samples: Samples, state: _State) -> Network:
         return state.network.with_parameters(state.averages) if self.ema_decay else state.network
 
-    def finished(self, state: _State) -> str:
-        return ""
+    def finished(self, state: _State) -> None:
+        return None
 
     def findings(self, state: _State) -> dict[str, float]:
         return {}
 
-    def advice(self, reason: str) -> str:
+    def advice(self, outcome: Outcome) -> str:
         return {
-            "diverged": "Take a smaller step_size.",
-            "budget spent": "Raise iterations if the loss still falls.",
-        }.get(reason, "")
+            Outcome.DIVERGED: "Take a smaller step_size.",
+            Outcome.BUDGET: "Raise iterations if the loss still falls.",
+        }.get(outcome, "")
 
 
 class _Batches:

@@ -2,6 +2,18 @@
 
 from dmf.recovery.fold_in import new_columns, new_rows
 from dmf.recovery.intervals import calibrate, prediction_interval
-from dmf.recovery.results import History, Recovery, Status, load
+from dmf.recovery.results import Recovery, load
+from dmf.recovery.values import Found, HeldOut, Plan, StageRun
 
-__all__ = ["History", "Recovery", "Status", "calibrate", "load", "new_columns", "new_rows", "prediction_interval"]
+__all__ = [
+    "Found",
+    "HeldOut",
+    "Plan",
+    "Recovery",
+    "StageRun",
+    "calibrate",
+    "load",
+    "new_columns",
+    "new_rows",
+    "prediction_interval",
+]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import Any
 
 from dmf.arrays.backend import Array, device, namespace, number
-from dmf.arrays.linalg import factored_svd
 from dmf.errors import ArgumentError, DTypeError, ShapeError
-from dmf.models import DeepLinearNetwork
+from dmf.models import LowRank
 from dmf.observations import SampledEntries
-from dmf.recovery.results import History, Recovery, Status
+from dmf.recovery.results import Recovery
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import History
 
 _SIDES = ("rows", "columns")
 _PASSES = 12  # most regressions of an exact recovery; each takes a further share of its small penalty back
@@ -35,15 +37,15 @@ def new_rows(recovery: Recovery, observations: SampledEntries) -> Recovery:
     Returns
     -------
     Recovery
-        Of the (n, d2) matrix of the new rows, with a network of two layers; ``filled()`` and ``predict(rows, cols)`` count
+        Of the (n, d2) matrix of the new rows; ``filled()`` and ``predict(rows, cols)`` count
         rows from 0. A row without entries is the mean plus the column offsets, zero where there are no offsets. If the
-        recovery is exact (``options["noise"]`` is 0), rows with entries enough are exact as well; of the rows that agree
+        recovery is exact, rows with entries enough are exact as well; of the rows that agree
         with fewer entries, the one with the smallest factor is taken.
 
     Raises
     ------
     ArgumentError
-        If `recovery` knows no noise level, or `observations` are no entries.
+        If `observations` are no entries.
     ShapeError, DTypeError, BackendError
         If they do not fit the recovery.
     """
@@ -93,17 +95,18 @@ def _folded_in(recovery: Recovery, observations: SampledEntries, side: int) -> R
         offsets = replace(offsets, row=own) if side == 0 else replace(offsets, col=own)
     left, right = (found, balanced) if side == 0 else (balanced, found)
     loss = square / (2 * observations.n_measurements)
-    sentence = f"{observations.shape[side]:,} new {_SIDES[side]}, from {observations.n_measurements:,} entries."
+    size = observations.mean_square * observations.n_measurements
     return replace(
         recovery,
-        network=DeepLinearNetwork([xp.matrix_transpose(right), left]),
+        model=LowRank.of_factors(left, xp.matrix_transpose(right), offsets),
+        found=replace(recovery.found, relative_residual=math.sqrt(square / size) if size > 0 else 0.0),
+        outcome=Outcome.SOLVED,
         history=History({"iteration": [0], "loss": [loss], "seconds": [time.perf_counter() - begin]}),
-        status=Status("converged", sentence),
-        offsets=offsets,
+        runs=(),
         observations=observations,
         row_ids=None if side == 0 else recovery.row_ids,
         col_ids=None if side == 1 else recovery.col_ids,
-        residuals=None,  # those of the entries of the other matrix
+        heldout=None if recovery.heldout is None else replace(recovery.heldout, residuals=None),  # of the other matrix
     )
 
 
@@ -112,7 +115,7 @@ def _components(recovery: Recovery, observations: SampledEntries, side: int) -> 
 
     Offsets of the new rows are one more component: the matrix ``row[:, None]`` has one singular value and a constant vector.
     """
-    u, s, vt = factored_svd(*recovery.network.factors())
+    u, s, vt = recovery.model.u, recovery.model.s, recovery.model.vt
     xp = namespace(observations.values, s)
     fixed = xp.matrix_transpose(vt) if side == 0 else u
     if recovery.offsets is None:
@@ -184,15 +187,6 @@ def _check(recovery: Recovery, observations: Any, side: int) -> float:
             value=type(observations).__name__,
             limit="SampledEntries",
         )
-    noise = recovery.options.get("noise")
-    if noise is None:
-        raise ArgumentError(
-            f"options of the recovery hold no noise level, but it decides how far few entries move new {_SIDES[side]}. "
-            "Take a recovery from complete, factorize or sense.",
-            argument="recovery",
-            value=sorted(recovery.options),
-            limit="noise",
-        )
     fixed = 1 - side
     if observations.shape[fixed] != recovery.shape[fixed]:
         raise ShapeError(
@@ -203,13 +197,13 @@ def _check(recovery: Recovery, observations: Any, side: int) -> float:
             value=observations.shape,
             limit=recovery.shape[fixed],
         )
-    namespace(observations.values, recovery.network.weights[0])
-    if observations.dtype != recovery.network.dtype:
+    namespace(observations.values, recovery.model.s)
+    if observations.dtype != recovery.model.dtype:
         raise DTypeError(
-            f"observations have dtype {observations.dtype}, but the recovered matrix {recovery.network.dtype}. Convert the "
+            f"observations have dtype {observations.dtype}, but the recovered matrix {recovery.model.dtype}. Convert the "
             "values first.",
             argument="observations",
             value=str(observations.dtype),
-            limit=str(recovery.network.dtype),
+            limit=str(recovery.model.dtype),
         )
-    return float(noise)
+    return recovery.found.noise

@@ -11,8 +11,8 @@ from dmf.arrays.backend import Array, to_host
 from dmf.arrays.checks import check_kind, check_option, random_generator
 from dmf.errors import ArgumentError, ShapeError
 from dmf.observations import SampledEntries
-from dmf.recovery.model_files import HELDOUT_ERROR, QUANTILES
 from dmf.recovery.results import Recovery
+from dmf.recovery.values import HeldOut
 
 _MOST = 999  # order statistics kept: coverages up to 99.9 %
 
@@ -30,8 +30,7 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
     Returns
     -------
     Recovery
-        With the residuals of `held`. Its ``options`` also hold "heldout_rmse", "heldout_standard_error" (by the delta
-        method), "n_heldout", and "residual_quantiles", from which `prediction_interval` follows; all are saved in model files.
+        With these errors as its ``heldout``, from which `prediction_interval` follows.
 
     Raises
     ------
@@ -53,32 +52,19 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
     # Quantile k of `levels`: the residual that a new one exceeds with probability at most 1 - k / (levels + 1).
     levels = min(count, _MOST)
     at = np.ceil((count + 1) * np.arange(1, levels + 1) / (levels + 1)).astype(int) - 1
-    found = {
-        "heldout_rmse": rmse,
-        "heldout_standard_error": float(np.std(squares) / (2 * max(rmse, 1e-300) * math.sqrt(count))),
-        "n_heldout": count,
-        "residual_quantiles": sizes[at].tolist(),
-    }
-    return replace(recovery, options=recovery.options | found, residuals=residuals)
-
-
-def judged_as(judged: Recovery, other: Recovery) -> Recovery:
-    """`other` with the held-out errors of `judged`, such as those of a fit to a part of its entries."""
-    found = {name: judged.options[name] for name in (*HELDOUT_ERROR, QUANTILES)}
-    return replace(other, options=other.options | found, residuals=judged.residuals)
+    error = float(np.std(squares) / (2 * max(rmse, 1e-300) * math.sqrt(count)))
+    return replace(recovery, heldout=HeldOut(rmse, error, count, tuple(sizes[at].tolist()), residuals))
 
 
 def half_width(recovery: Recovery, coverage: float = 0.9) -> float:
     """Half the width of the intervals of `prediction_interval`, before bounds."""
-    quantiles = recovery.options.get("residual_quantiles")
-    if not (
-        isinstance(quantiles, list) and quantiles and all(isinstance(q, (int, float)) and q >= 0 for q in quantiles)
-    ):
+    if recovery.heldout is None:
         raise ArgumentError(
             "the recovery has no errors on held-out entries, which intervals follow from. Hold some out "
             "(complete(..., holdout=0.1), on the command line --holdout), or pass entries that it never saw to `calibrate`.",
             argument="recovery",
         )
+    quantiles = recovery.heldout.quantiles
     levels = len(quantiles)
     coverage = check_option("coverage", coverage, strictly=True, hint="Pass a share, such as 0.9.")
     if not 0 < coverage <= levels / (levels + 1):

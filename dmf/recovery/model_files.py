@@ -6,7 +6,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
@@ -14,44 +15,28 @@ import numpy as np
 
 from dmf.arrays.backend import to_host
 from dmf.arrays.checks import check_bounds, check_path
-from dmf.errors import ArgumentError, DmfError, FileError
+from dmf.errors import ArgumentError, FileError
 from dmf.io.archive import read_archive, write_archive
 from dmf.io.writing import jsonable
-from dmf.models import DeepLinearNetwork
+from dmf.models import LowRank
 from dmf.models.offsets import Offsets
+from dmf.recovery.values import Found, HeldOut, Plan, StageRun
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import History
 
 FORMAT = "dmf-model"
-FORMAT_VERSION = 1
-HELDOUT_ERROR = ("heldout_rmse", "heldout_standard_error", "n_heldout")  # options that come together
-QUANTILES = "residual_quantiles"  # option: what intervals follow from
+FORMAT_VERSION = 2
 _LARGEST = sys.float_info.max
 
 
-def write_model(
-    path: str | os.PathLike,
-    network: DeepLinearNetwork,
-    history: Mapping[str, np.ndarray],
-    status: tuple[str, str],
-    *,
-    offsets: Offsets | None,
-    options: Mapping[str, Any],
-    row_ids: Sequence[str] | None,
-    col_ids: Sequence[str] | None,
-    bounds: tuple[float, float] | None,
-) -> None:
-    """Write the fields of a recovery to one file.
+def write_model(path: str | os.PathLike, recovery: Mapping[str, Any]) -> None:
+    """Write a recovery to one file.
 
     Parameters
     ----------
     path : path
-    network : DeepLinearNetwork
-    history : mapping of column names to arrays, all with one first dimension
-    status : (reason, advice)
-    offsets : Offsets or None
-    options : mapping
-        What JSON cannot hold is written as the nearest that it can: NaN and infinities as null, objects as text.
-    row_ids, col_ids : sequences of str, or None
-    bounds : (float, float) or None
+    recovery : mapping
+        The fields of a `Recovery` by name; the observations and the held-out residuals are left out.
 
     Raises
     ------
@@ -61,38 +46,37 @@ def write_model(
         If it cannot be written; a file that was there before is then untouched.
     """
     check_path(path)
-    arrays = {f"weights_{k}": to_host(w) for k, w in enumerate(network.weights, start=1)}
-    arrays |= {f"history_{name}": column for name, column in history.items()}
-    if offsets is not None:
-        arrays |= {"offsets_row": to_host(offsets.row), "offsets_col": to_host(offsets.col)}
-    for name, ids in (("row_ids", row_ids), ("col_ids", col_ids)):
-        if ids is not None:
-            arrays[name] = np.frombuffer(json.dumps(ids).encode(), np.uint8)
+    model, heldout = recovery["model"], recovery["heldout"]
+    arrays = {name: to_host(getattr(model, name)) for name in ("u", "s", "vt")}
+    arrays |= {f"history_{name}": column for name, column in recovery["history"].items()}
+    if model.offsets is not None:
+        arrays |= {"offsets_row": to_host(model.offsets.row), "offsets_col": to_host(model.offsets.col)}
+    for name in ("row_ids", "col_ids"):
+        if recovery[name] is not None:
+            arrays[name] = np.frombuffer(json.dumps(recovery[name]).encode(), np.uint8)
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "dmf_version": version("dmf"),
-        "dtype": str(to_host(network.weights[0]).dtype),
-        "shapes": [list(w.shape) for w in network.weights],
-        "mean": None if offsets is None else offsets.mean,
-        "status": {"reason": status[0], "advice": status[1]},
-        "history": list(history),
-        "options": jsonable(options),
-        "bounds": jsonable(bounds),
+        "mean": None if model.offsets is None else model.offsets.mean,
+        "outcome": recovery["outcome"].name,
+        "found": asdict(recovery["found"]),
+        "settings": asdict(recovery["settings"]),
+        "heldout": None if heldout is None else {n: getattr(heldout, n) for n in _HELD_OUT},
+        "runs": [asdict(run) | {"outcome": run.outcome.name} for run in recovery["runs"]],
+        "history": list(recovery["history"]),
     }
-    write_archive(path, header, arrays)
+    write_archive(path, jsonable(header), arrays)
 
 
-def read_model(path: str | os.PathLike, reasons: Collection[str]) -> dict[str, Any]:
-    """Read the fields that `write_model` wrote, by the names of its arguments.
+def read_model(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the fields of a `Recovery` that `write_model` wrote.
 
     Nothing in the file is trusted: no pickle, and every field is checked for presence, type, shape and finite numbers.
 
     Parameters
     ----------
     path : path
-    reasons : collection of str
-        The reasons that a status may give.
 
     Raises
     ------
@@ -127,67 +111,86 @@ def read_model(path: str | os.PathLike, reasons: Collection[str]) -> dict[str, A
         raise fail(f"its format is {header.get('format')!r}, not {FORMAT!r}")
     if header.get("format_version") != FORMAT_VERSION:
         raise fail(f"its format version is {header.get('format_version')!r}; this dmf reads {FORMAT_VERSION}")
-    shapes = entry("shapes", list)
-    if not all(isinstance(s, list) and len(s) == 2 and all(isinstance(n, int) for n in s) for s in shapes):
-        raise fail("the header entry 'shapes' is not a list of pairs of integers")
-    weights = [take(f"weights_{k}", tuple(s)) for k, s in enumerate(shapes, start=1)]
-    if any(str(w.dtype) != entry("dtype", str) for w in weights):
-        raise fail(f"weights of dtypes {[str(w.dtype) for w in weights]} under a header that says {header['dtype']!r}")
-    try:
-        network = DeepLinearNetwork(weights)
-    except DmfError as error:
-        raise fail(str(error).rstrip(".")) from error
-    offsets = None
+    u, s, vt = take("u", (None, None)), take("s", (None,)), take("vt", (None, None))
+    if not (s.size == u.shape[1] == vt.shape[0] > 0 and min(u.shape[0], vt.shape[1]) > 0):
+        raise fail(f"u, s and vt have shapes {u.shape}, {s.shape} and {vt.shape}, which do not fit together")
+    if not u.dtype == s.dtype == vt.dtype or s.dtype not in (np.float32, np.float64):
+        raise fail(f"u, s and vt have dtypes {u.dtype}, {s.dtype} and {vt.dtype}")
+    if not all(np.isfinite(array).all() for array in (u, s, vt)) or (s < 0).any():
+        raise fail("u, s and vt hold numbers that are not finite, or negative singular values")
+    shape, offsets = (u.shape[0], vt.shape[1]), None
     if header.get("mean") is not None:
-        row, col = take("offsets_row", (network.shape[0],)), take("offsets_col", (network.shape[1],))
+        row, col = take("offsets_row", (shape[0],)), take("offsets_col", (shape[1],))
         mean = entry("mean", int, float)
         if not abs(mean) <= _LARGEST:  # NaN, infinite, or an integer beyond any float
             raise fail("the header entry 'mean' is not a finite number")
         offsets = Offsets(float(mean), row, col)
-        if not (np.isfinite(row).all() and np.isfinite(col).all() and row.dtype == col.dtype == network.dtype):
-            raise fail("offsets are not finite or not of the dtype of the weights")
+        if not (np.isfinite(row).all() and np.isfinite(col).all() and row.dtype == col.dtype == s.dtype):
+            raise fail("offsets are not finite or not of the dtype of the singular values")
     names = entry("history", list)
     if not {"iteration", "loss", "seconds"} <= set(map(str, names)):
         raise fail("the history lacks iteration, loss or seconds")
     length = take("history_iteration", (None,), "iu").shape[0]
-    if not all(np.isfinite(take(f"history_{name}", (length,))).all() for name in ("loss", "seconds")):
-        raise fail("the history holds a loss or time that is not finite")
+    if length == 0 or not all(np.isfinite(take(f"history_{name}", (length,))).all() for name in ("loss", "seconds")):
+        raise fail("the history is empty, or holds a loss or time that is not finite")
     columns = {}
     for name in map(str, names):
         column = arrays.get(f"history_{name}")
         if column is None or column.shape[:1] != (length,):
             raise fail(f"the history column {name!r} is missing or not of length {length}")
         columns[name] = column
-    status = entry("status", dict)
-    if status.get("reason") not in reasons or not isinstance(status.get("advice"), str):
-        raise fail(f"the header entry 'status' is {status!r}")
+    record, heldout = _Record(fail), header.get("heldout")
+    found = record.of(Found, "found", entry("found", dict))
+    if found.offsets != (offsets is not None):
+        raise fail("the header entry 'found' does not agree with the arrays on offsets")
     return {
-        "network": network,
-        "history": columns,
-        "status": (status["reason"], status["advice"]),
-        "offsets": offsets,
-        "options": _read_options(entry("options", dict), fail),
-        "row_ids": _read_ids(arrays, "row_ids", network.shape[0], fail),
-        "col_ids": _read_ids(arrays, "col_ids", network.shape[1], fail),
-        "bounds": _read_bounds(header.get("bounds"), fail),
+        "model": LowRank(u, s, vt, offsets),
+        "found": found,
+        "outcome": record.outcome(header.get("outcome")),
+        "history": History(columns),
+        "settings": record.of(Plan, "settings", entry("settings", dict)),
+        "heldout": None if heldout is None else record.of(HeldOut, "heldout", heldout),
+        "runs": tuple(record.of(StageRun, "runs", run) for run in entry("runs", list)),
+        "row_ids": _read_ids(arrays, "row_ids", shape[0], fail),
+        "col_ids": _read_ids(arrays, "col_ids", shape[1], fail),
     }
 
 
-def _read_options(options, fail):
-    """Checks what `dmf` itself reads of the options; a null is a number that was not finite when it was written."""
-    rmse, error, count = HELDOUT_ERROR
-    checks = {
-        "rank": _is_count, count: _is_count, rmse: _is_size, error: _is_size, "noise": _is_size,
-        QUANTILES: lambda value: isinstance(value, list) and all(map(_is_size, value)),
-    }  # fmt: skip
-    for name, good in checks.items():
-        if name in options and not good(options[name]):
-            raise fail(f"the option {name!r} is {_short(options[name])}")
-    given = [name for name in HELDOUT_ERROR if name in options]
-    if given and len(given) < len(HELDOUT_ERROR):
-        missing = next(name for name in HELDOUT_ERROR if name not in options)
-        raise fail(f"the option {missing!r} is missing beside {given[0]!r}")
-    return options
+class _Record:
+    """Reads the dataclasses of a header, each field by the check of its name."""
+
+    def __init__(self, fail: Callable[[str], FileError]) -> None:
+        self._fail = fail
+
+    def of(self, cls: Any, name: str, entry: Any) -> Any:
+        """An object of `cls` from the header entry `name`."""
+        if not isinstance(entry, dict):
+            raise self._fail(f"the header entry {name!r} is {_short(entry)}")
+        values = {}
+        for field in fields(cls):
+            if field.name in _NOT_SAVED:
+                continue
+            value = entry.get(field.name)
+            missing = value is None and field.name == "rank" and cls is not Plan
+            if field.name not in entry or missing or not _CHECKS[field.name](value):
+                raise self._fail(f"{field.name!r} of the header entry {name!r} is {_short(value)}")
+            values[field.name] = self._converted(field.name, value)
+        return cls(**values)
+
+    def outcome(self, name: Any) -> Outcome:
+        """The member of this name."""
+        if not (isinstance(name, str) and name in Outcome.__members__):
+            raise self._fail(f"the outcome is {_short(name)}")
+        return Outcome[name]
+
+    def _converted(self, name: str, value: Any) -> Any:
+        if name == "outcome":
+            return self.outcome(value)
+        if name == "bounds" and value is not None:
+            return tuple(end if n is None else float(n) for n, end in zip(value, _NO_BOUNDS, strict=True))
+        if isinstance(value, list):
+            return tuple(value)
+        return math.nan if value is None and name in _SIZES else value
 
 
 def _is_count(value: Any) -> bool:
@@ -195,25 +198,43 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_size(value: Any) -> bool:
+    """Whether it is a number from 0; null stands for one that was not finite when it was written."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value is None or (number and 0 <= value <= _LARGEST)
+
+
+def _are_bounds(value: Any) -> bool:
+    """Whether it is (low, high), of which null is an infinite one, or nothing."""
+    if value is None:
+        return True
+    try:
+        check_bounds([end if n is None else n for n, end in zip(value, _NO_BOUNDS, strict=True)])
+    except (ArgumentError, TypeError, ValueError):
+        return False
+    return True
+
+
+_SIZES = ("noise", "relative_residual", "oversampling", "holdout", "rmse", "standard_error", "seconds")
+_NOT_SAVED = ("residuals",)
+_HELD_OUT = ("rmse", "standard_error", "count", "quantiles")
+_NO_BOUNDS = (-math.inf, math.inf)
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(_SIZES, _is_size),
+    **dict.fromkeys(("count", "iterations", "seed", "nit"), _is_count),
+    **dict.fromkeys(("stage", "fit", "solver", "message"), lambda value: isinstance(value, str)),
+    "rank": lambda value: value is None or _is_count(value),
+    "exact": lambda value: isinstance(value, bool),
+    "offsets": lambda value: isinstance(value, bool) or value == "auto",
+    "bounds": _are_bounds,
+    "outcome": lambda value: isinstance(value, str),
+    "undetermined": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)),
+    "quantiles": lambda value: isinstance(value, list) and bool(value) and all(map(_is_size, value)),
+}
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else f"{text[:57]}..."
-
-
-def _read_bounds(bounds, fail):
-    """(low, high), of which null is an infinite one."""
-    if bounds is None:
-        return None
-    good = isinstance(bounds, list) and len(bounds) == 2
-    try:
-        ends = (-math.inf, math.inf)
-        return check_bounds([end if n is None else n for n, end in zip(bounds, ends, strict=True)] if good else bounds)
-    except ArgumentError as error:
-        raise fail(f"the header entry 'bounds' is {bounds!r}") from error
 
 
 def _read_ids(arrays, name, size, fail):

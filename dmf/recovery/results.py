@@ -1,129 +1,101 @@
-"""What a solver returns: network, history, status; how it is read and filled in; saving and loading it."""
+"""A recovered matrix: how it is read and filled in; saving and loading it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 from dmf.arrays.backend import Array, as_array, check_device, free_memory, from_host, library, move, namespace, to_host
 from dmf.arrays.checks import check_kind
 from dmf.errors import ArgumentError, ObservationError, ShapeError
-from dmf.models import DeepLinearNetwork
+from dmf.models import DeepLinearNetwork, LowRank
 from dmf.models.offsets import Offsets
 from dmf.observations import Observations
+from dmf.recovery.messages import describe
 from dmf.recovery.model_files import are_names, read_model, write_model
-
-REASONS = ("converged", "budget spent", "diverged", "stopped", "interrupted")
-
-
-@dataclass(frozen=True)
-class Status:
-    """Why a solver ended.
-
-    Attributes
-    ----------
-    reason : {"converged", "budget spent", "diverged", "stopped", "interrupted"}
-        "stopped": a callback asked for it. "interrupted": Ctrl-C.
-    advice : str
-        One sentence: what happened and what to do about it.
-    """
-
-    reason: str
-    advice: str
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.advice}"
-
-
-class History(Mapping):
-    """Numbers recorded along a run, one row for each recorded iteration; a mapping of column names to arrays.
-
-    Parameters
-    ----------
-    columns : mapping of str to arrays, each with first dimension n
-        At least those below; callbacks add more.
-
-    Attributes
-    ----------
-    iteration : int array, shape (n,)
-    loss : float64 array, shape (n,)
-        Training loss, without weight decay.
-    seconds : float64 array, shape (n,)
-        Time spent in the solver so far; callbacks not counted.
-    """
-
-    def __init__(self, columns: Mapping[str, Any]) -> None:
-        self._columns = {name: np.asarray(column) for name, column in columns.items()}
-
-    iteration = property(lambda self: self["iteration"])
-    loss = property(lambda self: self["loss"])
-    seconds = property(lambda self: self["seconds"])
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._columns[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    def __repr__(self) -> str:
-        return f"History({len(self.iteration)} records of {', '.join(self)})"
+from dmf.recovery.values import Found, HeldOut, Plan, StageRun
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import History
 
 
 @dataclass(frozen=True, eq=False)
 class Recovery:
-    """A recovered matrix: ``network.product()``, plus offsets where the model has them.
+    """A recovered matrix, and what is known of how it was recovered.
 
     Attributes
     ----------
-    network : DeepLinearNetwork
+    model : LowRank
+        Its singular value decomposition, and global mean, row and column offsets where the model has them.
+    found : Found
+        Rank, noise level, and whether the recovery is exact.
+    outcome : Outcome
+        Why the work ended.
     history : History
-    status : Status
-    offsets : Offsets or None
-        Global mean, row and column offsets added to the network.
+        Of all runs, one after the other; the column "run" counts them.
+    settings : Plan
+        What was asked for.
+    heldout : HeldOut or None
+        Errors on entries that a first fit did not see.
+    runs : tuple of StageRun
+        Every run of a solver that was made.
     observations : Observations or None
         What it was fitted to; not saved in model files.
-    options : dict
-        How it was obtained: solver options, what was chosen automatically, errors on held-out measurements.
     row_ids, col_ids : tuple of str, or None
         Names of rows and columns, if the data had any.
-    bounds : (float, float) or None
-        Least and largest value of a prediction; those beyond are moved there.
-    residuals : array, shape (n,), or None
-        Observed minus predicted values of entries held out, by the model fitted without them (see `dmf.calibrate`); not saved
-        in model files.
     """
 
-    network: DeepLinearNetwork
+    model: LowRank
+    found: Found
+    outcome: Outcome
     history: History
-    status: Status
-    offsets: Offsets | None = None
+    settings: Plan = field(default_factory=Plan)
+    heldout: HeldOut | None = None
+    runs: tuple[StageRun, ...] = ()
     observations: Observations | None = None
-    options: dict[str, Any] = field(default_factory=dict)
     row_ids: tuple[str, ...] | None = None
     col_ids: tuple[str, ...] | None = None
-    bounds: tuple[float, float] | None = None
-    residuals: Array | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether the work came to its end."""
+        return self.outcome.success
+
+    @property
+    def message(self) -> str:
+        """What was found, or why the work ended before, in a sentence."""
+        return describe(self.found, self.outcome, self.runs)
+
+    @property
+    def nit(self) -> int:
+        """Iterations of all runs together."""
+        return int(self.history.iteration[-1])
+
+    @property
+    def offsets(self) -> Offsets | None:
+        """Global mean, row and column offsets; None where the model has none."""
+        return self.model.offsets
+
+    @property
+    def network(self) -> DeepLinearNetwork:
+        """The low-rank part as a balanced network of three layers, as in the paper; ``model.network(depth)`` gives others."""
+        return self.model.network()
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Least and largest value of a prediction; those beyond are moved there."""
+        return self.settings.bounds
 
     @property
     def shape(self) -> tuple[int, int]:
         """(d1, d2) of the recovered matrix."""
-        return self.network.shape
+        return self.model.shape
 
     def factors(self) -> tuple[Array, Array]:
         """The recovered matrix, offsets included and before bounds, as a product of arrays (d1, w) and (w, d2)."""
-        left, right = self.network.factors()
-        if self.offsets is None:
-            return left, right
-        more_left, more_right = self.offsets.factors()
-        xp = namespace(left)
-        return xp.concat([left, more_left], axis=1), xp.concat([right, more_right], axis=0)
+        return self.model.factors()
 
     def bounded(self, values: Array) -> Array:
         """`values`, of any shape, moved into the bounds."""
@@ -134,8 +106,7 @@ class Recovery:
     def product(self) -> Array:
         """The recovered matrix, shape (d1, d2), offsets included and within the bounds."""
         self._check_memory()
-        left, right = self.factors()
-        return self.bounded(left @ right)
+        return self.bounded(self.model.product())
 
     def predict(self, rows: Array, cols: Array) -> Array:
         """Entries of the recovered matrix, offsets included and within the bounds.
@@ -148,13 +119,7 @@ class Recovery:
         -------
         array, shape (m,)
         """
-        rows, cols = as_array(rows, "rows"), as_array(cols, "cols")
-        values = self.network.entries(rows, cols)
-        if self.offsets is not None:
-            xp = namespace(values)
-            rows, cols = xp.astype(rows, xp.int64), xp.astype(cols, xp.int64)
-            values = values + self.offsets.mean + xp.take(self.offsets.row, rows) + xp.take(self.offsets.col, cols)
-        return self.bounded(values)
+        return self.bounded(self.model.entries(as_array(rows, "rows"), as_array(cols, "cols")))
 
     def predict_named(self, row_ids: Sequence[str], col_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Entries for rows and columns given by name (by position counted from 0, where the data had no names).
@@ -197,7 +162,7 @@ class Recovery:
                 argument="row_ids, col_ids",
                 value=(row_ids[first], col_ids[first]),
             )
-        values = np.empty(known.size, to_host(self.network.weights[0]).dtype)
+        values = np.empty(known.size, to_host(self.model.s).dtype)
         values[known] = to_host(self.predict(*(self._index(index[known]) for index in (rows, cols))))
         if self.offsets is not None:
             row_offsets = np.append(to_host(self.offsets.row), 0)  # position -1 finds the 0
@@ -206,7 +171,7 @@ class Recovery:
         return self.bounded(values), known
 
     def _index(self, index: np.ndarray) -> Array:
-        return from_host(index, self.network.weights[0])
+        return from_host(index, self.model.s)
 
     def filled(self, observations: Observations | None = None) -> Array:
         """The whole matrix: observed entries kept, the others predicted, within the bounds.
@@ -242,11 +207,11 @@ class Recovery:
         return observations.fill(self.product())
 
     def _check_memory(self) -> None:
-        weight = self.network.weights[0]
-        needed = self.shape[0] * self.shape[1] * to_host(weight[:1, :1]).itemsize
-        available = free_memory(weight)
+        like = self.model.s
+        needed = self.shape[0] * self.shape[1] * to_host(like[:1]).itemsize
+        available = free_memory(like)
         if available is not None and needed > available:
-            where = "the device" if library(weight) == "cupy" else "this machine"
+            where = "the device" if library(like) == "cupy" else "this machine"
             raise ArgumentError(
                 f"the whole {self.shape[0]} x {self.shape[1]} matrix takes {needed / 1e9:.1f} GB, but {where} has "
                 f"{available / 1e9:.1f} GB. Use predict(rows, cols) for the entries you need.",
@@ -278,36 +243,25 @@ class Recovery:
         BackendError
             If it has observations by an operator that cannot be moved.
         """
-        offsets = self.offsets
-        if offsets is not None:
-            offsets = replace(offsets, row=move(offsets.row, device), col=move(offsets.col, device))
+        heldout = self.heldout
+        if heldout is not None and heldout.residuals is not None:
+            heldout = replace(heldout, residuals=move(heldout.residuals, device))
         return replace(
             self,
-            network=DeepLinearNetwork(move(w, device) for w in self.network.weights),
-            offsets=offsets,
+            model=self.model.to_device(device),
             observations=None if self.observations is None else self.observations.to_device(device),
-            residuals=None if self.residuals is None else move(self.residuals, device),
+            heldout=heldout,
         )
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write network, offsets, history, status, options, ids and bounds to a model file (npz; not the data).
+        """Write all but the data and the held-out residuals to a model file (npz with a JSON header).
 
         Raises
         ------
         FileError
             If it cannot be written; a file that was there before is then untouched.
         """
-        write_model(
-            path,
-            self.network,
-            self.history,
-            (self.status.reason, self.status.advice),
-            offsets=self.offsets,
-            options=self.options,
-            row_ids=self.row_ids,
-            col_ids=self.col_ids,
-            bounds=self.bounds,
-        )
+        write_model(path, {f.name: getattr(self, f.name) for f in fields(self)})
 
     def with_ids(self, row_ids: Sequence[str] | None, col_ids: Sequence[str] | None) -> Recovery:
         """The same recovery with names for rows and columns.
@@ -367,6 +321,4 @@ def load(path: str | os.PathLike, device: str = "cpu") -> Recovery:
         If there is no such device, or CuPy is missing.
     """
     check_device(device)
-    fields = read_model(path, REASONS)
-    history, status = History(fields.pop("history")), Status(*fields.pop("status"))
-    return Recovery(history=history, status=status, **fields).to_device(device)
+    return Recovery(**read_model(path)).to_device(device)

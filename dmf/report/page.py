@@ -59,7 +59,7 @@ def write_report(
         ``.html``: one file that needs no other and runs no scripts; ``.png``: the same as one picture.
     recovery : Recovery
     facts : mapping of str to object
-        What the table says first, such as errors; shape, options and versions follow by themselves.
+        What the table says first, such as errors; shape, settings and versions follow by themselves.
     ranks : RankPath, optional
     title : str
 
@@ -72,11 +72,12 @@ def write_report(
     panels: list[_Panel] = [(draw_learning, (recovery,)), (draw_spectrum, (recovery,))]
     rows = [(name, number(value)) for name, value in facts.items()]
     observations = recovery.observations
-    if recovery.residuals is not None:
-        panels.append((draw_residuals, (recovery.residuals, "held-out entries")))
-        if to_host(recovery.residuals).size >= _FEWEST_FOR_COVERAGE:
-            panels.append((draw_coverage, (recovery.residuals,)))
-            rows.append(("coverage", _coverage(recovery.residuals)))
+    residuals = None if recovery.heldout is None else recovery.heldout.residuals
+    if residuals is not None:
+        panels.append((draw_residuals, (residuals, "held-out entries")))
+        if to_host(residuals).size >= _FEWEST_FOR_COVERAGE:
+            panels.append((draw_coverage, (residuals,)))
+            rows.append(("coverage", _coverage(residuals)))
     elif observations is not None:
         fitted = observations.predict(*recovery.factors())
         panels.append((draw_residuals, (observations.values - fitted, "measurements fitted")))
@@ -101,21 +102,21 @@ def _coverage(residuals: Array) -> str:
 
 def _rows(recovery: Recovery) -> list[tuple[str, str]]:
     d1, d2 = recovery.shape
-    options = recovery.options
-    rows = [
+    found, settings = recovery.found, recovery.settings
+    stages = Counter(f"{run.stage} ({run.fit})" for run in recovery.runs)
+    return [
         ("shape", f"{d1:,} x {d2:,}"),
-        ("rank", str(options.get("rank", "unknown"))),
-        ("noise", "none: the fit is exact" if options.get("exact") else number(options.get("noise", "unknown"))),
-        ("offsets", "of rows and columns" if recovery.offsets is not None else "none"),
+        ("rank", str(found.rank)),
+        ("noise", "none: the fit is exact" if found.exact else number(found.noise)),
+        ("offsets", "of rows and columns" if found.offsets else "none"),
         ("bounds", "none" if recovery.bounds is None else "{:g} to {:g}".format(*recovery.bounds)),
-        ("weights", f"{recovery.network.n_parameters:,} in {recovery.network.depth} layers"),
-        ("status", str(recovery.status)),
+        ("result", recovery.message),
+        ("bound on the rank", "none" if settings.rank is None else str(settings.rank)),
+        ("seed", str(settings.seed)),
+        ("iterations", f"{recovery.nit:,}"),
+        ("runs", ", ".join(f"{name} x {count}" if count > 1 else name for name, count in stages.items()) or "none"),
+        ("versions", ", ".join(f"{p} {metadata.version(p)}" for p in _PACKAGES)),
     ]
-    chosen = ("rank_bound", "depth", "seed", "iterations")
-    text = ", ".join(f"{name.replace('_', ' ')} {options[name]:,}" for name in chosen if options.get(name) is not None)
-    if phases := Counter(options.get("phases", ())):
-        text += "; phases " + ", ".join(f"{name} x {count}" if count > 1 else name for name, count in phases.items())
-    return [*rows, ("options", text), ("versions", ", ".join(f"{p} {metadata.version(p)}" for p in _PACKAGES))]
 
 
 def _page(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]]) -> str:

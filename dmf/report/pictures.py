@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from dmf.arrays.backend import Array, to_host
-from dmf.arrays.linalg import factored_svd
 from dmf.completion.ranks import RankPath
 from dmf.io.pictures import save_figure
+from dmf.models import LowRank
 from dmf.recovery.intervals import check_coverage
 from dmf.recovery.results import Recovery
 
 _MAIN, _CHOSEN, _QUIET = "#1b6ca8", "#d1495b", "#9aa5b1"
-_PHASES = {"noise": "#e8eef4", "refine": "#d9eddf", "continue": "#fbf0d5"}
-_OTHER_PHASE = "#eeeeee"
+_STAGES = {"noise": "#e8eef4", "refine": "#d9eddf", "continue": "#fbf0d5"}
+_OTHER_STAGE = "#eeeeee"
 _FEW_RECORDS = 80  # of a curve, so that each is marked
 _MOST_VALUES = 30  # of a spectrum
 _WIDE_SPECTRUM = 20  # largest over smallest value, beyond which small ones are not seen on a linear axis
@@ -74,7 +74,7 @@ def draw_ranks(axis: Any, ranks: RankPath) -> None:
 
 
 def draw_learning(axis: Any, recovery: Recovery) -> None:
-    """Residual of the fit and noise level over the iterations, as standard deviations; the solvers' phases shaded.
+    """Residual of the fit and noise level over the iterations, as standard deviations; the runs of the last fit shaded.
 
     Parameters
     ----------
@@ -84,21 +84,23 @@ def draw_learning(axis: Any, recovery: Recovery) -> None:
     from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
 
-    history = recovery.history
+    history, runs = recovery.history, recovery.runs
     iteration = np.asarray(history.iteration, float)
     # The loss of every solver is half the mean square of what is left.
     curves = [("residual of the fit", np.sqrt(2 * np.maximum(history.loss, 0)), _MAIN, "-")]
     if "noise" in history:
         curves.append(("noise level", np.asarray(history["noise"], float), _CHOSEN, "--"))
-    phase = np.asarray(history["phase"]) if "phase" in history else np.zeros(len(iteration), int)
-    names = list(recovery.options.get("phases") or [])
-    parts = [np.flatnonzero(phase == number) for number in np.unique(phase)]
+    number = np.asarray(history["run"]) if "run" in history else np.zeros(len(iteration), int)
+    shown_runs = [k for k, run in enumerate(runs) if run.fit == runs[-1].fit] or [0]
+    names = [runs[k].stage for k in shown_runs] if runs else []
+    parts = [np.flatnonzero(number == k) for k in shown_runs]
+    iteration = iteration - iteration[parts[0][0]]
     marker = "." if len(iteration) < _FEW_RECORDS else ""
     positive = []
     for label, values, color, style in curves:
         shown = np.where(values > 0, values, np.nan)
         positive += shown[np.isfinite(shown)].tolist()
-        for k, part in enumerate(parts):  # a phase starts anew, so that lines do not join
+        for k, part in enumerate(parts):  # a run starts anew, so that lines do not join
             axis.plot(
                 iteration[part], shown[part], style, color=color, linewidth=1.8, marker=marker, markersize=5,
                 label=label if k == 0 else None,
@@ -106,10 +108,10 @@ def draw_learning(axis: Any, recovery: Recovery) -> None:
     handles = axis.get_legend_handles_labels()[0]
     if len(set(names)) > 1:
         for name, part in zip(names, parts, strict=False):
-            color = _PHASES.get(name, _OTHER_PHASE)
+            color = _STAGES.get(name, _OTHER_STAGE)
             axis.axvspan(iteration[part[0]], iteration[part[-1]], color=color, zorder=0, linewidth=0)
         handles += [
-            Patch(facecolor=_PHASES.get(name, _OTHER_PHASE), edgecolor="0.6", label=f"phase: {name}")
+            Patch(facecolor=_STAGES.get(name, _OTHER_STAGE), edgecolor="0.6", label=f"stage: {name}")
             for name in dict.fromkeys(names)
         ]
     if positive and min(positive) < max(positive) / 10:
@@ -123,7 +125,7 @@ def draw_learning(axis: Any, recovery: Recovery) -> None:
 
 
 def draw_spectrum(axis: Any, recovery: Recovery) -> None:
-    """Singular values of the network, and of the whole model where offsets are part of it.
+    """Singular values of the low-rank part, and of the whole model where offsets are part of it.
 
     Parameters
     ----------
@@ -132,12 +134,12 @@ def draw_spectrum(axis: Any, recovery: Recovery) -> None:
     """
     from matplotlib.ticker import MaxNLocator
 
-    parts = {"low-rank part": (recovery.network.factors(), "o", _MAIN)}
+    parts = {"low-rank part": (recovery.model.s, "o", _MAIN)}
     if recovery.offsets is not None:
-        parts["with offsets"] = (recovery.factors(), "D", _QUIET)
+        parts["with offsets"] = (LowRank.of_factors(*recovery.factors()).s, "D", _QUIET)
     shown: list[float] = []
-    for label, (factors, marker, color) in parts.items():
-        values = to_host(factored_svd(*factors)[1])[:_MOST_VALUES]
+    for label, (singular_values, marker, color) in parts.items():
+        values = to_host(singular_values)[:_MOST_VALUES]
         values = values[values > 1e-12 * max(values.max(initial=0), 1e-300)]
         shown += values.tolist()
         axis.plot(
@@ -153,7 +155,7 @@ def draw_spectrum(axis: Any, recovery: Recovery) -> None:
     _finish(axis, "index", "singular value")
     if len(parts) > 1:
         axis.legend(frameon=False, fontsize=8)
-    axis.set_title(f"spectrum (rank {recovery.options.get('rank', recovery.network.widths)})", fontsize=10)
+    axis.set_title(f"spectrum (rank {recovery.found.rank})", fontsize=10)
 
 
 def draw_residuals(axis: Any, residuals: Array, name: str) -> None:

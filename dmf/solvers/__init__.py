@@ -6,8 +6,13 @@ from dmf.solvers.flow import follow_gradient_flow
 from dmf.solvers.gauss_newton import refine
 from dmf.solvers.homotopy import continuation, variational_bayes
 from dmf.solvers.loop import Snapshot
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import History, Run
 
 __all__ = [
+    "History",
+    "Outcome",
+    "Run",
     "Snapshot",
     "alternating_minimization",
     "continuation",

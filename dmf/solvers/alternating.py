@@ -11,8 +11,9 @@ from dmf.arrays.checks import check_option
 from dmf.arrays.linalg import conjugate_gradient
 from dmf.models import DeepLinearNetwork, spectral_network
 from dmf.observations import Observations
-from dmf.recovery.results import Recovery
 from dmf.solvers.loop import Callback, run
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import Run
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class AlternatingMinimization:
     ridge: float = 0.0
     inner_tolerance: float = 1e-10
     inner_iterations: int = 200
+
+    def prepare(self, observations: Observations) -> Observations:
+        """The observations themselves."""
+        return observations
 
     def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
         """State at the start."""
@@ -58,24 +63,24 @@ class AlternatingMinimization:
         """Training loss of a state."""
         return state[2]
 
-    def network(self, state: Any) -> DeepLinearNetwork:
+    def model(self, observations: Observations, state: Any) -> DeepLinearNetwork:
         """Network of a state."""
         return DeepLinearNetwork((state[1], state[0]))
 
-    def finished(self, state: Any) -> str:
-        """Never: it goes on until the driver ends it."""
-        return ""
+    def finished(self, state: Any) -> Outcome | None:
+        """Never: it goes on until the loop ends it."""
+        return None
 
     def findings(self, state: Any) -> dict[str, float]:
         """Nothing besides the loss."""
         return {}
 
-    def advice(self, reason: str) -> str:
-        """What to do after a run that ended for `reason`."""
+    def advice(self, outcome: Outcome) -> str:
+        """What to do after a run that ended like this."""
         return {
-            "diverged": "Pass a ridge above 0, or a smaller rank: some rows have fewer samples than the rank.",
-            "budget spent": "Allow more iterations if the loss is still falling.",
-        }.get(reason, "")
+            Outcome.DIVERGED: "Pass a ridge above 0, or a smaller rank: some rows have fewer samples than the rank.",
+            Outcome.BUDGET: "Allow more iterations if the loss is still falling.",
+        }.get(outcome, "")
 
 
 def alternating_minimization(
@@ -87,7 +92,7 @@ def alternating_minimization(
     record_every: int = 1,
     callback: Callback | None = None,
     seed: int = 0,
-) -> Recovery:
+) -> Run:
     """Fit two factors in turns, each by least squares: the AltMin baseline of the paper.
 
     Parameters
@@ -109,7 +114,7 @@ def alternating_minimization(
 
     Returns
     -------
-    Recovery
+    Run
         Its network has depth 2.
 
     Raises

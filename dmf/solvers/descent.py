@@ -16,8 +16,9 @@ from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
 from dmf.models.gradients import loss_and_gradients, pull_back, push_forward
 from dmf.observations import FullMatrix, Observations
-from dmf.recovery.results import Recovery
 from dmf.solvers.loop import Callback, run
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import Run
 from dmf.theory.compression import exact_compression as exact_compression_of
 from dmf.theory.recursions import matrix_descent, scalar_descent
 
@@ -37,6 +38,10 @@ class GradientDescent:
     def rates(self, depth: int) -> tuple[float, ...]:
         """Step size of each layer: ``outer_scale * step_size`` on W_1 and W_L, ``step_size`` between."""
         return tuple((self.step_size * layer_factors(depth, self.outer_scale)).tolist())
+
+    def prepare(self, observations: Observations) -> Observations:
+        """The observations themselves."""
+        return observations
 
     def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
         """State at the start; compiles what a step needs, so that the seconds of the history hold none of it."""
@@ -69,24 +74,25 @@ class GradientDescent:
         """Training loss of a state."""
         return state[2]
 
-    def network(self, state: Any) -> DeepLinearNetwork:
+    def model(self, observations: Observations, state: Any) -> DeepLinearNetwork:
         """Network of a state."""
         return DeepLinearNetwork(state[0])
 
-    def finished(self, state: Any) -> str:
-        """Never: it goes on until the driver ends it."""
-        return ""
+    def finished(self, state: Any) -> Outcome | None:
+        """Never: it goes on until the loop ends it."""
+        return None
 
     def findings(self, state: Any) -> dict[str, float]:
         """Nothing besides the loss."""
         return {}
 
-    def advice(self, reason: str) -> str:
-        """What to do after a run that ended for `reason`."""
+    def advice(self, outcome: Outcome) -> str:
+        """What to do after a run that ended like this."""
         return {
-            "diverged": f"Take a smaller step_size than {self.step_size:g} (or a smaller outer_scale than {self.outer_scale:g}).",
-            "budget spent": "Allow more iterations if the loss is still falling.",
-        }.get(reason, "")
+            Outcome.DIVERGED: f"Take a smaller step_size than {self.step_size:g}, or a smaller outer_scale than "
+            f"{self.outer_scale:g}.",
+            Outcome.BUDGET: "Allow more iterations if the loss is still falling.",
+        }.get(outcome, "")
 
 
 class CompressedDescent(GradientDescent):
@@ -142,7 +148,7 @@ class CompressedDescent(GradientDescent):
         """Training loss of a state."""
         return state[4]
 
-    def network(self, state: Any) -> DeepLinearNetwork:
+    def model(self, observations: Observations, state: Any) -> DeepLinearNetwork:
         """The wide network of a state."""
         compression, weights, rho, shrunk, _ = state
         return compression.lift(weights, rho, shrunk)
@@ -160,7 +166,7 @@ def gradient_descent(
     record_every: int = 1,
     callback: Callback | None = None,
     exact_compression: bool = False,
-) -> Recovery:
+) -> Run:
     """Train a deep linear network by gradient descent with a fixed step.
 
     The loss is ``1/2 ||A(W_L...W_1) - y||^2``, for "mean" divided by the number m of measurements.
@@ -194,8 +200,8 @@ def gradient_descent(
 
     Returns
     -------
-    Recovery
-        With network, history and status. Never NaN: a diverging run ends at its last finite state and says so.
+    Run
+        Its model is the network. Never NaN: a diverging run ends at its last finite state and says so.
 
     Raises
     ------

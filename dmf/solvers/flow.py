@@ -21,9 +21,10 @@ from dmf.models import DeepLinearNetwork
 from dmf.models.gradients import Weights, loss_and_gradients, pull_back, push_forward
 from dmf.observations import Observations
 from dmf.observations.base import half_square
-from dmf.recovery.results import Recovery
 from dmf.solvers.descent import GradientDescent, scale_of
 from dmf.solvers.loop import Callback, run
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import Run
 
 _MOST_STAGES = (
     15  # more pay on long plateaus and cost in the final convergence, where a step damps each mode by about 1/2
@@ -51,7 +52,7 @@ class _State:
     age: int = 0  # accepted steps since the curvature was estimated
     last: tuple[float, float] = (0.0, 0.0)  # length and error of the last accepted step
     evaluations: int = 1
-    finished: str = ""
+    finished: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class GradientFlow:
     reduction: str = "mean"
     accuracy: float = 1e-2
 
+    def prepare(self, observations: Observations) -> Observations:
+        """The observations themselves."""
+        return observations
+
     def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
         """State at the start; makes a step and forgets it, so that the seconds of the history hold no compilation."""
         shapes = tuple((w.shape[0], w.shape[1]) for w in network.weights)
@@ -74,7 +79,7 @@ class GradientFlow:
         loss, velocity = self._slope(observations, shapes, point)
         xp = namespace(point)
         still = math.isfinite(loss) and number(xp.sum(velocity * velocity)) == 0
-        finished = "the gradient is zero: the flow rests here" if still else ""
+        finished = Outcome.STATIONARY if still else None
         zero = math.sqrt(scale_of(self.reduction, observations) * number(half_square(observations.values)))
         state = _State(shapes, point, velocity, loss, zero, 0.0, 0.0, velocity, finished=finished)
         if math.isfinite(loss):
@@ -152,25 +157,25 @@ class GradientFlow:
         """Training loss of a state."""
         return state.loss
 
-    def network(self, state: Any) -> DeepLinearNetwork:
+    def model(self, observations: Observations, state: Any) -> DeepLinearNetwork:
         """Network of a state."""
         return DeepLinearNetwork(_layers(state.point, state.shapes))
 
-    def finished(self, state: Any) -> str:
-        """Why the solver has nothing more to do; empty while it has."""
+    def finished(self, state: Any) -> Outcome | None:
+        """Why the solver has nothing more to do; None while it has."""
         return state.finished
 
     def findings(self, state: Any) -> dict[str, float]:
         """Time of the flow, and gradients computed so far (a product with the Hessian counts as one)."""
         return {"time": state.time, "evaluations": float(state.evaluations)}
 
-    def advice(self, reason: str) -> str:
-        """What to do after a run that ended for `reason`."""
+    def advice(self, outcome: Outcome) -> str:
+        """What to do after a run that ended like this."""
         return {
-            "diverged": "However short the step, its error stayed too large or the loss was not finite: scale the data to "
+            Outcome.DIVERGED: "However short the step, its error stayed too large or the loss was not finite: scale the data to "
             f"singular values of about 1, or pass a larger accuracy than {self.accuracy:g}.",
-            "budget spent": "Allow more iterations if the loss is still falling.",
-        }.get(reason, "")
+            Outcome.BUDGET: "Allow more iterations if the loss is still falling.",
+        }.get(outcome, "")
 
 
 def _joined(layers: Weights) -> Array:
@@ -258,7 +263,7 @@ def follow_gradient_flow(
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
-) -> Recovery:
+) -> Run:
     """Follow the gradient flow ``dW_l/dt = -alpha_l dL/dW_l``, the limit of `gradient_descent` for small steps.
 
     It takes the same path from a small start, one component after another, without a step size to choose: steps are long on
@@ -289,8 +294,8 @@ def follow_gradient_flow(
 
     Returns
     -------
-    Recovery
-        With network, history and status. The history has the columns "time", t, and "evaluations", the gradients computed.
+    Run
+        The history has the columns "time", t, and "evaluations", the gradients computed.
         Never NaN: where no step succeeds the run ends at its last finite state and says so. Resumed from its network, a run
         goes on along the path with other steps; its time begins at 0.
 

@@ -9,12 +9,12 @@ from typing import Any
 from dmf.arrays.backend import Array, namespace, number
 from dmf.arrays.linalg import factored_svd
 from dmf.errors import RankError
-from dmf.models import DeepLinearNetwork
-from dmf.models.initialize import balanced_network
+from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Observations
 from dmf.observations.checks import check_rank
-from dmf.recovery.results import Recovery
 from dmf.solvers.loop import Callback, check_problem, run
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import Run
 
 _SHRINK, _GROW, _FIRST_DAMPING = 0.1, 10.0, 1e-3  # of the damping after a good step and a bad one; of the gain
 _GOOD = 0.25  # share of the promised gain from which on a step is good
@@ -22,8 +22,6 @@ _FALLING = 0.999  # a step that leaves more of the loss than this gains little
 _ROUNDING = 32.0  # units in the last place, relative to the measurements, to which residuals can fall
 _PROMISING = 0.03  # share of the loss that the first steps leave if the rank is right
 _TRIALS = 4  # steps of little gain in a row before a limited number of tries is over
-_TOO_SLOW = "the loss falls too slowly for the right rank"
-_EXACT = "the residual is down to rounding"
 _RUNAWAY = 100.0  # times the size that the measurements let expect: the matrix grows where nothing was measured
 _SHARPEST = (
     1e-6  # of linear systems: beyond, rounding grows along directions that change the factors, not their product
@@ -39,12 +37,11 @@ class _State:
     vt: Array
     loss: float  # half the mean squared residual
     gradient: Array  # (d1 + d2, r): its components P and Q^T along P V^T + U Q
-    depth: int
     damping: float = 0.0
     slow: int = 0  # steps of little gain in a row
     steps: int = 0
     first_loss: float = math.inf
-    finished: str = ""
+    finished: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -67,18 +64,23 @@ class GaussNewton:
     inner: int = 500
     tries: int | None = None
 
-    def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
-        """State at the start; the rank is the least width of `network`."""
-        state = self._state(observations, *factored_svd(*network.factors()), network.depth)
+    def prepare(self, observations: Observations) -> Observations:
+        """The observations themselves."""
+        return observations
+
+    def init(self, observations: Observations, start: LowRank | DeepLinearNetwork) -> Any:
+        """State at the start, whose width is the rank."""
+        model = LowRank.of(start)
+        state = self._state(observations, model.u, model.s, model.vt)
         return replace(state, first_loss=state.loss)
 
-    def _state(self, observations, u, s, vt, depth):
+    def _state(self, observations, u, s, vt):
         # One pass gives both components: the second half of either factor meets zeros in the product.
         xp = namespace(u)
         loss, left, right = observations.evaluate(xp.concat([u * s, u], axis=1), xp.concat([vt, 0 * vt]))
         rank = s.shape[0]
         gradient = xp.concat([left[:, :rank], xp.matrix_transpose(right[rank:, :])])
-        return _State(u, s, vt, number(loss) / observations.n_measurements, gradient, depth)
+        return _State(u, s, vt, number(loss) / observations.n_measurements, gradient)
 
     def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
         """State after at most `iterations` steps, tried or taken, and their number."""
@@ -87,7 +89,7 @@ class GaussNewton:
                 return state, done
             state = replace(self._step(observations, state), steps=state.steps + 1, first_loss=state.first_loss)
             if state.steps == self.tries and state.loss > _PROMISING * state.first_loss and not state.finished:
-                state = replace(state, finished=_TOO_SLOW)
+                state = replace(state, finished=Outcome.UNPROMISING)
         return state, iterations
 
     def _step(self, observations, state):
@@ -102,29 +104,24 @@ class GaussNewton:
         p, q = step[:d1, :], xp.matrix_transpose(step[d1:, :])
         left = xp.concat([state.u * state.s + p, state.u], axis=1)
         u, s, vt = factored_svd(left, xp.concat([state.vt, q]))
-        following = self._state(observations, u[:, :rank], s[:rank], vt[:rank, :], state.depth)
+        following = self._state(observations, u[:, :rank], s[:rank], vt[:rank, :])
         # Of the linearised problem, half of it if the damping is large.
         promised = 0.5 * number(-xp.sum(state.gradient * step)) / observations.n_measurements
         gain = state.loss - following.loss
         falling, good = following.loss < _FALLING * state.loss, gain > _GOOD * promised
         following = following if gain > 0 else state
         grown = max(_GROW * state.damping, _FIRST_DAMPING * observations.gain)
-        slow, finished = 0 if falling else state.slow + 1, ""
+        slow, finished = 0 if falling else state.slow + 1, None
         rounding = 2 * eps * math.sqrt(state.loss * size / observations.n_measurements)  # of the loss
         if following.loss <= (_ROUNDING * eps) ** 2 * size or (relative <= eps ** (2 / 3) and not (falling and good)):
-            finished = _EXACT
+            finished = Outcome.EXACT
         elif not falling and promised <= rounding:
             # A step of large damping is a short one along the gradient and lowers the loss unless that is rounding, so that
             # failures end here.
-            finished = "no step lowers the residual further"
-            excess = self._excess(observations, following)
-            if excess > _RUNAWAY:
-                finished += (
-                    f", but the matrix has grown to {excess:.0e} times what was measured: no minimum is near. Start closer, or "
-                    "take another rank"
-                )
+            grown_away = self._excess(observations, following) > _RUNAWAY
+            finished = Outcome.RUNAWAY if grown_away else Outcome.STATIONARY
         elif self.tries is not None and slow == _TRIALS:
-            finished = _TOO_SLOW
+            finished = Outcome.UNPROMISING
         damping = _SHRINK * state.damping if good else grown
         return replace(following, damping=damping, slow=slow, finished=finished)
 
@@ -137,42 +134,44 @@ class GaussNewton:
         """Half the mean squared residual."""
         return state.loss
 
-    def network(self, state: Any) -> DeepLinearNetwork:
-        """Balanced network of a state."""
-        return balanced_network(state.u, state.s, state.vt, state.depth)
+    def model(self, observations: Observations, state: Any) -> LowRank:
+        """The matrix of a state."""
+        return LowRank(state.u, state.s, state.vt)
 
-    def finished(self, state: Any) -> str:
-        """Why the solver has nothing more to do; empty while it has."""
+    def finished(self, state: Any) -> Outcome | None:
+        """Why the solver has nothing more to do; None while it has."""
         return state.finished
 
     def findings(self, state: Any) -> dict[str, float]:
         """Root mean square of the residual, and the rank."""
         return {"noise": math.sqrt(2 * state.loss), "rank": state.s.shape[0]}
 
-    def advice(self, reason: str) -> str:
-        """What to do after a run that ended for `reason`."""
-        return {"budget spent": "Allow more iterations if the loss is still falling."}.get(reason, "")
+    def advice(self, outcome: Outcome) -> str:
+        """What to do after a run that ended like this."""
+        return {
+            Outcome.BUDGET: "Allow more iterations if the loss is still falling.",
+            Outcome.RUNAWAY: "No minimum is near: start closer, or take another rank.",
+        }.get(outcome, "")
 
 
 def refine(
     observations: Observations,
-    network: DeepLinearNetwork,
+    start: LowRank | DeepLinearNetwork,
     rank: int | None = None,
     *,
     iterations: int = 60,
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
-) -> Recovery:
-    """Carry a network that is nearly right to machine precision, at fixed rank.
+) -> Run:
+    """Carry a matrix that is nearly right to machine precision, at fixed rank.
 
     Parameters
     ----------
     observations : Observations
-    network : DeepLinearNetwork
-        The start.
-    rank : int, 1 <= rank <= least width of `network`, optional
-        The start is truncated to it; the least width unless given. At a rank above that of the data the measurements are fitted
+    start : LowRank or DeepLinearNetwork
+    rank : int, 1 <= rank <= width of `start`, optional
+        The start is truncated to it; its (least) width unless given. At a rank above that of the data the measurements are fitted
         and the matrix is missed.
     iterations : int, >= 0
         Most Gauss-Newton steps, tried or taken.
@@ -181,32 +180,32 @@ def refine(
 
     Returns
     -------
-    Recovery
-        A balanced network, its loss no higher than that of the truncated start. "converged" once the residual is down to
-        rounding or no step, however short, lowers it further; the status says if the matrix has grown far beyond the
-        measurements on the way, as it does from a poor start or at a wrong rank.
+    Run
+        Its model is a `LowRank`, its loss no higher than that of the truncated start. It ends with EXACT once the residual is
+        down to rounding, with STATIONARY where no step, however short, lowers it further, and with RUNAWAY if the matrix has
+        grown far beyond the measurements on the way, as it does from a poor start or at a wrong rank.
 
     Raises
     ------
     RankError, ArgumentError, ShapeError, DTypeError, BackendError
-        If network and observations do not fit together, or an option is out of range.
+        If start and observations do not fit together, or an option is out of range.
 
     References
     ----------
     .. [1] Zilber, Nadler, GNMR: a provable one-line algorithm for low rank matrix recovery, SIMODS 2022 (arXiv 2106.12933).
     """
-    check_problem(observations, network)
-    u, s, vt = factored_svd(*network.factors())
+    check_problem(observations, start)
+    model = LowRank.of(start)
     if rank is not None:
         rank = check_rank(rank, observations.shape)
-        if rank > s.shape[0]:
+        if rank > model.width:
             raise RankError(
-                f"rank={rank}, but the network has a least width of {s.shape[0]}, and its product no higher rank. Pass a rank "
-                f"up to {s.shape[0]}, or a wider network.",
+                f"rank={rank}, but the start has a least width of {model.width}, and its product no higher rank. Pass a rank "
+                f"up to {model.width}, or a wider start.",
                 argument="rank",
                 value=rank,
-                limit=(1, s.shape[0]),
+                limit=(1, model.width),
             )
-        network = balanced_network(u[:, :rank], s[:rank], vt[:rank, :], network.depth)
+        model = model.truncated(rank)
     options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every, "callback": callback}
-    return run(GaussNewton(), observations, network, **options)  # type: ignore[arg-type]
+    return run(GaussNewton(), observations, model, **options)  # type: ignore[arg-type]

@@ -19,13 +19,12 @@ import numpy as np
 
 from dmf.arrays.backend import Array, from_host, namespace, number, to_host
 from dmf.arrays.checks import check_option, positive_integer
-from dmf.arrays.linalg import factored_svd
 from dmf.errors import ArgumentError
-from dmf.models import DeepLinearNetwork
-from dmf.models.initialize import balanced_network
+from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Observations
-from dmf.recovery.results import Recovery
 from dmf.solvers.loop import Callback, run
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import Run
 
 _STILL = 3e-3  # relative change of the squared residual in one sweep below which it stands still
 _ARRIVED = 0.98  # share of the level that the estimate of the noise reaches when the level has come down to it
@@ -44,11 +43,10 @@ class _State:
     noise: float  # variance: the level
     square: float  # mean squared residual
     rank: int  # components that are there: above the edge of the noise, or with means that their spread does not hide
-    depth: int
     sizes: Any = None  # of the components, spread included: float64, shape (w,)
     sweeps: int = 0  # at this level
     arrived: bool = False
-    finished: str = ""
+    finished: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -77,19 +75,21 @@ class _Alternating:
     sweeps: int = 1
     uncertain: ClassVar[bool] = False
 
-    def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
+    def prepare(self, observations: Observations) -> Observations:
+        """The observations themselves."""
+        return observations
+
+    def init(self, observations: Observations, start: LowRank | DeepLinearNetwork) -> Any:
         """State at the start, with balanced factors."""
-        xp = namespace(observations.values)
-        left, right = network.factors()
-        u, s, vt = factored_svd(left, right)
+        left, right = LowRank.of(start).halves()
         noise = observations.mean_square if self.start is None else self.start
         square = 2 * number(observations.loss(left, right)) / observations.n_measurements
-        nothing = observations.mean_square == 0
-        roots = 0 * s if nothing else xp.sqrt(s)
-        factors = u * roots, xp.matrix_transpose(vt) * roots
+        finished = None
+        if observations.mean_square == 0:
+            left, right, square, finished = 0 * left, 0 * right, 0.0, Outcome.TRIVIAL
+        factors = left, namespace(right).matrix_transpose(right)
         variances = (0 * factors[0], 0 * factors[1]) if self.uncertain else (None, None)
-        finished = "all measurements are zero, and so is the matrix" if nothing else ""
-        return _State(*factors, variances, noise, 0.0 if nothing else square, 0, network.depth, finished=finished)
+        return _State(*factors, variances, noise, square, 0, finished=finished)
 
     def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
         """State after at most `iterations` sweeps, and their number."""
@@ -136,22 +136,21 @@ class _Alternating:
         """Half the mean squared residual."""
         return state.square / 2
 
-    def network(self, state: Any) -> DeepLinearNetwork:
-        """Balanced network of a state; its width is that of the start."""
-        xp = namespace(state.left)
-        return balanced_network(*factored_svd(state.left, xp.matrix_transpose(state.right)), state.depth)
+    def model(self, observations: Observations, state: Any) -> LowRank:
+        """The product of the factors of a state; its width is that of the start."""
+        return LowRank.of_factors(state.left, namespace(state.left).matrix_transpose(state.right))
 
-    def finished(self, state: Any) -> str:
-        """Why the solver has nothing more to do; empty while it has."""
+    def finished(self, state: Any) -> Outcome | None:
+        """Why the solver has nothing more to do; None while it has."""
         return state.finished
 
     def findings(self, state: Any) -> dict[str, float]:
         """Noise level (standard deviation) and number of components above its edge."""
         return {"noise": math.sqrt(state.noise), "rank": state.rank}
 
-    def advice(self, reason: str) -> str:
-        """What to do after a run that ended for `reason`."""
-        return {"budget spent": "Allow more iterations."}.get(reason, "")
+    def advice(self, outcome: Outcome) -> str:
+        """What to do after a run that ended like this."""
+        return "Allow more iterations." if outcome is Outcome.BUDGET else ""
 
 
 class VariationalBayes(_Alternating):
@@ -172,11 +171,9 @@ class VariationalBayes(_Alternating):
         still = abs(state.square - square) <= _STILL * square
         if state.arrived:
             still = still and abs(state.noise - estimate) <= _STILL * estimate
-            return replace(state, square=square, noise=estimate, finished="the noise level settled" if still else "")
+            return replace(state, square=square, noise=estimate, finished=Outcome.NOISE_SETTLED if still else None)
         noise = max(estimate, self.decay * state.noise)
-        finished = ""
-        if noise <= self.until * observations.mean_square:
-            finished = "no noise was seen"
+        finished = Outcome.NO_NOISE if noise <= self.until * observations.mean_square else None
         return replace(
             state, square=square, noise=noise, arrived=still and estimate > _ARRIVED * state.noise, finished=finished
         )
@@ -200,28 +197,28 @@ class Continuation(_Alternating):
         if state.sweeps < self.sweeps or (falling and square > 0.3 * state.noise):
             return state
         if square > _CONTRADICTED * state.noise:
-            return replace(state, finished="the residual contradicts a level of noise as low as this")
+            return replace(state, finished=Outcome.CONTRADICTED)
         noise = self.decay * state.noise
-        finished = "the level is down to the end of the path" if noise <= self.until * observations.mean_square else ""
+        finished = Outcome.PATH_END if noise <= self.until * observations.mean_square else None
         return replace(state, noise=noise, sweeps=0, finished=finished)
 
 
 def variational_bayes(
     observations: Observations,
-    network: DeepLinearNetwork,
+    start: LowRank | DeepLinearNetwork,
     *,
     iterations: int = 200,
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
-) -> Recovery:
+) -> Run:
     """Posterior mean of a low-rank matrix under noise of unknown level, its rank found on the way.
 
     Parameters
     ----------
     observations : Observations
-    network : DeepLinearNetwork
-        The start; its least width bounds the rank. Its components should have the sizes expected, as from
+    start : LowRank or DeepLinearNetwork
+        Its width bounds the rank. Its components should have the sizes expected, as from
         ``observations.surrogate_svd``; the small scales of `spectral_network` take some sweeps more.
     iterations : int, >= 0
         Most sweeps.
@@ -230,27 +227,27 @@ def variational_bayes(
 
     Returns
     -------
-    Recovery
-        A balanced network; ``history["noise"]`` and ``history["rank"]`` hold the noise level (standard deviation) and the
-        number of components at each sweep, ``options`` the last of both. "converged" once the noise level settled, or
+    Run
+        Its model is a `LowRank`; ``history["noise"]`` and ``history["rank"]`` hold the noise level (standard deviation) and
+        the number of components at each sweep, ``findings`` the last of both. It ends with NOISE_SETTLED, or NO_NOISE where
         none was seen down to 1e-5 of the mean square of the measurements.
 
     Raises
     ------
     ArgumentError, ShapeError, DTypeError, BackendError
-        If network and observations do not fit together, or an option is out of range.
+        If start and observations do not fit together, or an option is out of range.
 
     References
     ----------
     .. [1] Lim, Teh, Variational Bayesian approach to movie rating prediction, KDD Cup 2007.
     """
     options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every, "callback": callback}
-    return run(VariationalBayes(), observations, network, **options)  # type: ignore[arg-type]
+    return run(VariationalBayes(), observations, start, **options)  # type: ignore[arg-type]
 
 
 def continuation(
     observations: Observations,
-    network: DeepLinearNetwork,
+    start: LowRank | DeepLinearNetwork,
     *,
     decay: float = 0.7,
     floor: float = 0.2,
@@ -260,17 +257,17 @@ def continuation(
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
-) -> Recovery:
+) -> Run:
     """Follow the minimiser of a deep network with weight decay as the decay falls to zero, in the limit of many layers.
 
     For measurements without noise, close to the information limit: components appear one after another, and the rank is that
-    of the data where they determine it. Follow it with `refine` at ``options["rank"]`` for the last digits.
+    of the data where they determine it. Follow it with `refine` at ``findings["rank"]`` for the last digits.
 
     Parameters
     ----------
     observations : Observations
-    network : DeepLinearNetwork
-        The start, as in `variational_bayes`.
+    start : LowRank or DeepLinearNetwork
+        As in `variational_bayes`.
     decay : float, 0 < decay < 1
         Ratio of the noise variances of successive levels.
     floor : float, > 0
@@ -287,13 +284,13 @@ def continuation(
 
     Returns
     -------
-    Recovery
-        As in `variational_bayes`.
+    Run
+        As in `variational_bayes`, with the outcome PATH_END, or CONTRADICTED where the measurements are noisy.
 
     Raises
     ------
     ArgumentError, ShapeError, DTypeError, BackendError
-        If network and observations do not fit together, or an option is out of range.
+        If start and observations do not fit together, or an option is out of range.
     """
     for argument, value in (("decay", decay), ("floor", floor), ("until", until)):
         check_option(argument, value, strictly=True)
@@ -306,7 +303,7 @@ def continuation(
         )
     solver = Continuation(decay, floor, None, until, positive_integer(sweeps, "sweeps"))
     options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every, "callback": callback}
-    return run(solver, observations, network, **options)  # type: ignore[arg-type]
+    return run(solver, observations, start, **options)  # type: ignore[arg-type]
 
 
 def noise_edge(observations: Observations, noise: float) -> float:

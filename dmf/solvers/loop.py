@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -14,42 +13,46 @@ from dmf.arrays.backend import as_array, namespace, to_host
 from dmf.arrays.checks import check_kind, check_option
 from dmf.arrays.interrupts import Interrupts, remembered_interrupts
 from dmf.errors import ArgumentError, DTypeError, ShapeError
-from dmf.models import DeepLinearNetwork
+from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Observations
-from dmf.recovery.results import History, Recovery, Status
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import History, Run
 
 _COLUMNS = ("iteration", "loss", "seconds")
 _CHUNK_SECONDS = 0.1  # longest time for which a solver works without listening to Ctrl-C
 
 
 class Solver(Protocol):
-    """A frozen dataclass of options with pure functions; a state is whatever the solver needs to go on.
+    """A frozen dataclass of options with pure functions; a state is arrays and numbers, all that it needs to go on but the data.
 
     To add a solver: write these functions, call `run`, and add it to the suite tests/contracts/test_solvers.py.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
-        """State at the start."""
+    def prepare(self, observations: Observations) -> Any:
+        """What the other functions take as their data: the observations, or what follows from them and never changes."""
 
-    def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
+    def init(self, data: Any, start: Any) -> Any:
+        """State at the start, a `LowRank` or a `DeepLinearNetwork`."""
+
+    def advance(self, data: Any, state: Any, iterations: int) -> tuple[Any, int]:
         """State after at most `iterations` iterations, and their number: fewer if finished or the next one is not finite."""
 
     def loss(self, state: Any) -> float:
         """Training loss of a state."""
 
-    def network(self, state: Any) -> DeepLinearNetwork:
-        """Network of a state."""
+    def model(self, data: Any, state: Any) -> Any:
+        """What a state has fitted, of the kind of the start."""
 
-    def finished(self, state: Any) -> str:
-        """Why the solver has nothing more to do; empty while it has."""
+    def finished(self, state: Any) -> Outcome | None:
+        """Why the solver has nothing more to do; None while it has."""
 
     def findings(self, state: Any) -> dict[str, float]:
-        """What the solver knows besides: columns of the history, and options of the recovery."""
+        """What the solver knows besides: columns of the history, and findings of the run."""
 
-    def advice(self, reason: str) -> str:
-        """One sentence on what to do after a run that ended for `reason`."""
+    def advice(self, outcome: Outcome) -> str:
+        """One sentence on what to do after a run that ended like this; empty if there is nothing to say."""
 
 
 class Snapshot:
@@ -62,30 +65,38 @@ class Snapshot:
         Training loss.
     seconds : float
         Time spent in the solver so far.
-    network : callable
-        Makes what is trained, a `DeepLinearNetwork` or of `dmf.nonlinear.train` a `Network`, when it is asked for.
+    model : callable
+        Makes the model when it is asked for.
 
     Attributes
     ----------
-    phase : str
-        What the run is for, where it is one of several; set by `dmf.complete`.
+    stage : str
+        What the run is for, where it is one of several, as in `dmf.complete`; empty otherwise.
+    fit : str
+        "hold-out fit" or "final fit" in `dmf.complete`; empty otherwise.
     """
 
-    phase = ""
+    stage = fit = ""
 
-    def __init__(self, iteration: int, loss: float, seconds: float, network: Callable[[], Any]) -> None:
+    def __init__(self, iteration: int, loss: float, seconds: float, model: Callable[[], Any]) -> None:
         self.iteration, self.loss, self.seconds = iteration, loss, seconds
-        self._network = network
+        self._model = model
+
+    @property
+    def model(self) -> Any:
+        """What is fitted, at this iteration: ``product()`` gives the matrix, ``entries(rows, cols)`` some of it."""
+        return self._model()
 
     @property
     def network(self) -> Any:
-        """The network at this iteration."""
-        return self._network()
+        """The network at this iteration: what is trained, or of a low-rank model a balanced one without its offsets."""
+        model = self.model
+        return model.network() if isinstance(model, LowRank) else model
 
-    def with_network(self, change: Callable[[Any], Any]) -> Snapshot:
-        """The same with ``change(network)`` in place of the network, computed if it is looked at."""
-        other = Snapshot(self.iteration, self.loss, self.seconds, lambda: change(self.network))
-        other.phase = self.phase
+    def seen_as(self, change: Callable[[Any], Any], stage: str, fit: str) -> Snapshot:
+        """The same with ``change(model)`` in place of the model, computed if it is looked at."""
+        other = Snapshot(self.iteration, self.loss, self.seconds, lambda: change(self.model))
+        other.stage, other.fit = stage, fit
         return other
 
 
@@ -157,21 +168,21 @@ class _Records:
 def run(
     solver: Solver,
     observations: Observations,
-    network: DeepLinearNetwork,
+    start: Any,
     *,
     iterations: int,
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
-) -> Recovery:
-    """Run a solver from `network` until it converges, its budget is spent, or it must stop.
+) -> Run:
+    """Run a solver from `start` until it converges, its budget is spent, or it must stop.
 
     Parameters
     ----------
     solver : Solver
     observations : Observations
-    network : DeepLinearNetwork
-        The start; of the library, device, dtype and shape of the observations.
+    start : LowRank, DeepLinearNetwork or None
+        Of the library, device, dtype and shape of the observations; None for solvers that make their own.
     iterations : int, >= 0
         Exact upper bound on the number of iterations.
     tolerance : float, >= 0
@@ -184,42 +195,28 @@ def run(
 
     Returns
     -------
-    Recovery
-        Always finite. Ctrl-C ends the run at its last good state, with the status "interrupted".
+    Run
+        Always finite. Ctrl-C ends the run at its last good state, with the outcome INTERRUPTED.
     """
-    check_problem(observations, network)
+    if start is not None:
+        check_problem(observations, start)
     with observations.threads():
-        state, history, status = follow(
-            solver,
-            observations,
-            network,
-            iterations=iterations,
-            tolerance=tolerance,
-            record_every=record_every,
-            callback=callback,
-        )
-    options = {"solver": type(solver).__name__, **asdict(solver), "iterations": iterations, "tolerance": tolerance}
-    options |= solver.findings(state)
-    return Recovery(solver.network(state), history, status, observations=observations, options=options)
+        data = solver.prepare(observations)
+        options = {"tolerance": tolerance, "record_every": record_every, "callback": callback}
+        return follow(solver, data, start, iterations=iterations, **options)  # type: ignore[arg-type]
 
 
 def follow(
     solver: Any,
     data: Any,
-    network: Any,
+    start: Any,
     *,
     iterations: int,
     tolerance: float,
     record_every: int,
     callback: Callback | None,
-) -> tuple[Any, History, Status]:
-    """The loop of `run` for anything with the functions of a `Solver`, whatever its data and its network are.
-
-    Returns
-    -------
-    state, history, status
-        The state is the last finite one.
-    """
+) -> Run:
+    """The loop of `run` for anything with the functions of a `Solver`, whatever its data and its model are."""
     check_option("iterations", iterations, least=0, whole=True)
     check_option("record_every", record_every, least=1, whole=True)
     check_option("tolerance", tolerance, least=0)
@@ -230,21 +227,21 @@ def follow(
             value=callback,
         )
     with remembered_interrupts() as interrupts:
-        return _loop(solver, data, network, iterations, tolerance, record_every, callback, interrupts)
+        return _loop(solver, data, start, iterations, tolerance, record_every, callback, interrupts)
 
 
 def _loop(
     solver: Any,
     data: Any,
-    network: Any,
+    start: Any,
     iterations: int,
     tolerance: float,
     record_every: int,
     callback: Callback | None,
     interrupts: Interrupts,
-) -> tuple[Any, History, Status]:
+) -> Run:
     with np.errstate(over="ignore", invalid="ignore"):
-        state = solver.init(data, network)
+        state = solver.init(data, start)
     if not math.isfinite(solver.loss(state)):
         raise ArgumentError(
             "the loss at the start is not finite. Start from smaller weights, or scale the data down.",
@@ -252,23 +249,23 @@ def _loop(
         )
     iteration, seconds, rate = 0, 0.0, 0.0  # rate: iterations per second, 0 until known
     records = _Records()
+    wish = ""  # of the callback that ended the run
 
-    def ends() -> tuple[str, str] | None:
-        """Record this iteration; (reason, detail) if the run ends here."""
+    def ends() -> Outcome | None:
+        """Record this iteration; the outcome if the run ends here."""
+        nonlocal wish
         loss = solver.loss(state)
         measured, stop = None, None
         if callback is not None:
             try:
-                measured = callback(Snapshot(iteration, loss, seconds, lambda: solver.network(state)))
-            except StopIteration as wish:
-                stop = "stopped", str(wish) or "a callback asked for it"
+                measured = callback(Snapshot(iteration, loss, seconds, lambda: solver.model(data, state)))
+            except StopIteration as reason:
+                stop, wish = Outcome.STOPPED, str(reason)
         records.add(iteration, loss, seconds, solver.findings(state), measured)
-        detail = solver.finished(state)
-        if detail:
-            return "converged", detail
-        if loss <= tolerance:
-            return "converged", f"the loss {loss:.3g} is at or below the tolerance {tolerance:g}"
-        return stop
+        finished = solver.finished(state)
+        if finished is not None:
+            return finished
+        return Outcome.TOLERANCE if loss <= tolerance else stop
 
     end = None
     try:
@@ -283,23 +280,36 @@ def _loop(
                 state, done = solver.advance(data, state, chunk)
             elapsed = time.perf_counter() - begin
             seconds, iteration, rate = seconds + elapsed, iteration + done, chunk / max(elapsed, 1e-6)
-            if done < chunk and not solver.finished(state):
-                end = (
-                    "diverged",
-                    f"the loss was no longer finite after iteration {iteration}; this is the last finite state",
-                )
+            if done < chunk and solver.finished(state) is None:
+                end = Outcome.DIVERGED
             elif done < chunk or iteration % record_every == 0 or iteration == iterations:
                 end = ends()
     except (KeyboardInterrupt, SystemError) as error:
         if not _interrupted(error):
             raise
         interrupts.pending = False
-        end = "interrupted", f"Ctrl-C after iteration {iteration}; this is the last good state"
-    loss = solver.loss(state)
+        end = Outcome.INTERRUPTED
+    loss, findings = solver.loss(state), solver.findings(state)
     if records.last_iteration() < iteration:
-        records.add(iteration, loss, seconds, solver.findings(state))
-    reason, detail = end or ("budget spent", f"after {iterations} iterations the loss is {loss:.3g}")
-    return state, records.history(), Status(reason, f"{detail}. {solver.advice(reason)}".strip())
+        records.add(iteration, loss, seconds, findings)
+    outcome = Outcome.BUDGET if end is None else end
+    message = f"{_detail(outcome, iteration, loss, tolerance, wish)}. {solver.advice(outcome)}".strip()
+    return Run(solver, solver.model(data, state), outcome, message, records.history(), findings, state)
+
+
+def _detail(outcome: Outcome, iteration: int, loss: float, tolerance: float, wish: str) -> str:
+    match outcome:
+        case Outcome.BUDGET:
+            return f"after {iteration:,} iterations the loss is {loss:.3g}"
+        case Outcome.TOLERANCE:
+            return f"the loss {loss:.3g} is at or below the tolerance {tolerance:g}"
+        case Outcome.DIVERGED:
+            return f"the loss was no longer finite after iteration {iteration:,}; this is the last finite state"
+        case Outcome.INTERRUPTED:
+            return f"Ctrl-C after iteration {iteration:,}; this is the last good state"
+        case Outcome.STOPPED if wish:
+            return wish
+    return outcome.value
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -309,25 +319,26 @@ def _interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-def check_problem(observations: Any, network: Any) -> None:
-    """Raise unless they are observations and a network of the same shape, library, device and dtype."""
+def check_problem(observations: Any, start: Any) -> None:
+    """Raise unless they are observations and a model of the same shape, library, device and dtype."""
     check_kind(
         "observations", observations, Observations, "Pass for example SampledEntries(rows, cols, values, shape)."
     )
-    check_kind("network", network, DeepLinearNetwork, "Pass for example spectral_network(observations, rank).")
-    if network.shape != observations.shape:
+    if not isinstance(start, LowRank):
+        check_kind("network", start, DeepLinearNetwork, "Pass for example spectral_network(observations, rank).")
+    if start.shape != observations.shape:
         raise ShapeError(
-            f"network is of shape {network.shape}, but the observations are of a {observations.shape} matrix.",
+            f"network is of shape {start.shape}, but the observations are of a {observations.shape} matrix.",
             argument="network",
-            value=network.shape,
+            value=start.shape,
             limit=observations.shape,
         )
-    namespace(network.weights[0], observations.values)
-    if network.dtype != observations.dtype:
+    namespace(start.s if isinstance(start, LowRank) else start.weights[0], observations.values)
+    if start.dtype != observations.dtype:
         raise DTypeError(
-            f"network has dtype {network.dtype} and the observations {observations.dtype}, but one call computes in one "
+            f"network has dtype {start.dtype} and the observations {observations.dtype}, but one call computes in one "
             "dtype. Convert one of them; a start takes its dtype from orthogonal_network(like=...).",
             argument="network",
-            value=str(network.dtype),
+            value=str(start.dtype),
             limit=str(observations.dtype),
         )

@@ -27,7 +27,7 @@ def there(monkeypatch):
         return entries.with_values(move(entries.values, name))
 
     monkeypatch.setattr(dmf.SampledEntries, "to_device", to_device)
-    for module in ("dmf.recovery.results", "dmf.completion.placement"):
+    for module in ("dmf.recovery.results", "dmf.models.low_rank"):
         monkeypatch.setattr(f"{module}.move", move)
     monkeypatch.setattr(placement, "library", lambda array: "cupy" if isinstance(array, There) else "numpy")
     monkeypatch.setattr(placement, "device", lambda array: SimpleNamespace(id=3))
@@ -35,16 +35,16 @@ def there(monkeypatch):
 
 
 def test_the_result_lies_where_the_entries_do(there):
-    """And it is what the host finds, with its options; a callback sees networks of the device."""
+    """And it is what the host finds, with its options; a callback sees models of the device."""
     here, kinds = low_rank_case(0, (20, 15), rank=2).observations, set()
     data, options = there(here), {"rank": 3, "offsets": False, "holdout": 0.1, "bounds": (-9, 9), "seed": 1}
-    found = dmf.complete(data, **options, callback=lambda at: kinds.update(map(type, at.network.weights)))
+    found = dmf.complete(data, **options, callback=lambda at: kinds.update(map(type, at.model.factors())))
     assert kinds == {There}
-    assert {type(w) for w in found.network.weights} == {There}
+    assert {type(found.model.u), type(found.model.vt)} == {There}
     assert found.observations is data
     expected = dmf.complete(here, **options)
     assert_same_weights(found, expected)
-    assert (found.bounds, found.options) == (expected.bounds, expected.options)
+    assert (found.settings, found.found) == (expected.settings, expected.found)
 
 
 def test_many_entries_are_completed_on_the_device(there, monkeypatch):

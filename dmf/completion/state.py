@@ -1,0 +1,185 @@
+"""What the strategy knows, and what it asks for: arrays and numbers, never the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from dmf.models import LowRank
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import Run
+
+
+class Stage(Enum):
+    """What a run is for."""
+
+    CORE = "offsets of the dense core"
+    OFFSETS = "offsets"
+    SPREAD = "offsets of all"
+    NOISE = "noise"
+    LOWER = "lower noise"
+    LOWEST = "lowest noise"
+    REFINE = "refine"
+    HOMOTOPY = "continue"
+    PATIENT = "continue slowly"
+    SETTLE = "settle"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the decisions need to know of the data and of the user's choices.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    n_distinct, n_measurements : int
+    mean_square, spread : float
+        Mean square of the measurements, and of what their mean leaves.
+    epsilon : float
+        Rounding error of the dtype.
+    rank : int or None
+        The user's bound.
+    iterations : int
+    seed : int
+    offsets, plain : bool
+        Whether a model with offsets is tried, and one without.
+    core : (int, int) or None
+        Shape of the dense core, where there is one.
+    """
+
+    shape: tuple[int, int]
+    n_distinct: int
+    n_measurements: int
+    mean_square: float
+    spread: float
+    epsilon: float
+    rank: int | None
+    iterations: int
+    seed: int
+    offsets: bool = False
+    plain: bool = True
+    core: tuple[int, int] | None = None
+
+    def freedom(self, rank: int) -> int:
+        """Degrees of freedom of a matrix of this rank."""
+        return rank * (sum(self.shape) - rank)
+
+    def determined(self, rank: int, least: float) -> bool:
+        """Whether there are at least `least` different measurements for each degree of freedom of a matrix of this rank."""
+        return self.n_distinct >= least * self.freedom(rank)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run found.
+
+    Parameters
+    ----------
+    model : LowRank
+        Of the width of the run: components beyond `rank` are of no account.
+    rank : int
+    noise : float
+        Standard deviation.
+    loss : float
+        Half the mean squared residual.
+    outcome : Outcome
+    """
+
+    model: LowRank
+    rank: int
+    noise: float
+    loss: float
+    outcome: Outcome
+
+    @classmethod
+    def of(cls, run: Run) -> Estimate:
+        """The estimate of a run of a low-rank solver."""
+        return cls(
+            run.model, int(run.findings["rank"]), run.findings["noise"], float(run.history.loss[-1]), run.outcome
+        )
+
+    @property
+    def saw_noise(self) -> bool:
+        """Whether the level of noise settled above the lowest one looked at."""
+        return self.outcome is Outcome.NOISE_SETTLED
+
+    def is_exact(self, facts: Facts) -> bool:
+        """Whether the measurements are fitted to rounding."""
+        return relative_residual(self.loss, facts.mean_square) <= facts.epsilon ** (2 / 3)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The next run.
+
+    Parameters
+    ----------
+    stage : Stage
+    solver : Any
+    start : LowRank, int or None
+        An int asks for the spectral start of this width; None leaves the start to the solver.
+    most : int or None
+        Iterations at most, besides the budget.
+    """
+
+    stage: Stage
+    solver: Any
+    start: LowRank | int | None = None
+    most: int | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known after some runs.
+
+    Parameters
+    ----------
+    facts : Facts
+    stage : Stage
+        The one that runs.
+    spent : int
+        Iterations so far.
+    broken : Outcome or None
+        How divergence, a callback or a signal ended the last run.
+    bound : int
+        On the rank, in this run.
+    estimate : Estimate or None
+        Of the last run that estimated the noise.
+    exact : Estimate or None
+        The exact fit of the lowest rank so far, while lower ones are tried.
+    then : Stage or None
+        What follows if the rank that is being refined is not exact.
+    homotopy : Estimate or None
+        Where the continuation stands.
+    contradicted : bool
+        Whether the last continuation met noise.
+    with_offsets : Estimate or None
+        The fit with offsets, set aside while one without is tried.
+    outcome : Outcome or None
+        Of the whole, once there is nothing more to do; `estimate`, or `with_offsets`, is then the result.
+    """
+
+    facts: Facts
+    stage: Stage = Stage.NOISE
+    spent: int = 0
+    broken: Outcome | None = None
+    bound: int = 0
+    estimate: Estimate | None = None
+    exact: Estimate | None = None
+    then: Stage | None = None
+    homotopy: Estimate | None = None
+    contradicted: bool = False
+    with_offsets: Estimate | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the user or the budget has ended the whole."""
+        return self.broken is not None or self.spent >= self.facts.iterations
+
+
+def relative_residual(loss: float, mean_square: float) -> float:
+    """Root mean square of the residual over that of the measurements."""
+    return math.sqrt(2 * loss / mean_square) if mean_square > 0 else 0.0

@@ -1,0 +1,130 @@
+"""The parts of a recovery: what was asked for, what was found, how far it was off on held-out entries, which runs were made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dmf.arrays.backend import Array
+from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import Run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The checked choices of the user: one for `complete`, `sense`, `factorize`, rank paths, estimators and the program.
+
+    Attributes
+    ----------
+    rank : int or None
+        Upper bound; None: found from the data.
+    offsets : bool or "auto"
+        Whether mean, row and column offsets are part of the model.
+    holdout : float, 0 <= holdout < 1
+        Share of the entries that a first fit does not see.
+    bounds : (float, float) or None
+        Least and largest value of a prediction.
+    iterations : int, >= 0
+        Most iterations of all solvers together, for each fit.
+    seed : int
+    """
+
+    rank: int | None = None
+    offsets: bool | str = False
+    holdout: float = 0.0
+    bounds: tuple[float, float] | None = None
+    iterations: int = 10_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a recovery says of the matrix.
+
+    Attributes
+    ----------
+    rank : int
+    noise : float
+        Standard deviation of the noise of an entry of weight 1, in the units of the data; 0 where the recovery is exact.
+    exact : bool
+        Whether a matrix of this rank fits all measurements to rounding, which are more than its degrees of freedom.
+    offsets : bool
+        Whether mean, row and column offsets are part of the model.
+    relative_residual : float
+        Root mean square of the residual, relative to that of the measurements.
+    oversampling : float
+        Different measurements for each degree of freedom of a matrix of this rank.
+    undetermined : (int, int)
+        Of an exact recovery from entries: rows and columns with fewer entries than the rank, of which others fit as well.
+    """
+
+    rank: int
+    noise: float
+    exact: bool
+    offsets: bool = False
+    relative_residual: float = 0.0
+    oversampling: float = 0.0
+    undetermined: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Errors on entries that a fit did not see.
+
+    Attributes
+    ----------
+    rmse : float
+        Root mean square, in the units of the data; each entry counts alike.
+    standard_error : float
+        Of `rmse`, by the delta method.
+    count : int
+        Number of entries.
+    quantiles : tuple of float
+        Sizes of residuals, ascending: a new one exceeds number k of n, counted from 1, with a probability of at most
+        ``1 - k / (n + 1)``.
+    residuals : array, shape (count,), or None
+        Observed minus predicted values; not saved in model files.
+    """
+
+    rmse: float
+    standard_error: float
+    count: int
+    quantiles: tuple[float, ...]
+    residuals: Array | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One of the runs that led to a recovery.
+
+    Attributes
+    ----------
+    stage : str
+        What it was for: see `dmf.completion.strategy.Stage`.
+    fit : str
+        "hold-out fit" for a fit without the held-out entries, "final fit" otherwise.
+    solver : str
+    outcome : Outcome
+    message : str
+    nit : int
+        Number of iterations.
+    seconds : float
+    rank : int
+    noise : float
+    """
+
+    stage: str
+    fit: str
+    solver: str
+    outcome: Outcome
+    message: str
+    nit: int
+    seconds: float
+    rank: int
+    noise: float
+
+    @classmethod
+    def of(cls, run: Run, stage: str, fit: str) -> StageRun:
+        """The record of a run of a low-rank solver."""
+        rank, noise = int(run.findings["rank"]), float(run.findings["noise"])
+        seconds = float(run.history.seconds[-1])
+        return cls(stage, fit, type(run.solver).__name__, run.outcome, run.message, run.nit, seconds, rank, noise)

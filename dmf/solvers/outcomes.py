@@ -1,0 +1,52 @@
+"""Why a run ended."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Outcome(Enum):
+    """Why a run ended; the value says it in words.
+
+    Programs compare members, people read `Run.message` or `Recovery.message`.
+    """
+
+    NOISE_SETTLED = "the noise level settled"
+    NO_NOISE = "no noise was seen down to the level asked for"
+    PATH_END = "the noise level came down to the end of the path"
+    EXACT = "the residual is down to rounding"
+    SOLVED = "solved directly"
+    TRIVIAL = "all measurements are equal, so that nothing is left to fit"
+    STATIONARY = "no step lowers the residual further"
+    TOLERANCE = "the loss is at or below the tolerance"
+    CONTRADICTED = "the residual contradicts a noise level as low as this"
+    UNPROMISING = "the loss falls too slowly for the right rank"
+    RUNAWAY = "the matrix has grown far beyond what was measured, and no step lowers the residual further"
+    BUDGET = "the iterations are used up"
+    DIVERGED = "the loss was no longer finite"
+    STOPPED = "a callback asked for it"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def success(self) -> bool:
+        """Whether the solver did what it is there for."""
+        return self in _SUCCESSES
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether divergence, a callback or a signal ended the run before its time."""
+        return self in (Outcome.DIVERGED, Outcome.STOPPED, Outcome.INTERRUPTED)
+
+
+_SUCCESSES = frozenset(
+    {
+        Outcome.NOISE_SETTLED,
+        Outcome.NO_NOISE,
+        Outcome.PATH_END,
+        Outcome.EXACT,
+        Outcome.SOLVED,
+        Outcome.TRIVIAL,
+        Outcome.STATIONARY,
+        Outcome.TOLERANCE,
+    }
+)
