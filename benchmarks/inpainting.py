@@ -38,8 +38,8 @@ def by_dmf(holed: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     seconds = time.perf_counter() - begin
     return np.asarray(recovery.filled()), {
         "seconds": seconds,
-        "rank": recovery.options["rank"],
-        "offsets": recovery.options["offsets"],
+        "rank": recovery.found.rank,
+        "offsets": recovery.found.offsets,
     }
 
 

@@ -123,9 +123,9 @@ def completed(case: str, rank: int | None, path: Path) -> dict[str, Any]:
         "seconds": time.perf_counter() - begin,
         "building_seconds": building,
         "peak_mb_beyond_data": peak_mb() - before,
-        "rank": recovery.options["rank"],
-        "noise": recovery.options["noise"],
-        "iterations": recovery.options["iterations"],
+        "rank": recovery.found.rank,
+        "noise": recovery.found.noise,
+        "iterations": recovery.nit,
         "sweeps": np.unique(recovery.history["phase"], return_counts=True)[1].tolist(),
     }
     if offsets:

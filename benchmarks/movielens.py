@@ -83,7 +83,7 @@ def by_default(data: tuple[np.ndarray, ...], split: Split) -> dict[str, float]:
     recovery = dmf.complete(observations)
     seconds = time.perf_counter() - begin
     found = errors(data, test, recovery.predict(data[0][test], data[1][test]))
-    return found | {"seconds": seconds, "rank": recovery.options["rank"]}
+    return found | {"seconds": seconds, "rank": recovery.found.rank}
 
 
 def offsets_alone(data: tuple[np.ndarray, ...], split: Split) -> dict[str, float]:

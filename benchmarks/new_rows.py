@@ -43,7 +43,7 @@ def row_by_row(recovery: dmf.Recovery, cols: np.ndarray, values: np.ndarray) -> 
     left, right = recovery.network.factors()
     core = np.linalg.cholesky(left.T @ left / left.shape[0])  # turns the fitted rows into rows of unit second moments
     design = right.T @ core
-    noise = recovery.options["noise"] ** 2 * np.eye(design.shape[1])
+    noise = recovery.found.noise**2 * np.eye(design.shape[1])
     found = [np.linalg.solve((d := design[c]).T @ d + noise, d.T @ y) for c, y in zip(cols, values, strict=True)]
     return np.stack(found) @ core.T
 
@@ -68,7 +68,7 @@ def measure(noise: float, rows: int, rounds: int) -> dict[str, float]:
     seconds, found = best(lambda: dmf.new_rows(recovery, observations), rounds)
     left, right = found.network.factors()
     result = {
-        "noise": noise, "fit_rank": recovery.options["rank"], "fit_noise": recovery.options["noise"],
+        "noise": noise, "fit_rank": recovery.found.rank, "fit_noise": recovery.found.noise,
         "seconds": seconds, "seconds_building_the_observations": building,
         "error": recovery_error(left, right, u, v),
     }  # fmt: skip

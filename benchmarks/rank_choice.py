@@ -25,7 +25,7 @@ def chosen(seed: int, d1: int, d2: int, rank: int, oversampling: float) -> tuple
     entries = dmf.SampledEntries(case["rows"], case["cols"], case["values"], case["shape"])
     begin = time.perf_counter()
     path = dmf.completion.rank_path(entries, seed=seed)
-    return path.best, dmf.complete(entries).options["rank"], time.perf_counter() - begin
+    return path.best, dmf.complete(entries).found.rank, time.perf_counter() - begin
 
 
 @click.command()

@@ -97,7 +97,7 @@ def main(trials: int, only: str, no_save: bool) -> None:
                 recovery, error, spent = completed(case, None)
                 ratios.append(error / problems.tangent_space_oracle(case, problems.noise_level(20)))
                 seconds.append(spent)
-                ranks.append(recovery.options["rank"])
+                ranks.append(recovery.found.rank)
             results[name] = summary(ratios, seconds, 1.4 if "condition" in options else 1.05)
             results[name]["right_rank"] = float(np.mean(np.asarray(ranks) == 5))
             print(name, results[name], flush=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import math
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from dmf.io.reading import Entries
 from dmf.io.roles import Stated
 from dmf.io.writing import json_text
 from dmf.recovery.intervals import half_width
-from dmf.recovery.model_files import HELDOUT_ERROR, QUANTILES
 from dmf.solvers import Snapshot
 
 _SHOWN = 0.9  # coverage of the intervals that summaries mention
@@ -124,26 +124,32 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [line(names), line(["-" * width for width in widths]), *map(line, cells)]
 
 
-def found_errors(recovery: dmf.Recovery) -> dict[str, Any]:
-    """The held-out errors of a recovery, for JSON; empty without a hold-out."""
-    found = {name: recovery.options[name] for name in HELDOUT_ERROR if name in recovery.options}
-    if (half := _interval(recovery)) is not None:
-        found[f"interval_{_SHOWN:.0%}".removesuffix("%")] = half
-    return found
-
-
-def other_options(recovery: dmf.Recovery) -> dict[str, Any]:
-    """The options of a recovery that `found_errors` does not tell in their place."""
-    apart = (*HELDOUT_ERROR, QUANTILES)
-    return {name: value for name, value in recovery.options.items() if name not in apart}
+def summary_of(recovery: dmf.Recovery) -> dict[str, Any]:
+    """What a recovery says of itself, for JSON."""
+    heldout = recovery.heldout
+    errors = None
+    if heldout is not None:
+        errors = {"rmse": heldout.rmse, "standard_error": heldout.standard_error, "count": heldout.count}
+        if (half := _interval(recovery)) is not None:
+            errors[f"interval_{_SHOWN:.0%}".removesuffix("%")] = half
+    return {
+        "outcome": recovery.outcome.name,
+        "success": recovery.success,
+        "message": recovery.message,
+        "found": asdict(recovery.found),
+        "settings": asdict(recovery.settings),
+        "heldout": errors,
+        "runs": [asdict(run) | {"outcome": run.outcome.name} for run in recovery.runs],
+        "nit": recovery.nit,
+    }
 
 
 def error_texts(recovery: dmf.Recovery) -> dict[str, str]:
-    """The same as words, by name."""
-    found, texts = found_errors(recovery), {}
-    rmse, error, count = (found.get(name) for name in HELDOUT_ERROR)
-    if rmse is not None and error is not None:  # else without a hold-out, or beyond any float
-        texts["held-out RMSE"] = f"{rmse:.4g} +- {error:.2g} on {count:,} entries, by a fit without them"
+    """The held-out errors in words, by name."""
+    heldout, texts = recovery.heldout, {}
+    if heldout is not None and math.isfinite(heldout.rmse + heldout.standard_error):
+        error = f"{heldout.rmse:.4g} +- {heldout.standard_error:.2g}"
+        texts["held-out RMSE"] = f"{error} on {heldout.count:,} entries, by a fit without them"
     if (half := _interval(recovery)) is not None:
         texts[f"{_SHOWN:.0%} intervals"] = f"prediction +- {half:.4g} (dmf predict --interval)"
     return texts
@@ -200,7 +206,7 @@ class Progress:
 
     def solver(self, snapshot: Snapshot) -> None:
         """The same as a solver's callback."""
-        self(snapshot.phase, snapshot)
+        self(f"{snapshot.fit}, {snapshot.stage}" if snapshot.fit else snapshot.stage, snapshot)
 
     def rank(self, step: dmf.completion.RankStep) -> None:
         """Show a step of a rank path."""

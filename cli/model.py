@@ -17,7 +17,7 @@ from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around
 from dmf.recovery.ranking import align, row_positions, top_columns
 from dmf.recovery.results import position_of
-from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, error_texts, note, other_options
+from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, error_texts, note, summary_of
 
 
 class _Positions:
@@ -143,29 +143,23 @@ def _ranked(recovery, file, header, top, rows, seen, quiet):
 def info(model, seed, as_json):
     """Show what a model file holds."""
     recovery = dmf.load(model)
-    network = recovery.network
+    summary = summary_of(recovery)
     report = {
         "model": str(model),
-        "shape": list(network.shape),
-        "depth": network.depth,
-        "widths": list(network.widths),
-        "dtype": str(network.dtype),
-        "weights": network.n_parameters,
+        "shape": list(recovery.shape),
+        "rank": recovery.found.rank,
+        "dtype": str(recovery.model.dtype),
         "offsets": recovery.offsets is not None,
         "named_rows": recovery.row_ids is not None,
         "named_columns": recovery.col_ids is not None,
         "bounds": recovery.bounds,
-        "status": {"reason": recovery.status.reason, "advice": recovery.status.advice},
-        "options": recovery.options,
-        "iterations": int(recovery.history.iteration[-1]),
         "training_loss": float(recovery.history.loss[-1]),
         "seconds": float(recovery.history.seconds[-1]),
     }
-    plain = report | {"options": other_options(recovery)}
-    shown = {key.replace("_", " "): _text(value) for key, value in plain.items()}
-    shown |= error_texts(recovery) | {"status": str(recovery.status)}
+    shown = {key.replace("_", " "): _text(value) for key, value in report.items()}
+    shown |= error_texts(recovery) | {"iterations": f"{recovery.nit:,}", "result": recovery.message}
     width = max(map(len, shown))
-    emit(as_json, report, [f"{name:<{width}}  {text}" for name, text in shown.items()])
+    emit(as_json, report | summary, [f"{name:<{width}}  {text}" for name, text in shown.items()])
 
 
 def _text(value: object) -> str:

@@ -31,16 +31,14 @@ from dmf_cli.common import (
     echo,
     emit,
     error_texts,
-    found_errors,
     note,
     observed,
-    other_options,
     reading_options,
+    summary_of,
 )
 
 _OUTPUT = click.Path(path_type=Path)
 _HOLDOUT = 0.1  # share of the entries
-_ENDED = ("converged", "budget spent")  # reasons of a run that nobody and nothing broke off
 _TABLES = (".csv", ".tsv")  # suffixes of filled tables
 
 
@@ -53,7 +51,6 @@ def _model_options(rank: str) -> Callable[..., Any]:
                 type=_OUTPUT,
                 help="File to write; a model with FILE's name and .dmf.npz unless given.",
             ),
-            click.option("--depth", type=click.IntRange(min=1), default=3, show_default=True, help="Number of layers."),
             click.option("--rank", type=click.IntRange(min=1), help=f"{rank}; found from the data unless given."),
         ):
             command = option(command)
@@ -176,7 +173,7 @@ def complete(file, output, model, report, ranks, device, offsets, stated, seed, 
         if report is not None:
             facts = {"file": str(file), "entries": found, **facts, "seconds": seconds}
             path = None
-            if ranks and recovery.status.reason in _ENDED:
+            if ranks and not recovery.outcome.broken_off:
                 share = options["holdout"] or _HOLDOUT
                 path = compare_ranks(known, device, holdout=share, offsets=options["offsets"], seed=seed)
             write_report(report, recovery, facts, path, title=f"Completion of {file.name}")
@@ -324,17 +321,13 @@ def _keep(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """Write the model, before anything else can fail, and beside it in JSON what is returned: what the command tells."""
-    recovery.options.update(errors)
     report = {
         "file": str(file),
         "shape": list(recovery.shape),
         "notes": list(notes),
-        "bounds": recovery.bounds,
-        "options": other_options(recovery),
-        "status": {"reason": recovery.status.reason, "advice": recovery.status.advice},
+        **summary_of(recovery),
         "seconds": seconds,
         **errors,
-        **found_errors(recovery),
     }
     if model is not None:
         report["model"] = str(model)
@@ -355,21 +348,21 @@ def _tell(
     as_json: bool,
 ) -> None:
     """Print the summary; exit code 1 if the solve was interrupted or diverged, which wrote its last good state."""
-    parts = [f"rank {recovery.options['rank']}", f"depth {recovery.options['depth']}"]
-    parts += [f"noise {recovery.options['noise']:.3g}"] * (not recovery.options["exact"])
-    parts += ["row and column offsets"] * bool(recovery.options["offsets"])
+    found = recovery.found
+    parts = [f"rank {found.rank}", *[f"noise {found.noise:.3g}"] * (not found.exact)]
+    parts += ["row and column offsets"] * found.offsets
     if recovery.bounds is not None:
         parts.append("predictions between {:g} and {:g}".format(*recovery.bounds))
     summary = [
-        f"model          {', '.join(parts)}; {recovery.network.n_parameters:,} weights",
+        f"model          {', '.join(parts)}",
         *lines,
-        f"status         {recovery.status}",
+        f"result         {recovery.message}",
         f"time           {report['seconds']:.1f} s",
         f"written        {model} and {_report_path(model).name}"
         if model
         else "model          not kept (--model FILE keeps it)",
     ]
     emit(as_json, report, summary)
-    if recovery.status.reason not in _ENDED:
-        echo(f"Error: {recovery.status.reason}; the last good state was written to {model or filled}.", err=True)
+    if recovery.outcome.broken_off:
+        echo(f"Error: {recovery.outcome.name.lower()}; the last good state was written to {model or filled}.", err=True)
         raise click.exceptions.Exit(1)

@@ -14,8 +14,10 @@ from scipy.sparse.linalg import aslinearoperator
 
 import dmf
 from dmf.arrays.backend import cupy_module, namespace, to_host
+from dmf.models import LowRank
 from dmf.models.offsets import Offsets
-from dmf.recovery.results import REASONS
+from dmf.recovery import Found, HeldOut, Plan, Recovery, StageRun
+from dmf.solvers import History, Outcome
 
 # Strict arrays off the default device catch implicit NumPy conversions and a missing `device=`.
 DEVICE = array_api_strict.Device("device1")
@@ -240,12 +242,18 @@ def roundings(observations, weights):
     return 2 * (widths + len(weights)) + d1 * d2 + d1 + d2 + observations.n_measurements + 16
 
 
-def example_model(dtype=np.float64, move=np.asarray, *, offsets=True, ids=True):
-    """A model with every field, of a 4 x 3 matrix."""
+def example_model(dtype=np.float64, move=np.asarray, *, offsets=True, ids=True, heldout=True):
+    """A recovery with every field, of a 4 x 3 matrix."""
     rng = np.random.default_rng(0)
-    return dmf.Recovery(
-        dmf.DeepLinearNetwork(move(w) for w in random_weights(rng, (3, 2, 2, 4), dtype)),
-        dmf.recovery.History(
+    left, right = rng.standard_normal((4, 2)), rng.standard_normal((2, 3))
+    u, s, vt = (move(part.astype(dtype)) for part in np.linalg.svd(left @ right, full_matrices=False))
+    own = Offsets(0.5, *(move(rng.standard_normal(n).astype(dtype)) for n in (4, 3))) if offsets else None
+    message = "After 7 iterations: go on. Übrigens: ∞ 😀."
+    return Recovery(
+        LowRank(u, s, vt, own).truncated(2),
+        Found(2, 0.5, False, offsets, 0.25, 1.5),
+        Outcome.BUDGET,
+        History(
             {
                 "iteration": np.array([0, 5, 7]),
                 "loss": np.array([1.0, 0.1, 0.01]),
@@ -253,35 +261,41 @@ def example_model(dtype=np.float64, move=np.asarray, *, offsets=True, ids=True):
                 "held out": np.array([[1.0, np.nan], [2.0, np.inf], [0.0, 3.0]]),
             }
         ),
-        dmf.recovery.Status("budget spent", "After 7 iterations: go on. Übrigens: ∞ 😀."),
-        Offsets(0.5, move(rng.standard_normal(4).astype(dtype)), move(rng.standard_normal(3).astype(dtype)))
-        if offsets
-        else None,
+        Plan(3, "auto", 0.1, (-0.5, np.inf) if offsets else None, 7, 5),
+        HeldOut(0.75, 0.125, 3, (0.25, 0.5, 1.0)) if heldout else None,
+        (StageRun("noise", "final fit", "VariationalBayes", Outcome.BUDGET, message, 7, 0.6, 2, 0.5),),
         None,
-        {"rank": np.int64(2), "rate": np.float32(0.5), "nested": {"a": [1, np.nan, None, True]}, "text": "\ud800"},
         ("a", "b,", 'c"\n', "ü") if ids else None,
         ("x", "y", "") if ids else None,
-        (-0.5, np.inf) if offsets else None,
     )
 
 
 def assert_same_model(one, other):
-    assert len(one.network.weights) == len(other.network.weights)
-    for a, b in zip(one.network.weights, other.network.weights, strict=True):
+    for name in ("u", "s", "vt"):
+        a, b = getattr(one.model, name), getattr(other.model, name)
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
     assert list(one.history) == list(other.history)
     for name in one.history:
         assert one.history[name].dtype == other.history[name].dtype
         np.testing.assert_array_equal(one.history[name], other.history[name])
-    assert one.status == other.status
-    assert (one.row_ids, one.col_ids, one.bounds) == (other.row_ids, other.col_ids, other.bounds)
+    assert (one.found, one.outcome, one.settings, one.runs) == (other.found, other.outcome, other.settings, other.runs)
+    assert (one.row_ids, one.col_ids) == (other.row_ids, other.col_ids)
+    assert (one.heldout is None) == (other.heldout is None)
+    if one.heldout is not None:
+        for name in ("rmse", "standard_error", "count", "quantiles"):
+            assert getattr(one.heldout, name) == getattr(other.heldout, name)
     assert (one.offsets is None) == (other.offsets is None)
     if one.offsets is not None:
         assert one.offsets.mean == other.offsets.mean
         for a, b in ((one.offsets.row, other.offsets.row), (one.offsets.col, other.offsets.col)):
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)
+
+
+def stages(recovery):
+    """Names of the stages of all runs."""
+    return [run.stage for run in recovery.runs]
 
 
 def weights_of(recovery):
@@ -311,9 +325,8 @@ def assert_finite(recovery):
     assert np.isfinite(recovery.history.loss).all()
     assert np.isfinite(recovery.history.seconds).all()
     assert all(np.isfinite(w).all() for w in weights_of(recovery))
-    assert recovery.status.reason in REASONS
-    assert len(recovery.status.advice) > 20
-    assert recovery.status.advice.endswith(".")
+    assert isinstance(recovery.outcome, Outcome)
+    assert recovery.message.endswith(".")
 
 
 @dataclass(frozen=True)

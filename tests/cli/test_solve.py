@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import dmf
+from dmf.solvers import Outcome
 from dmf_cli.commands import program
 
 from cli.program import PROGRAM, as_json, error_line
@@ -122,7 +123,7 @@ def test_interrupt_writes_the_last_good_state(tmp_path, rng):
     assert b"interrupted; the last good state was written to m.npz" in shown
     assert b"Traceback" not in shown
     model = dmf.load(tmp_path / "m.npz")
-    assert model.status.reason == "interrupted"
+    assert model.outcome is Outcome.INTERRUPTED
     assert all(np.isfinite(weight).all() for weight in model.network.weights)
 
 

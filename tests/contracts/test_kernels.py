@@ -13,6 +13,7 @@ from dmf.kernels.dense import _compile as compile_dense
 from dmf.kernels.descent import compile_descent
 from dmf.kernels.ridge import compile_ridge
 from dmf.models.gradients import loss_and_gradients
+from dmf.solvers import Outcome
 from dmf.solvers.descent import GradientDescent
 
 from helpers import DTYPES, absolute_loss_and_gradients, dense_form, random_weights, roundings, seeds
@@ -211,7 +212,7 @@ def test_compiled_descent_diverges_as_the_loop_does(depth, dtype, rng):
     tolerance = 100 * np.finfo(dtype).eps * degree**steps
     assert tolerance < 0.1
     for run in runs:
-        assert run.status.reason == "diverged"
+        assert run.outcome is Outcome.DIVERGED
         assert run.history.iteration[-1] == steps
         assert np.isfinite(run.history.loss).all()
         assert all(np.isfinite(w).all() for w in run.network.weights)

@@ -8,6 +8,7 @@ import pytest
 
 import dmf
 from dmf.arrays.checks import check_option
+from dmf.solvers import Outcome
 from dmf.solvers.alternating import AlternatingMinimization
 from dmf.solvers.descent import GradientDescent
 from dmf.solvers.flow import GradientFlow
@@ -63,15 +64,14 @@ def test_the_budget_is_exact_and_rows_are_where_asked_for(solver, observations, 
     last = int(run(solver, observations, start(observations), iterations=iterations).history.iteration[-1])
     assert recovery.history.iteration.tolist() == sorted({*range(0, last + 1, every), last})
     if last < iterations:
-        assert recovery.status.reason == "converged"
+        assert recovery.success
     else:
-        assert recovery.status.reason == "budget spent"
-        assert str(iterations) in recovery.status.advice
+        assert recovery.outcome is Outcome.BUDGET
+        assert str(iterations) in recovery.message
     assert np.all(np.diff(recovery.history.seconds) >= 0)
     assert_finite(recovery)
-    assert recovery.observations is observations
-    assert recovery.options["solver"] == type(solver).__name__
-    assert recovery.options["iterations"] == iterations
+    assert recovery.solver is solver
+    assert recovery.nit == last
 
 
 def test_records_do_not_change_the_run(solver, observations):
@@ -89,12 +89,12 @@ def test_history_holds_the_loss_of_the_network(solver, observations):
     """To 200 roundings; with the reduction of the solver: alternating minimisation reports the mean."""
     seen = []
     recovery = run(
-        solver, observations, start(observations), iterations=3, callback=lambda s: seen.append((s.loss, s.network))
+        solver, observations, start(observations), iterations=3, callback=lambda s: seen.append((s.loss, s.model))
     )
     scale = 1.0 if getattr(solver, "reduction", "mean") == "sum" else 1 / observations.n_measurements
-    for recorded, (loss, network) in zip(recovery.history.loss, seen, strict=True):
+    for recorded, (loss, model) in zip(recovery.history.loss, seen, strict=True):
         assert recorded == loss
-        residual = observations.predict(*network.factors()) - observations.values
+        residual = observations.predict(*model.factors()) - observations.values
         assert abs(recorded - scale * residual @ residual / 2) <= 200 * EPS * recorded
 
 
@@ -103,7 +103,7 @@ def test_tolerance_ends_the_run_at_the_first_record_below_it(solver, observation
     tolerance = full[min(20, len(full) // 2)] * (1 + 1e-9)
     first = int(np.argmax(full <= tolerance))
     recovery = run(solver, observations, start(observations), iterations=40, tolerance=tolerance)
-    assert recovery.status.reason == "converged"
+    assert recovery.success
     assert recovery.history.iteration[-1] == first
     assert recovery.history.loss[-1] <= tolerance < recovery.history.loss[-2]
     rare = run(solver, observations, start(observations), iterations=40, tolerance=tolerance, record_every=8)
@@ -115,7 +115,7 @@ def test_tolerance_ends_the_run_at_the_first_record_below_it(solver, observation
 
 def test_tolerance_already_met_ends_at_iteration_0(solver, observations):
     recovery = run(solver, observations, start(observations), iterations=5, tolerance=1e9)
-    assert recovery.status.reason == "converged"
+    assert recovery.success
     assert recovery.history.iteration.tolist() == [0]
     assert_same_weights(recovery, run(solver, observations, start(observations), iterations=0))
 
@@ -125,17 +125,18 @@ def test_callback_sees_the_run_and_adds_columns(solver, observations):
 
     def callback(snapshot):
         seen.append((snapshot.iteration, snapshot.seconds))
-        return {"norm": np.linalg.norm(snapshot.network.product()), "diagonal": np.diag(snapshot.network.product())}
+        return {"norm": np.linalg.norm(snapshot.model.product()), "diagonal": np.diag(snapshot.model.product())}
 
     recovery = run(solver, observations, start(observations), iterations=4, record_every=2, callback=callback)
     history = recovery.history
     assert [i for i, _ in seen] == history.iteration.tolist() == [0, 2, 4]
     np.testing.assert_array_equal([s for _, s in seen], history.seconds)
-    found = solver.findings(solver.init(observations, start(observations)))
+    data = solver.prepare(observations)
+    found = solver.findings(solver.init(data, start(observations)))
     assert set(history) == {"iteration", "loss", "seconds", "norm", "diagonal", *found}
-    assert all(recovery.options[name] == history[name][-1] for name in found)
+    assert all(recovery.findings[name] == history[name][-1] for name in found)
     assert history["diagonal"].shape == (3, 5)
-    assert history["norm"][-1] == np.linalg.norm(recovery.network.product())
+    np.testing.assert_allclose(history["norm"][-1], np.linalg.norm(recovery.model.product()), rtol=1e-12)
     assert_same_weights(recovery, run(solver, observations, start(observations), iterations=4))
 
 
@@ -187,8 +188,8 @@ def test_stop_iteration_ends_the_run_with_its_reason(solver, observations, at):
     recovery = run(
         solver, observations, start(observations), iterations=9, callback=raising(StopIteration("good enough"), at)
     )
-    assert recovery.status.reason == "stopped"
-    assert "good enough" in recovery.status.advice
+    assert recovery.outcome is Outcome.STOPPED
+    assert "good enough" in recovery.message
     assert recovery.history.iteration[-1] == at
     assert_same_weights(recovery, run(solver, observations, start(observations), iterations=at))
 
@@ -196,8 +197,8 @@ def test_stop_iteration_ends_the_run_with_its_reason(solver, observations, at):
 @pytest.mark.parametrize("at", [0, 3])
 def test_ctrl_c_in_a_callback_ends_the_run_at_its_last_good_state(solver, observations, at):
     recovery = run(solver, observations, start(observations), iterations=9, callback=raising(KeyboardInterrupt, at))
-    assert recovery.status.reason == "interrupted"
-    assert str(at) in recovery.status.advice
+    assert recovery.outcome is Outcome.INTERRUPTED
+    assert str(at) in recovery.message
     assert recovery.history.iteration.tolist() == list(range(at + 1))
     assert_finite(recovery)
     assert_same_weights(recovery, run(solver, observations, start(observations), iterations=at))
@@ -230,7 +231,7 @@ def test_ctrl_c_in_the_solver_ends_the_run_at_its_last_good_state(solver, observ
     monkeypatch.setattr("dmf.solvers.loop._CHUNK_SECONDS", 0)  # one iteration a call
     interrupted = Interrupted(solver, calls=5)
     recovery = run(interrupted, observations, start(observations), iterations=100, record_every=1000)
-    assert recovery.status.reason == "interrupted"
+    assert recovery.outcome is Outcome.INTERRUPTED
     assert recovery.history.iteration.tolist() == [0, 4]
     assert_finite(recovery)
     assert_same_weights(recovery, run(solver, observations, start(observations), iterations=4))

@@ -9,7 +9,7 @@ import dmf
 from dmf.arrays.backend import cupy_module
 from dmf.completion import placement
 from dmf.experiments.problems import paper_target, sample_entries
-from dmf.solvers import loop
+from dmf.solvers import Outcome, loop
 
 from cli.conftest import dmf_program, ratings  # noqa: F401
 from helpers import DTYPES, NO_CUDA, assert_same_weights, count_host_reads, low_rank_case, weights_of
@@ -79,7 +79,7 @@ def test_completion_is_deterministic_and_as_on_the_cpu():
     there = case.observations.to_device("cuda")
     first, second = (dmf.complete(there) for _ in range(2))
     assert_same_weights(first, second)
-    assert first.options["exact"]
+    assert first.found.exact
     assert case.error(first.to_device("cpu")) < 1e-10
 
 
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused_before_it_begins():
     factors = (cupy.broadcast_to(cupy.ones((1, 1)), shape) for shape in ((size, 256), (256, size)))
     with pytest.raises(dmf.errors.ArgumentError, match=r"takes .* MB of device memory"):
         huge.evaluate(*factors)
-    assert dmf.complete(low_rank_case(0, (40, 30), rank=2).observations.to_device("cuda")).options["exact"]
+    assert dmf.complete(low_rank_case(0, (40, 30), rank=2).observations.to_device("cuda")).found.exact
 
 
 def test_running_out_of_memory_leaves_a_usable_process():
@@ -149,7 +149,7 @@ def test_an_interrupted_run_leaves_a_usable_process():
             raise KeyboardInterrupt
 
     run = dmf.gradient_descent(there, on_device(network), **OPTIONS, callback=interrupt)
-    assert run.status.reason == "interrupted"
+    assert run.outcome is Outcome.INTERRUPTED
     whole = dmf.gradient_descent(there, on_device(network), **OPTIONS)
     assert run.history.loss[-1] == whole.history.loss[2]
 
@@ -163,7 +163,7 @@ def test_the_last_device_of_several():
     there = low_rank_case(0, (40, 30), rank=2).observations.to_device(f"cuda:{last}")
     with cupy.cuda.Device(last):
         recovery = dmf.complete(there)
-    assert recovery.options["exact"]
+    assert recovery.found.exact
     assert {w.device.id for w in recovery.network.weights} == {last}
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 
 import dmf
+from dmf.solvers import Outcome
 
 from theory_cases import case, cases
 
@@ -27,7 +28,7 @@ def test_the_compressed_run_is_the_plain_one(problem):
 def test_divergence_ends_at_the_last_finite_iteration():
     problem = case(1, (9,) * 4, [1.0], speed=4.0)
     runs = problem.run(500, 100), problem.run(500, 100, exact_compression=True)
-    assert [run.status.reason for run in runs] == ["diverged"] * 2
+    assert [run.outcome for run in runs] == [Outcome.DIVERGED] * 2
     plain, compressed = (int(run.history.iteration[-1]) for run in runs)
     assert abs(plain - compressed) <= 1
 

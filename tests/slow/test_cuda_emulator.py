@@ -15,7 +15,7 @@ from dmf.arrays.backend import cupy_module
 from dmf.kernels import TABLE, cuda, gpu, gpu_descent, passes
 from dmf.kernels.passes import kernels_of
 from dmf.models.gradients import loss_and_gradients
-from dmf.solvers import loop
+from dmf.solvers import Outcome, loop
 from dmf.solvers.descent import GradientDescent
 
 import cuda_emulator
@@ -268,7 +268,7 @@ def test_recorded_descent_ends_at_its_last_finite_state(dtype, emulator, rng):
     steps = int(runs[0].history.iteration[-1])
     assert 0 < steps < 10
     for run in runs:
-        assert run.status.reason == "diverged"
+        assert run.outcome is Outcome.DIVERGED
         assert run.history.iteration[-1] == steps
         assert all(np.isfinite(w).all() for w in run.network.weights)
     np.testing.assert_allclose(runs[0].history.loss, runs[1].history.loss, rtol=100 * np.finfo(dtype).eps * 5**steps)
@@ -293,8 +293,8 @@ def test_a_whole_completion(emulator, rng):
     rows, cols = np.nonzero(rng.random(truth.shape) < 0.8)
     found = [dmf.complete(OnDevice(rows, cols, truth[rows, cols], truth.shape), offsets=False) for _ in range(2)]
     assert_same_weights(*found)
-    assert found[0].options["exact"]
-    assert found[0].options["rank"] == 2
+    assert found[0].found.exact
+    assert found[0].found.rank == 2
     np.testing.assert_allclose(found[0].product(), truth, atol=1e-9)
 
 

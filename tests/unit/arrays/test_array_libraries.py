@@ -36,11 +36,11 @@ def rating_entries(moves, seed=0, shape=(30, 25)):
 
 def assert_same(one, other, tolerance=1e-6):
     """Of two recoveries, the first in NumPy: matrices and what was found; the second in the other library, on its device."""
-    assert all(w.device == other.observations.values.device for w in other.network.weights)
+    assert all(part.device == other.observations.values.device for part in other.factors())
     size = np.max(np.abs(one.product()))
     np.testing.assert_allclose(to_host(other.product()), one.product(), rtol=0, atol=tolerance * size)
-    assert [one.options[key] for key in ("rank", "exact", "offsets")] == [
-        other.options[key] for key in ("rank", "exact", "offsets")
+    assert [getattr(one.found, key) for key in ("rank", "exact", "offsets")] == [
+        getattr(other.found, key) for key in ("rank", "exact", "offsets")
     ]
 
 
@@ -59,9 +59,9 @@ def noisy(moves):
 
 
 def test_complete(exact, noisy):
-    assert exact[0].options["exact"]
+    assert exact[0].found.exact
     assert_same(*exact)
-    assert noisy[0][0].options["offsets"]
+    assert noisy[0][0].found.offsets
     assert_same(*noisy[0], tolerance=1e-4)
 
 
@@ -86,8 +86,8 @@ def test_filled_and_predicted(exact, moves):
 def test_intervals(noisy, moves):
     """Calibration holds numbers of the host; an interval lies where its positions are."""
     calibrated = [dmf.calibrate(recovery, held) for recovery, held in zip(*noisy, strict=True)]
-    np.testing.assert_allclose(*(c.options["residual_quantiles"] for c in calibrated), atol=1e-3)
-    assert all(isinstance(q, float) for q in calibrated[1].options["residual_quantiles"])
+    np.testing.assert_allclose(*(c.heldout.quantiles for c in calibrated), atol=1e-3)
+    assert all(isinstance(q, float) for q in calibrated[1].heldout.quantiles)
     index = np.arange(5)
     low, high = dmf.prediction_interval(calibrated[1], *(moves[1](index),) * 2)
     assert low.device == high.device == noisy[0][1].observations.values.device
@@ -142,9 +142,8 @@ def test_theory_takes_values_of_any_library(moves):
 
 def test_the_largest_matrix_is_bounded_by_memory(moves, monkeypatch):
     """The size is that of the product, the limit that of the memory where its factors lie."""
-    network = dmf.spectral_network(observe("entries", move=moves[1]), 2)
-    recovery = dmf.Recovery(network, dmf.recovery.History({}), dmf.recovery.Status("converged", "x."))
-    monkeypatch.setattr("dmf.recovery.results.free_memory", lambda like: 239 if like is network.weights[0] else None)
+    recovery = dmf.complete(observe("entries", move=moves[1]), 2, iterations=1)
+    monkeypatch.setattr("dmf.recovery.results.free_memory", lambda like: 239 if like is recovery.model.s else None)
     with pytest.raises(dmf.errors.ArgumentError, match="6 x 5 matrix takes") as caught:
         recovery.product()
     assert (caught.value.value, caught.value.limit) == (240, 239)

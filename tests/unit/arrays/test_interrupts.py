@@ -8,6 +8,7 @@ import pytest
 
 import dmf
 from dmf.arrays.interrupts import remembered_interrupts
+from dmf.solvers import Outcome
 from dmf.solvers.alternating import AlternatingMinimization
 
 
@@ -48,7 +49,7 @@ def test_an_interrupt_that_does_not_come_through_ends_the_run(monkeypatch, rng, 
     rows, cols = zip(*[(row, col) for row in range(6) for col in range(5)], strict=True)
     entries = dmf.SampledEntries(rows, cols, rng.standard_normal(30), (6, 5))
     run = dmf.solvers.alternating_minimization(entries, 2, iterations=50)
-    assert run.status.reason == "interrupted" and run.history.iteration[-1] == 1
+    assert run.outcome is Outcome.INTERRUPTED and run.history.iteration[-1] == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

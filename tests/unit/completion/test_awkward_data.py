@@ -42,7 +42,7 @@ def test_complete(table, offsets):
     table = np.array(table)
     recovery = dmf.complete(table, offsets=offsets)
     check_filled(recovery.filled(), table)
-    assert np.isfinite(recovery.options["noise"]) and recovery.status.reason == "converged"
+    assert np.isfinite(recovery.found.noise) and recovery.success
 
 
 def test_a_table_too_small_for_a_rank_is_filled_with_what_its_rows_and_columns_share():
@@ -54,7 +54,7 @@ def test_a_table_too_small_for_a_rank_is_filled_with_what_its_rows_and_columns_s
     row = dmf.complete(np.array([[9.0, NAN, 11.0, 10.0]])).filled()
     assert 9 < row[0, 1] < 11
     noise = np.random.default_rng(0).standard_normal((6, 5))
-    assert not dmf.complete(noise).options["offsets"]
+    assert not dmf.complete(noise).found.offsets
 
 
 @tables
@@ -67,7 +67,7 @@ def test_hold_outs(table):
     else:
         recovery = dmf.complete(table, holdout=0.1)
         check_filled(recovery.filled(), table)
-        assert recovery.options["n_heldout"] == 1 and np.isfinite(recovery.options["heldout_rmse"])
+        assert recovery.heldout.count == 1 and np.isfinite(recovery.heldout.rmse)
 
 
 @examples(3)

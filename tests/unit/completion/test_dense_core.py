@@ -6,6 +6,11 @@ import pytest
 import dmf
 from dmf.completion import dense_core as module
 from dmf.completion.dense_core import dense_core
+from dmf.models import LowRank
+from dmf.models.offsets import Offsets
+from dmf.solvers import Outcome
+
+from helpers import stages
 
 
 @pytest.fixture
@@ -53,15 +58,15 @@ def test_small_tables_have_no_core():
 
 
 @pytest.mark.usefixtures("small_cores")
-def test_a_widened_network_is_that_of_the_core_and_the_mean_elsewhere():
+def test_a_widened_model_is_that_of_the_core_and_the_mean_elsewhere():
     seen, _ = popular()
     core = dense_core(seen)
     generator = np.random.default_rng(1)
-    left, right = (generator.standard_normal((d, 5)) for d in core.observations.shape)
-    left[:, -1], right[:, -2] = 1, 1
-    wide = core.widened(dmf.DeepLinearNetwork((right.T, left)))
-    product = wide.factors()[0] @ wide.factors()[1]
-    np.testing.assert_allclose(product[np.ix_(core.rows, core.cols)], left @ right.T, atol=1e-12)
+    left, right = (generator.standard_normal((d, 3)) for d in core.observations.shape)
+    offsets = Offsets(2.5, *(generator.standard_normal(d) for d in core.observations.shape))
+    model = LowRank.of_factors(left, right.T, offsets)
+    product = core.widened(model).product()
+    np.testing.assert_allclose(product[np.ix_(core.rows, core.cols)], model.product(), atol=1e-12)
     others = np.ix_(np.delete(np.arange(400), core.rows), np.delete(np.arange(300), core.cols))
     np.testing.assert_allclose(product[others], np.mean(seen.values))
 
@@ -71,14 +76,14 @@ def test_a_fit_that_starts_from_its_core_predicts_as_well(monkeypatch):
     shapes = []
 
     def look(snapshot):
-        shapes.append(snapshot.network.shape)
+        shapes.append(snapshot.model.shape)
 
     errors = []
     for large in (10**9, 1):
         monkeypatch.setattr(module, "_LARGE", large)
         recovery = dmf.complete(seen, 4, offsets=True, callback=look)
         errors.append(np.sqrt(np.mean((recovery.predict(rows, cols) - values) ** 2)))
-    assert recovery.options["phases"] == ["offsets", "offsets"] and set(shapes) == {seen.shape}
+    assert stages(recovery) == ["offsets of the dense core", "offsets of all"] and set(shapes) == {seen.shape}
     assert errors[1] < 1.03 * errors[0] < np.std(values)
 
 
@@ -86,5 +91,5 @@ def test_a_fit_that_starts_from_its_core_predicts_as_well(monkeypatch):
 @pytest.mark.parametrize("budget", [0, 3, 8])
 def test_budgets_bind_over_the_core_and_all(budget):
     recovery = dmf.complete(popular()[0], 4, offsets=True, iterations=budget)
-    assert recovery.options["iterations"] == budget == recovery.history.iteration[-1]
-    assert recovery.status.reason == "budget spent" and recovery.shape == (400, 300)
+    assert recovery.nit == budget == recovery.history.iteration[-1]
+    assert recovery.outcome is Outcome.BUDGET and recovery.shape == (400, 300)

@@ -35,22 +35,21 @@ def case():
 
 def test_a_bound_above_the_size_of_the_part(case):
     run = dmf.complete(spaced(case, (2, 2)), 60)
-    assert run.options["exact"] and run.options["rank"] == 3 and run.options["rank_bound"] == 60
+    assert run.found.exact and run.found.rank == 3 and run.settings.rank == 60
 
 
 @pytest.mark.parametrize("rank", [None, 3])
 def test_an_exact_matrix_is_found_between_empty_rows_and_columns(case, apart, rank):
     alone, among = dmf.complete(case.observations, rank), dmf.complete(spaced(case, apart), rank)
-    assert among.options["exact"] and among.options["rank"] == 3 and among.options["rank_bound"] == rank
+    assert among.found.exact and among.found.rank == 3 and among.settings.rank == rank
     product = among.product()
     np.testing.assert_allclose(part_of(product, apart), alone.product(), rtol=0, atol=1e-10)
     empty = np.ones(product.shape, bool)
     part_of(empty, apart)[:] = False
     assert not product[empty].any()
     short = [n * step - n for n, step in zip(case.matrix.shape, apart, strict=True)]
-    words = " and ".join(f"{n} {kind}" for n, kind in zip(short, ("rows", "columns"), strict=True) if n)
-    assert f"Of {words} fewer entries are seen than the rank" in among.status.advice
-    assert "fewer entries" not in alone.status.advice
+    assert among.found.undetermined == tuple(short) and alone.found.undetermined == (0, 0)
+    assert all(f"{n} " in among.message for n in short if n)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -61,15 +60,15 @@ def test_a_fit_to_noise_is_that_without_the_empty_ones(case, apart, offsets, wei
     alone, among = (dmf.complete(spaced(case, step, noisy, weights), offsets=offsets) for step in ((1, 1), apart))
     (left, right), whole = among.factors(), alone.factors()
     np.testing.assert_allclose(part_of(left @ right, apart), whole[0] @ whole[1], rtol=0, atol=1e-12)
-    assert among.options["noise"] == alone.options["noise"] and among.status == alone.status
+    assert among.found.noise == alone.found.noise and among.message == alone.message
 
 
 def test_callbacks_see_the_whole_matrix(case, apart):
     shapes = []
     run = dmf.complete(
-        spaced(case, apart), callback=lambda snapshot: shapes.append((snapshot.phase, snapshot.network.shape))
+        spaced(case, apart), callback=lambda snapshot: shapes.append((snapshot.stage, snapshot.model.shape))
     )
-    assert {shape for _, shape in shapes} == {run.shape} and all(phase for phase, _ in shapes)
+    assert {shape for _, shape in shapes} == {run.shape} and all(stage for stage, _ in shapes)
 
 
 def test_there_is_no_part_of_a_matrix_without_gaps(case):
@@ -86,13 +85,13 @@ def test_the_same_entry_twice_is_one():
 def test_copies_of_noise_are_no_exact_matrix(copies, rng):
     rows, cols = np.nonzero(rng.random((25, 20)) < 0.3)
     entries = (np.tile(a, copies) for a in (rows, cols, rng.standard_normal(rows.size)))
-    assert not dmf.complete(dmf.SampledEntries(*entries, (25, 20)), 5).options["exact"]
+    assert not dmf.complete(dmf.SampledEntries(*entries, (25, 20)), 5).found.exact
 
 
 def test_copies_of_measurements_are_no_exact_matrix(rng):
     operator, values = rng.standard_normal((30, 10, 10)), rng.standard_normal(30)
     sensed = dmf.sense(np.tile(operator, (4, 1, 1)), np.tile(values, 4), 2)
-    assert sensed.observations.n_distinct == 30 and not sensed.options["exact"]
+    assert sensed.observations.n_distinct == 30 and not sensed.found.exact
 
 
 @pytest.mark.parametrize("others", [10, 200])
@@ -107,4 +106,4 @@ def test_rows_seen_once_do_not_look_like_noise(others):
     values = truth[rows, cols] + 0.1 * rng.standard_normal(rows.size)
     run = dmf.complete(dmf.SampledEntries(rows, cols, values, truth.shape))
     assert np.linalg.norm(run.product()[:60] - truth[:60]) < 0.05 * np.linalg.norm(truth[:60])
-    assert run.options["rank"] == 3 and 0.09 < run.options["noise"] < 0.15
+    assert run.found.rank == 3 and 0.09 < run.found.noise < 0.15

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
+from dmf.arrays.backend import to_host
 from dmf.arrays.threads import thread_count
+from dmf.solvers import Outcome
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.homotopy import VariationalBayes
 
-from helpers import assert_finite, assert_same_weights, examples, low_rank_case, seeds, weights_of
+from helpers import assert_finite, assert_same_weights, examples, low_rank_case, seeds, stages
 
 EPS = np.finfo(float).eps
 sizes = st.integers(20, 60)
@@ -25,9 +27,9 @@ def hard_case(seed=0):
 
 def assert_exact(recovery, case):
     rank = case.left.shape[1]
-    assert recovery.status.reason == "converged"
-    assert recovery.status.advice.startswith(f"rank {rank}, no noise")
-    assert (recovery.options["rank"], recovery.options["noise"], recovery.options["exact"]) == (rank, 0.0, True)
+    assert recovery.success
+    assert recovery.message.startswith(f"rank {rank}, no noise")
+    assert (recovery.found.rank, recovery.found.noise, recovery.found.exact) == (rank, 0.0, True)
     assert case.error(recovery) < 1e-10
     assert_finite(recovery)
 
@@ -81,11 +83,11 @@ def test_a_bound_below_the_rank_is_no_exact_recovery(seed):
     case = low_rank_case(seed, (40, 35), 3, oversampling=4)
     recovery = dmf.complete(case.observations, rank=2, offsets=False)
     left_out = np.linalg.svd(case.matrix, compute_uv=False)[2] / np.sqrt(case.matrix.size)
-    assert recovery.options["exact"] is False
-    assert recovery.options["rank"] <= 2
-    assert recovery.options["noise"] > 0.5 * left_out
-    assert recovery.status.reason == "converged"
-    assert "noise of standard deviation" in recovery.status.advice
+    assert recovery.found.exact is False
+    assert recovery.found.rank <= 2
+    assert recovery.found.noise > 0.5 * left_out
+    assert recovery.success
+    assert "noise of standard deviation" in recovery.message
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -96,14 +98,14 @@ def test_noise_and_rank_of_noisy_data(shape, seed):
     """
     case = low_rank_case(seed, shape, 2, oversampling=5, noise=0.1)
     recovery = dmf.complete(case.observations, rank=4, offsets=False)
-    assert recovery.status.reason == "converged"
-    assert (recovery.options["rank"], recovery.options["exact"]) == (2, False)
-    assert recovery.options["noise"] == pytest.approx(0.1, rel=0.1)
-    assert f"rank 2; noise of standard deviation {recovery.options['noise']:.3g}." in recovery.status.advice
+    assert recovery.success
+    assert (recovery.found.rank, recovery.found.exact) == (2, False)
+    assert recovery.found.noise == pytest.approx(0.1, rel=0.1)
+    assert f"rank 2; noise of standard deviation {recovery.found.noise:.3g}." in recovery.message
     assert case.error(recovery) < 1.4 * case.oracle()
 
 
-@pytest.mark.parametrize("answer", [lambda at: {"phase": 1.0}, lambda at: {"s": np.zeros(1 + (at.phase == "refine"))}])
+@pytest.mark.parametrize("answer", [lambda at: {"run": 1.0}, lambda at: {"s": np.zeros(1 + (at.stage == "refine"))}])
 def test_measurements_that_do_not_fit_into_one_history_are_refused(answer):
     with pytest.raises(dmf.errors.ArgumentError, match="callback measured"):
         dmf.complete(hard_case().observations, offsets=False, callback=answer)
@@ -116,9 +118,9 @@ def test_the_unit_of_the_data_does_not_matter_or_is_refused(dtype):
     entries, most = case.observations, float(np.finfo(dtype).max) ** 0.4
     for unit in (1e-3 * most, 1.0, 1e3 / most):
         there = dmf.SampledEntries(entries.rows, entries.cols, (unit * entries.values).astype(dtype), entries.shape)
-        options = dmf.complete(there, 4, offsets=False).options
-        assert options["rank"] == 2
-        assert options["noise"] / unit == pytest.approx(0.1, rel=0.15)
+        found = dmf.complete(there, 4, offsets=False).found
+        assert found.rank == 2
+        assert found.noise / unit == pytest.approx(0.1, rel=0.15)
     for unit in (10 * most, 1e-3 / most):
         there = dmf.SampledEntries(entries.rows, entries.cols, (unit * entries.values).astype(dtype), entries.shape)
         with pytest.raises(dmf.errors.ObservationError, match="Take another unit"):
@@ -154,29 +156,27 @@ def test_an_operator_that_is_zero_is_refused():
             dmf.sense(observations)
 
 
-def test_one_history_for_all_phases():
-    """Iterations and seconds go on from phase to phase; what a callback measured in some of them is NaN in the others."""
+def test_one_history_for_all_runs():
+    """Iterations and seconds go on from run to run; what a callback measured in some of them is NaN in the others."""
     case = hard_case()
     seen = []
 
     def callback(snapshot):
-        seen.append(snapshot.phase)
-        return {"squared": [snapshot.loss, snapshot.loss**2]} if snapshot.phase == "refine" else None
+        seen.append(snapshot.stage)
+        return {"squared": [snapshot.loss, snapshot.loss**2]} if snapshot.stage == "refine" else None
 
     recovery = dmf.complete(case.observations, offsets=False, callback=callback)
-    history, names = recovery.history, recovery.options["phases"]
-    assert {"noise", "refine", "continue"} == set(names)
+    history, names = recovery.history, stages(recovery)
+    assert {"noise", "refine", "continue"} <= set(names)
     assert len({len(history[name]) for name in history}) == 1
-    phases = history["phase"].astype(int)
-    assert sorted(set(phases)) == list(range(len(names)))
-    assert [names[phase] for phase in phases] == seen
+    runs = history["run"].astype(int)
+    assert sorted(set(runs)) == list(range(len(names)))
+    assert [names[run] for run in runs] == seen
     assert history.iteration[0] == 0
-    assert history.iteration[-1] == recovery.options["iterations"]
-    np.testing.assert_array_equal(
-        np.diff(history.iteration), np.diff(phases) == 0
-    )  # a phase begins where the last ended
+    assert history.iteration[-1] == recovery.nit
+    np.testing.assert_array_equal(np.diff(history.iteration), np.diff(runs) == 0)  # a run begins where the last ended
     assert np.all(np.diff(history.seconds) >= 0)
-    assert np.all(np.isin(np.diff(phases), [0, 1]))
+    assert np.all(np.isin(np.diff(runs), [0, 1]))
     refining = np.array(seen) == "refine"
     np.testing.assert_array_equal(history["squared"][refining, 0], history.loss[refining])
     assert np.isnan(history["squared"][~refining]).all()
@@ -185,40 +185,41 @@ def test_one_history_for_all_phases():
 
 @pytest.mark.parametrize("make", [hard_case, lambda: low_rank_case(0, (60, 50), 2, noise=0.1)], ids=["scarce", "noisy"])
 def test_budgets_are_exact_and_their_history_is_that_of_the_longer_run(make):
-    """In the first phase and in later ones, at its borders, too."""
+    """In the first run and in later ones, at its borders, too."""
     case = make()
     whole = dmf.complete(case.observations, offsets=False, iterations=60)
     assert whole.history.iteration[-1] > 20
-    columns = ["iteration", "loss", "noise", "rank", "phase"]
-    borders = np.flatnonzero(np.diff(whole.history["phase"])).tolist()[:2]
+    columns = ["iteration", "loss", "noise", "rank", "run"]
+    borders = np.flatnonzero(np.diff(whole.history["run"])).tolist()[:2]
     for budget in {0, 1, 5, 20, *(int(whole.history.iteration[k]) for k in borders)}:
         part = dmf.complete(case.observations, offsets=False, iterations=budget)
-        assert part.status.reason == "budget spent"
-        assert part.history.iteration[-1] == part.options["iterations"] == budget
+        assert part.outcome is Outcome.BUDGET
+        assert part.history.iteration[-1] == part.nit == budget
         assert_finite(part)
         for name in columns:
             np.testing.assert_array_equal(part.history[name], whole.history[name][: len(part.history[name])])
 
 
-@pytest.mark.parametrize("phase", ["noise", "refine", "continue"])
+@pytest.mark.parametrize("stage", ["noise", "refine", "continue"])
 @pytest.mark.parametrize(
-    ("error", "reason"), [(StopIteration("the plot is good enough"), "stopped"), (KeyboardInterrupt, "interrupted")]
+    ("error", "outcome"),
+    [(StopIteration("the plot is good enough"), Outcome.STOPPED), (KeyboardInterrupt, Outcome.INTERRUPTED)],
 )
-def test_a_callback_ends_the_whole(phase, error, reason):
-    """At its second call in a phase; it is not called again."""
+def test_a_callback_ends_the_whole(stage, error, outcome):
+    """At its second call in a stage; it is not called again."""
     case = hard_case()
     calls = []
 
     def callback(snapshot):
-        calls.append(snapshot.phase)
-        if calls.count(phase) == 2:
+        calls.append(snapshot.stage)
+        if calls.count(stage) == 2:
             raise error
 
     recovery = dmf.complete(case.observations, offsets=False, callback=callback)
-    assert recovery.status.reason == reason
-    assert calls.count(phase) == 2
-    assert calls[-1] == phase == recovery.options["phases"][-1]
-    assert recovery.options["exact"] is False
+    assert recovery.outcome is outcome
+    assert calls.count(stage) == 2
+    assert calls[-1] == stage == stages(recovery)[-1]
+    assert recovery.found.exact is False
     assert len(recovery.history.iteration) == len(calls)
     assert_finite(recovery)
 
@@ -236,8 +237,8 @@ def test_ctrl_c_in_a_solver_ends_the_whole(solver, call, monkeypatch):
 
     monkeypatch.setattr(solver, "advance", interrupted)
     recovery = dmf.complete(case.observations)
-    assert recovery.status.reason == "interrupted"
-    assert "Ctrl-C" in recovery.status.advice
+    assert recovery.outcome is Outcome.INTERRUPTED
+    assert "Ctrl-C" in recovery.message
     assert len(made) == call
     assert_finite(recovery)
 
@@ -254,7 +255,7 @@ def test_one_seed_gives_one_result_at_any_number_of_threads(noise):
         assert_same_weights(found[0], other)
         for name in set(other.history) - {"seconds"}:
             np.testing.assert_array_equal(found[0].history[name], other.history[name])
-        assert other.options == found[0].options
+        assert other.found == found[0].found
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
@@ -262,10 +263,11 @@ def test_one_seed_gives_one_result_at_any_number_of_threads(noise):
 def test_networks_are_balanced(depth, noise):
     """``W_{l+1}^T W_{l+1} = W_l W_l^T``, to 100 roundings of sums of at most 60 terms."""
     case = low_rank_case(2, (60, 50), 3, oversampling=4, condition=10, noise=noise)
-    recovery = dmf.complete(case.observations, rank=5, depth=depth, offsets=False)
-    weights = weights_of(recovery)
+    recovery = dmf.complete(case.observations, rank=5, offsets=False)
+    network = recovery.model.network(depth)
+    weights = [to_host(w) for w in network.weights]
     assert len(weights) == depth
-    assert recovery.network.widths == (3,) * (depth - 1)
+    assert network.widths == (3,) * (depth - 1)
     for below, above in zip(weights, weights[1:], strict=False):
         gram = below @ below.T
         np.testing.assert_allclose(above.T @ above, gram, rtol=0, atol=100 * EPS * np.linalg.norm(gram, 2))
@@ -284,7 +286,7 @@ def test_float32_is_exact_to_its_precision(seed, rank):
     observations = dmf.SampledEntries(case.rows, case.cols, case.values.astype(np.float32), case.matrix.shape)
     recovery = dmf.complete(observations)
     assert recovery.product().dtype == np.float32
-    assert (recovery.options["rank"], recovery.options["exact"]) == (rank, True)
+    assert (recovery.found.rank, recovery.found.exact) == (rank, True)
     residual, eps = np.sqrt(2 * recovery.history.loss[-1]), float(np.finfo(np.float32).eps)
     assert residual <= eps ** (2 / 3) * np.sqrt(np.mean(case.values**2))
     assert case.error(recovery) <= 2 * (residual + eps) * np.sqrt(len(case.rows)) * replace(case, noise=1.0).oracle()
@@ -295,10 +297,10 @@ def test_noise_alone_is_a_matrix_of_zeros(offsets, rng):
     """A model of rank 0 predicts nothing but its offsets."""
     rows, cols = np.nonzero(rng.random((40, 30)) < 0.4)
     run = dmf.complete(dmf.SampledEntries(rows, cols, rng.standard_normal(rows.size), (40, 30)), offsets=offsets)
-    assert run.options["rank"] == 0 and not run.network.product().any()
+    assert run.found.rank == 0 and not run.model.s.any()
 
 
 def test_zeros_are_fitted_exactly(rng):
     zeros = dmf.complete(dmf.SampledEntries([0, 1, 2], [1, 0, 1], np.zeros(3), (3, 2)))
-    assert zeros.options["exact"] and zeros.options["noise"] == zeros.options["rank"] == 0
-    assert zeros.status.advice.startswith("rank 0, no noise") and not zeros.product().any()
+    assert zeros.found.exact and zeros.found.noise == zeros.found.rank == 0
+    assert zeros.message.startswith("rank 0, no noise") and not zeros.product().any()

@@ -31,7 +31,7 @@ def test_an_exact_fit_ends_the_path():
     path = dmf.completion.rank_path(entries)
     assert path.best == path.lowest == 3 == path.steps[-1].rank
     assert path.steps[3].heldout_rmse < 1e-12 and path.steps[3].noise == 0
-    assert path.refit().options["exact"]
+    assert path.refit().found.exact
     assert str(path).startswith("rank 3: held-out RMSE")
 
 
@@ -84,7 +84,7 @@ def test_rank_zero_where_there_is_nothing_but_offsets_or_noise(offsets):
     path = dmf.completion.rank_path(noisy)
     assert path.best == 0 and path.offsets == offsets
     recovery = path.refit()
-    assert recovery.options["rank"] == 0 and (recovery.offsets is not None) == offsets
+    assert recovery.found.rank == 0 and (recovery.offsets is not None) == offsets
     assert np.sqrt(np.mean((recovery.product() - matrix) ** 2)) < 0.06
 
 

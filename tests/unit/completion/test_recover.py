@@ -26,15 +26,15 @@ def test_complete_recovers_and_keeps_what_was_seen(rng):
     matrix = low_rank(rng)
     table = holed(matrix, rng)
     recovery = dmf.complete(table, rank=6)
-    assert recovery.status.reason == "converged"
+    assert recovery.success
     assert error(recovery, matrix) < 1e-12
     filled = recovery.filled()
     seen = ~np.isnan(table)
     np.testing.assert_array_equal(filled[seen], table[seen])
     np.testing.assert_array_equal(filled[~seen], recovery.product()[~seen])
-    assert recovery.offsets is None and recovery.options["offsets"] is False
-    assert (recovery.options["rank"], recovery.options["noise"], recovery.options["exact"]) == (3, 0.0, True)
-    assert (recovery.options["rank_bound"], recovery.options["seed"]) == (6, 0)
+    assert recovery.offsets is None and recovery.found.offsets is False
+    assert (recovery.found.rank, recovery.found.noise, recovery.found.exact) == (3, 0.0, True)
+    assert (recovery.settings.rank, recovery.settings.seed) == (6, 0)
     assert recovery.network.widths == (3, 3)
 
 
@@ -55,17 +55,17 @@ def test_offsets_are_taken_where_they_predict(rng):
     assert recovery.offsets is not None
     rmse = np.sqrt(np.mean((recovery.product() - effects) ** 2))
     assert rmse < 0.05
-    assert recovery.options["noise"] == pytest.approx(0.1, rel=0.2)
+    assert recovery.found.noise == pytest.approx(0.1, rel=0.2)
     without = dmf.complete(holed(effects, rng), rank=3, offsets=False)
     assert without.offsets is None
-    assert (without.options["rank"], without.options["exact"]) == (2, True)
+    assert (without.found.rank, without.found.exact) == (2, True)
 
 
 def test_offsets_on_demand(rng):
     """Predictions, parts and the options agree on whether there are offsets."""
     recovery = dmf.complete(holed(low_rank(rng), rng), rank=4, offsets=True)
-    assert recovery.offsets is not None and recovery.options["offsets"] is True
-    assert recovery.options["exact"] is False
+    assert recovery.offsets is not None and recovery.found.offsets is True
+    assert recovery.found.exact is False
     parts = recovery.network.product() + recovery.offsets.factors()[0] @ recovery.offsets.factors()[1]
     np.testing.assert_allclose(recovery.product(), parts, atol=1e-12)
 
@@ -74,9 +74,9 @@ def test_noise_is_not_fitted(rng):
     """On pure noise nothing predicts: the model stays near zero instead of following the samples."""
     noise = rng.standard_normal((60, 50))
     recovery = dmf.complete(holed(noise, rng), rank=10)
-    assert recovery.status.reason == "converged"
+    assert recovery.success
     assert np.sqrt(np.mean(recovery.product() ** 2)) < 0.3
-    assert recovery.options["noise"] == pytest.approx(1.0, rel=0.1)
+    assert recovery.found.noise == pytest.approx(1.0, rel=0.1)
 
 
 def test_float32_stays_float32(rng):
@@ -84,7 +84,7 @@ def test_float32_stays_float32(rng):
     recovery = dmf.complete(holed(matrix, rng), rank=4)
     assert recovery.product().dtype == recovery.filled().dtype == np.float32
     assert error(recovery, matrix) < 1e-5
-    assert recovery.options["exact"]
+    assert recovery.found.exact
 
 
 def test_scale_of_the_data_does_not_matter(rng):
@@ -98,17 +98,17 @@ def test_scale_of_the_data_does_not_matter(rng):
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
 def test_the_network_has_the_rank_that_was_found_and_the_depth_asked_for(depth, rng):
     matrix = low_rank(rng)
-    recovery = dmf.complete(holed(matrix, rng), depth=depth)
-    assert recovery.network.widths == (3,) * (depth - 1)
-    assert recovery.network.depth == recovery.options["depth"] == depth
-    assert error(recovery, matrix) < 1e-12
+    network = dmf.complete(holed(matrix, rng)).model.network(depth)
+    assert network.widths == (3,) * (depth - 1)
+    assert network.depth == depth
+    assert error(network, matrix) < 1e-12
 
 
 def test_a_rank_above_the_first_bound_is_found(rng):
     """Without a bound given, the search begins below 13."""
     matrix = low_rank(rng, 80, 90, 13)
     recovery = dmf.complete(holed(matrix, rng, 0.8))
-    assert recovery.options["rank"] == 13
+    assert recovery.found.rank == 13
     assert error(recovery, matrix) < 1e-12
 
 
@@ -119,25 +119,25 @@ def test_factorize_equals_the_truncated_svd(rng):
     recovery = dmf.factorize(matrix, rank=4)
     np.testing.assert_allclose(recovery.product(), best, atol=1e-12 * s[0])
     np.testing.assert_array_equal(recovery.filled(), matrix)
-    assert (recovery.options["rank"], recovery.options["exact"]) == (4, False)
+    assert (recovery.found.rank, recovery.found.exact) == (4, False)
     assert recovery.history.loss[-1] == pytest.approx(np.sum(s[4:] ** 2) / 2 / matrix.size)
-    assert recovery.options["noise"] == pytest.approx(np.sqrt(np.sum(s[4:] ** 2) / matrix.size))
+    assert recovery.found.noise == pytest.approx(np.sqrt(np.sum(s[4:] ** 2) / matrix.size))
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_factorize_finds_the_rank(noise, rng):
     matrix = low_rank(rng, rank=4)
     recovery = dmf.factorize(matrix + noise * rng.standard_normal(matrix.shape))
-    assert recovery.options["rank"] == 4
-    assert recovery.options["exact"] == (noise == 0)
-    assert recovery.options["noise"] == pytest.approx(noise, rel=0.1)
-    assert recovery.status.reason == "converged"
+    assert recovery.found.rank == 4
+    assert recovery.found.exact == (noise == 0)
+    assert recovery.found.noise == pytest.approx(noise, rel=0.1)
+    assert recovery.success
 
 
 def test_factorize_of_nothing_but_noise_or_zeros_is_zero(rng):
     for matrix in (rng.standard_normal((30, 20)), np.zeros((4, 3))):
         recovery = dmf.factorize(matrix)
-        assert recovery.options["rank"] == 0
+        assert recovery.found.rank == 0
         np.testing.assert_array_equal(recovery.product(), 0)
 
 
@@ -189,7 +189,6 @@ def test_other_array_libraries(rng):
         ({"rank": 51}, dmf.errors.RankError, "from 1 to 50"),
         ({"rank": 2.5}, dmf.errors.RankError, "2.5"),
         ({"rank": True}, dmf.errors.RankError, "True"),
-        ({"depth": 0}, dmf.errors.ArgumentError, "depth=0"),
         ({"iterations": -1}, dmf.errors.ArgumentError, "iterations=-1"),
         ({"iterations": 1.5}, dmf.errors.ArgumentError, "iterations=1.5"),
         ({"offsets": "yes"}, dmf.errors.ArgumentError, "offsets='yes'"),

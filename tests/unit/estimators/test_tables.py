@@ -232,7 +232,7 @@ def test_intervals_hold_what_is_missing(rng):
         assert abs(inside.mean() - 0.9) < 4 * np.sqrt(0.09 * (1 / 336 + 1 / inside.size)) + 0.01
     widths = [(high - low)[holes[:, j], j] for j in range(6)]
     np.testing.assert_allclose([w.min() for w in widths], [w.max() for w in widths])
-    assert imputer.recovery_.options["n_heldout"] == round(0.2 * (~holes[:400]).sum())
+    assert imputer.recovery_.heldout.count == round(0.2 * (~holes[:400]).sum())
     capped = DeepMatrixCompletion(holdout=0.2, max_value=0.0).fit(X[:400])
     assert (capped.intervals(X)[1][holes] <= 0).all()
     with pytest.raises(dmf.errors.ArgumentError, match="held-out entries"):

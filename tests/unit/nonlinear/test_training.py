@@ -21,6 +21,7 @@ from dmf.nonlinear import (
     train,
     with_block,
 )
+from dmf.solvers import Outcome
 
 from helpers import LIBRARIES, examples, seeds
 from nonlinear_cases import networks, samples
@@ -213,7 +214,7 @@ def test_averages_are_weighted_means_of_all_weights_so_far(seed, ema_decay, reco
             wanted = np.average(steps, axis=0, weights=of_each)
             np.testing.assert_allclose(to_host(found), wanted, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(run.history.loss, plain.history.loss[run.history.iteration])
-    assert run.options["ema_decay"] == ema_decay
+    assert run.solver.ema_decay == ema_decay
 
 
 @pytest.mark.parametrize("record_every", [1, 4, 1000])
@@ -224,12 +225,12 @@ def test_a_diverging_run_ends_at_its_last_finite_state(record_every, ema_decay):
     options = {"loss": "squared", "batch_size": 5, "ema_decay": ema_decay}
     run = train(network, data, SGD(3.0), iterations=1000, record_every=record_every, **options)
     last = int(run.history.iteration[-1])
-    assert run.status.reason == "diverged" and f"after iteration {last}" in run.status.advice
-    assert "smaller step_size" in run.status.advice
+    assert run.outcome is Outcome.DIVERGED and f"after iteration {last}" in run.message
+    assert "smaller step_size" in run.message
     assert 0 < last < 1000
     assert np.isfinite(run.history.loss).all()
     again = train(network, data, SGD(3.0), iterations=last, record_every=1000, **options)
-    assert again.status.reason == "budget spent"
+    assert again.outcome is Outcome.BUDGET
     for one, other in zip(run.network.parameters, again.network.parameters, strict=True):
         np.testing.assert_array_equal(one, other)
         assert np.isfinite(one).all()
@@ -240,7 +241,7 @@ def test_infinite_weights_behind_an_activation_end_a_run():
     data = Samples(np.abs(samples(0).inputs), np.full((12, 1), -1e10))
     network = Network([Dense(np.ones((4, 6)), np.zeros(4)), Activation("relu"), Dense(np.ones((1, 4)), np.zeros(1))])
     run = train(network, data, SGD(1e308), loss="squared", iterations=10, record_every=10)
-    assert run.status.reason == "diverged"
+    assert run.outcome is Outcome.DIVERGED
     assert run.history.iteration[-1] == 0
     assert all(np.isfinite(w).all() for w in run.network.parameters)
 
@@ -261,7 +262,7 @@ def test_endings():
     stopped = train(network, data, SGD(0.1), callback=at_three(StopIteration("enough")), **options)
     assert str(stopped.status).startswith("stopped: enough")
     interrupted = train(network, data, SGD(0.1), callback=at_three(KeyboardInterrupt()), **options)
-    assert interrupted.status.reason == "interrupted"
+    assert interrupted.outcome is Outcome.INTERRUPTED
     third = train(network, data, SGD(0.1), iterations=3)
     for run in (stopped, interrupted):
         assert run.history.iteration[-1] == 3
@@ -269,7 +270,7 @@ def test_endings():
         for one, other in zip(run.network.parameters, third.network.parameters, strict=True):
             np.testing.assert_array_equal(one, other)
     converged = train(network, data, SGD(0.1), tolerance=float(third.history.loss[-1]), **options)
-    assert converged.status.reason == "converged" and converged.history.iteration[-1] == 3
+    assert converged.success and converged.history.iteration[-1] == 3
 
 
 def test_learning_digits():

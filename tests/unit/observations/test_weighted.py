@@ -1,5 +1,7 @@
 """Entries with weights: what they mean, against the same data without."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -60,7 +62,7 @@ def test_noise_of_known_spread_is_used(offsets, rng):
     }
     assert errors["weighted"] < 0.5 * errors["plain"]
     recovery = dmf.complete(table, weights=spread**-2.0, offsets=offsets)
-    assert recovery.options["noise"] == pytest.approx(1, rel=0.1)
+    assert recovery.found.noise == pytest.approx(1, rel=0.1)
     seen = ~np.isnan(table)
     np.testing.assert_array_equal(recovery.filled()[seen], table[seen])
 
@@ -75,15 +77,15 @@ def test_only_ratios_of_weights_matter(offsets, factor, rng):
         expected = dmf.complete(table, offsets=offsets, **reference)
         found = dmf.complete(table, weights=weights, offsets=offsets)
         np.testing.assert_allclose(found.product(), expected.product(), atol=2e-3)
-        assert found.options["noise"] == pytest.approx(expected.options["noise"] * np.sqrt(factor), rel=2e-3)
-        assert found.options["rank"] == expected.options["rank"]
+        assert found.found.noise == pytest.approx(expected.found.noise * np.sqrt(factor), rel=2e-3)
+        assert found.found.rank == expected.found.rank
 
 
 def test_exact_data_stay_exact_under_weights(rng):
     matrix = rng.standard_normal((60, 3)) @ rng.standard_normal((3, 50))
     table = np.where(rng.random(matrix.shape) < 0.4, matrix, np.nan)
     recovery = dmf.complete(table, weights=10 ** rng.uniform(-1, 1, matrix.shape))
-    assert recovery.options["exact"] and recovery.options["rank"] == 3
+    assert recovery.found.exact and recovery.found.rank == 3
     np.testing.assert_allclose(recovery.product(), matrix, atol=1e-9)
 
 
@@ -109,10 +111,8 @@ def test_new_rows_by_their_weights(rng):
     as_if = dmf.SampledEntries(rows, cols, table[rows, cols], (3, 50), spread[rows, cols] ** -2)
     found = dmf.new_rows(recovery, as_if)
     # an entry of a hundredfold weight under the same noise is one of weight 1 under a tenth of it
-    quieter = dmf.new_rows(dmf.Recovery(
-        recovery.network, recovery.history, recovery.status, recovery.offsets, None,
-        recovery.options | {"noise": recovery.options["noise"] / 10},
-    ), as_if)  # fmt: skip
+    quieter = replace(recovery, found=replace(recovery.found, noise=recovery.found.noise / 10))
+    quieter = dmf.new_rows(quieter, as_if)
     np.testing.assert_allclose(dmf.new_rows(recovery, scaled).product(), quieter.product(), rtol=1e-9, atol=1e-9)
     plain = dmf.new_rows(recovery, dmf.SampledEntries(rows, cols, table[rows, cols], (3, 50)))
     errors = [np.sqrt(np.mean((each.product() - matrix[:3]) ** 2)) for each in (found, plain)]
@@ -187,4 +187,4 @@ def test_a_few_entries_of_a_thousandfold_weight(seed, share):
     values = truth[rows, cols] + 0.1 / np.sqrt(weights) * rng.standard_normal(rows.size)
     run = dmf.complete(dmf.SampledEntries(rows, cols, values, truth.shape, weights), offsets=False)
     assert np.linalg.norm(run.product() - truth) < 0.05 * np.linalg.norm(truth)
-    assert run.options["rank"] == 3 and 0.09 < run.options["noise"] < 0.12
+    assert run.found.rank == 3 and 0.09 < run.found.noise < 0.12

@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 
 import dmf
 from dmf.arrays.backend import to_host
+from dmf.models import LowRank
 from dmf.models.offsets import Offsets
+from dmf.recovery import Found
+from dmf.solvers import History, Outcome
 
 from helpers import DTYPES, LIBRARIES, seeds
 
 
 def recovery_of(left, right, noise, offsets=None):
     """A recovery of ``left @ right`` as a solver would return it, with this noise level."""
-    history = dmf.recovery.History({"iteration": [0], "loss": [0.0], "seconds": [0.0]})
-    status = dmf.recovery.Status("converged", "made by hand.")
-    return dmf.Recovery(
-        dmf.DeepLinearNetwork([right, left]), history, status, offsets=offsets, options={"noise": noise, "rank": 1}
-    )
+    history = History({"iteration": [0], "loss": [0.0], "seconds": [0.0]})
+    found = Found(left.shape[1], noise, noise == 0, offsets is not None)
+    return dmf.Recovery(LowRank.of_factors(left, right, offsets), found, Outcome.SOLVED, history)
 
 
 def random_case(seed, with_offsets, noise, d1=9, d2=7, rank=3, new=6):
@@ -45,7 +46,7 @@ def ridge_of_one_row(recovery, row):
         spread = np.sqrt(np.mean(recovery.offsets.row**2))
         design = np.column_stack([design, np.full(shape[1], spread)])
     seen = ~np.isnan(row)
-    normal = design[seen].T @ design[seen] + recovery.options["noise"] ** 2 * np.eye(design.shape[1])
+    normal = design[seen].T @ design[seen] + recovery.found.noise**2 * np.eye(design.shape[1])
     return shift + design @ np.linalg.solve(normal, design[seen].T @ (row - shift)[seen])
 
 
@@ -121,7 +122,7 @@ def test_exact_rows_of_a_completed_matrix(rng):
     recovery = dmf.complete(table[:100])
     found = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table[100:]))
     assert np.linalg.norm(found.product() - matrix[100:]) <= 1e-12 * np.linalg.norm(matrix[100:])
-    assert found.status.reason == "converged" and "20 new rows" in found.status.advice
+    assert found.success and found.outcome is Outcome.SOLVED
     turned = dmf.new_columns(dmf.complete(table[:, :60]), dmf.SampledEntries.from_dense(table[:, 60:]))
     assert np.linalg.norm(turned.product() - matrix[:, 60:]) <= 1e-12 * np.linalg.norm(matrix[:, 60:])
 
@@ -251,5 +252,5 @@ def test_held_out_residuals_stay_with_the_matrix_they_are_of():
     rng = np.random.default_rng(0)
     table = np.where(rng.random((30, 12)) < 0.3, np.nan, rng.standard_normal((30, 2)) @ rng.standard_normal((2, 12)))
     recovery = dmf.complete(table + 0.1 * rng.standard_normal(table.shape), holdout=0.2)
-    assert recovery.residuals is not None
-    assert dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table[:3])).residuals is None
+    assert recovery.heldout.residuals is not None
+    assert dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table[:3])).heldout.residuals is None

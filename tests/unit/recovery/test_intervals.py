@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dmf
+from dmf.recovery import Plan
 from dmf.recovery.intervals import check_coverage, half_width
+from dmf.solvers import Outcome
 
 from helpers import examples
 
@@ -61,8 +63,8 @@ def test_errors_on_held_out_entries(tmp_path):
     recovery, held, _ = recovered()
     calibrated = dmf.calibrate(recovery, held)
     residual = recovery.predict(held.rows, held.cols) - held.values
-    np.testing.assert_allclose(calibrated.options["heldout_rmse"], np.sqrt(np.mean(residual**2)))
-    assert calibrated.options["n_heldout"] == residual.size
+    np.testing.assert_allclose(calibrated.heldout.rmse, np.sqrt(np.mean(residual**2)))
+    assert calibrated.heldout.count == residual.size
     calibrated.save(tmp_path / "model.npz")
     assert half_width(dmf.load(tmp_path / "model.npz")) == half_width(calibrated)
     with pytest.raises(dmf.errors.ArgumentError, match="calibrate"):
@@ -90,9 +92,9 @@ def test_complete_with_a_hold_out_fits_all_entries_and_keeps_the_errors_of_a_fit
     assert found.observations is entries
     kept, out = entries.split(0.2, 3)
     by_hand = dmf.calibrate(dmf.complete(kept, 2, seed=3), out)
-    np.testing.assert_array_equal(found.residuals, by_hand.residuals)
-    for name in ("heldout_rmse", "heldout_standard_error", "n_heldout", "residual_quantiles"):
-        assert found.options[name] == by_hand.options[name]
+    np.testing.assert_array_equal(found.heldout.residuals, by_hand.heldout.residuals)
+    for name in ("rmse", "standard_error", "count", "quantiles"):
+        assert getattr(found.heldout, name) == getattr(by_hand.heldout, name)
 
 
 def test_intervals_of_the_fit_to_all_entries_cover_too():
@@ -115,13 +117,13 @@ def test_a_hold_out_that_is_broken_off_returns_the_first_fit(at):
 
     def callback(snapshot):
         nonlocal starts
-        starts += snapshot.iteration == 0 and snapshot.phase == "noise"
+        starts += snapshot.iteration == 0 and snapshot.stage == "noise"
         if starts == at and snapshot.iteration == 2:
             raise StopIteration
 
     found = dmf.complete(held, 2, offsets=False, holdout=0.2, callback=callback)
-    assert found.observations is held and found.status.reason == "stopped"
-    assert found.options["n_heldout"] == held.n_measurements - kept.n_measurements
+    assert found.observations is held and found.outcome is Outcome.STOPPED
+    assert found.heldout.count == held.n_measurements - kept.n_measurements
     if at == 2:
         np.testing.assert_array_equal(found.product(), dmf.complete(kept, 2, offsets=False).product())
 
@@ -129,8 +131,8 @@ def test_a_hold_out_that_is_broken_off_returns_the_first_fit(at):
 def test_intervals_end_at_the_bounds():
     recovery, held, others = recovered()
     whole = dmf.calibrate(recovery, held)
-    cut = dmf.calibrate(replace(recovery, bounds=(-1.0, 1.5)), held)
-    assert cut.options["heldout_rmse"] != whole.options["heldout_rmse"]  # of what it predicts
+    cut = dmf.calibrate(replace(recovery, settings=Plan(bounds=(-1.0, 1.5))), held)
+    assert cut.heldout.rmse != whole.heldout.rmse  # of what it predicts
     low, high = dmf.prediction_interval(cut, others.rows, others.cols)
     centre, half = np.clip(recovery.predict(others.rows, others.cols), -1, 1.5), half_width(cut)
     np.testing.assert_array_equal(low, np.clip(centre - half, -1, 1.5))

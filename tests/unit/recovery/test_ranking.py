@@ -7,15 +7,17 @@ from hypothesis import strategies as st
 
 import dmf
 from dmf.errors import ArgumentError, ObservationError, ShapeError
-from dmf.models import DeepLinearNetwork
+from dmf.models import LowRank
 from dmf.models.offsets import Offsets
-from dmf.recovery import ranking
-from dmf.recovery.results import History, Recovery, Status
+from dmf.recovery import Found, Plan, Recovery, ranking
+from dmf.solvers import History, Outcome
 
 
-def recovery_of(left, right, offsets=None, **names):
+def recovery_of(left, right, offsets=None, bounds=None, **names):
     history = History({"iteration": [0], "loss": [0.0], "seconds": [0.0]})
-    return Recovery(DeepLinearNetwork((right, left)), history, Status("converged", "."), offsets, **names)
+    found = Found(left.shape[1], 1.0, False, offsets is not None)
+    model = LowRank.of_factors(left, right, offsets)
+    return Recovery(model, found, Outcome.SOLVED, history, Plan(bounds=bounds), **names)
 
 
 def test_bounds_do_not_change_the_order():

@@ -89,7 +89,3 @@ def test_history_is_a_mapping_of_columns():
     assert "3 records" in repr(history)
     with pytest.raises(KeyError):
         history["other"]
-
-
-def test_status_reads_as_a_sentence():
-    assert str(dmf.recovery.Status("converged", "Fine.")) == "converged: Fine."

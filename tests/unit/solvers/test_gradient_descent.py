@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import dmf
+from dmf.solvers import Outcome
 from dmf.solvers.descent import GradientDescent
 from dmf.solvers.loop import run
 
@@ -20,16 +21,16 @@ def test_descent_ends_at_the_last_finite_state_when_it_diverges(kind, depth):
     diverging = GradientDescent(40.0, reduction="sum")
     network = start(observations, depth, scale=1.0)
     recovery = run(diverging, observations, network, iterations=1000, record_every=300)
-    assert recovery.status.reason == "diverged"
-    assert "smaller step_size than 40" in recovery.status.advice
+    assert recovery.outcome is Outcome.DIVERGED
+    assert "smaller step_size than 40" in recovery.message
     assert_finite(recovery)
     last = int(recovery.history.iteration[-1])
     assert last < 1000
     again = run(diverging, observations, network, iterations=last, record_every=300)
-    assert again.status.reason == "budget spent"
+    assert again.outcome is Outcome.BUDGET
     assert_same_weights(again, recovery)
     beyond = run(diverging, observations, network, iterations=last + 1, record_every=300)
-    assert beyond.status.reason == "diverged"
+    assert beyond.outcome is Outcome.DIVERGED
     assert_same_weights(beyond, recovery)
 
 

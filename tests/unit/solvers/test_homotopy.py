@@ -9,6 +9,7 @@ import dmf
 from dmf.arrays.threads import thread_count
 from dmf.completion.visible_rank import visible_rank
 from dmf.models.initialize import balanced_network
+from dmf.solvers import Outcome
 from dmf.solvers.homotopy import noise_edge
 
 from helpers import assert_finite, assert_same_weights, low_rank_case
@@ -45,9 +46,9 @@ def test_at_20_decibels_noise_rank_and_matrix_are_found(shape, condition):
     for seed in range(10):
         case = low_rank_case(seed, shape, 3, oversampling=4, condition=condition, noise=0.1)
         recovery = dmf.solvers.variational_bayes(case.observations, fitted_start(case.observations, 7))
-        assert recovery.options["rank"] == recovery.history["rank"][-1] == 3
-        assert recovery.options["noise"] == recovery.history["noise"][-1]
-        levels.append(recovery.options["noise"] / np.std(case.values - case.matrix[case.rows, case.cols]))
+        assert recovery.findings["rank"] == recovery.history["rank"][-1] == 3
+        assert recovery.findings["noise"] == recovery.history["noise"][-1]
+        levels.append(recovery.findings["noise"] / np.std(case.values - case.matrix[case.rows, case.cols]))
         ratios.append(case.error(recovery) / case.oracle())
     assert np.max(np.abs(np.array(levels) - 1)) < 0.08
     assert abs(np.mean(levels) - 1) < 0.04
@@ -68,10 +69,10 @@ def test_with_all_entries_it_meets_the_analytic_solution(kind, shape, monkeypatc
     observations = kind(matrix)
     recovery = dmf.solvers.variational_bayes(observations, fitted_start(observations, 3))
     rank, noise = visible_rank(values, shape)
-    assert rank == recovery.options["rank"] == 3
-    assert recovery.options["noise"] == pytest.approx(noise, rel=1e-5)
+    assert rank == recovery.findings["rank"] == 3
+    assert recovery.findings["noise"] == pytest.approx(noise, rel=1e-5)
     small, large = sorted(shape)
-    relative = recovery.options["noise"] ** 2 / values[:3] ** 2
+    relative = recovery.findings["noise"] ** 2 / values[:3] ** 2
     shrunk = 1 - (small + large) * relative
     expected = values[:3] / 2 * (shrunk + np.sqrt(shrunk**2 - 4 * small * large * relative**2))
     found = np.linalg.svd(recovery.network.product(), compute_uv=False)
@@ -94,8 +95,8 @@ def test_with_all_entries_and_room_to_spare_the_rank_is_the_analytic_one(kind):
             observations = kind(matrix)
             recovery = dmf.solvers.variational_bayes(observations, fitted_start(observations, 8))
             rank, noise = visible_rank(values, shape)
-            assert recovery.options["rank"] == rank == len(sizes)
-            assert recovery.options["noise"] == pytest.approx(noise, rel=0.02)
+            assert recovery.findings["rank"] == rank == len(sizes)
+            assert recovery.findings["noise"] == pytest.approx(noise, rel=0.02)
             compared += 1
     assert compared >= 6
 
@@ -116,7 +117,7 @@ def test_components_that_vanished_come_back(seed):
     for count in (1, thread_count()):
         assert np.min(sizes[ranks == count, count]) < 0.1 * true[count]
     np.testing.assert_allclose(sizes[-1, :3], true, rtol=1e-6)
-    assert recovery.options["rank"] == 3
+    assert recovery.findings["rank"] == 3
     refined = dmf.solvers.refine(case.observations, recovery.network, 3)
     assert case.error(refined) < 1e-10
 
@@ -147,7 +148,7 @@ def test_budgets_are_exact(solve, iterations):
     recovery = solve(case.observations, start, iterations=iterations)
     assert recovery.history.iteration.tolist() == list(range(iterations + 1))
     assert set(recovery.history) == {"iteration", "loss", "seconds", "noise", "rank"}
-    assert recovery.status.reason == "budget spent"
+    assert recovery.outcome is Outcome.BUDGET
     assert (recovery.network.depth, recovery.network.widths) == (3, (4, 4))
     assert_finite(recovery)
 
@@ -155,33 +156,33 @@ def test_budgets_are_exact(solve, iterations):
 def ends(solve, noise, **options):
     case = low_rank_case(0, (40, 30), 2, noise=noise)
     recovery = solve(case.observations, fitted_start(case.observations, 4), **options)
-    assert recovery.status.reason == "converged"
+    assert recovery.success
     return recovery, case
 
 
 def test_the_status_says_that_noise_settled():
-    assert ends(dmf.solvers.variational_bayes, 0.1)[0].status.advice == "the noise level settled."
+    assert ends(dmf.solvers.variational_bayes, 0.1)[0].outcome is Outcome.NOISE_SETTLED
 
 
 def test_the_status_says_that_no_noise_was_seen():
     """The level, a variance, is then at 1e-5 of the mean square, at most one halving below."""
     recovery, case = ends(dmf.solvers.variational_bayes, 0.0)
-    assert recovery.status.advice == "no noise was seen."
-    assert 0.5e-5 < recovery.options["noise"] ** 2 / np.mean(case.values**2) <= 1e-5
+    assert recovery.outcome is Outcome.NO_NOISE
+    assert 0.5e-5 < recovery.findings["noise"] ** 2 / np.mean(case.values**2) <= 1e-5
 
 
 def test_the_status_says_that_the_residual_contradicts_the_level():
     """Its mean square is then ten times the level, and more."""
     recovery, _ = ends(dmf.solvers.continuation, 0.1)
-    assert recovery.status.advice == "the residual contradicts a level of noise as low as this."
-    assert 2 * recovery.history.loss[-1] > 10 * recovery.options["noise"] ** 2
+    assert recovery.outcome is Outcome.CONTRADICTED
+    assert 2 * recovery.history.loss[-1] > 10 * recovery.findings["noise"] ** 2
 
 
 @pytest.mark.parametrize("until", [1e-3, 1e-8])
 def test_the_status_says_that_the_path_ended(until):
     recovery, case = ends(dmf.solvers.continuation, 0.0, until=until)
-    assert recovery.status.advice == "the level is down to the end of the path."
-    assert 0.7 * until < recovery.options["noise"] ** 2 / np.mean(case.values**2) <= until
+    assert recovery.outcome is Outcome.PATH_END
+    assert 0.7 * until < recovery.findings["noise"] ** 2 / np.mean(case.values**2) <= until
 
 
 @solvers
@@ -191,10 +192,10 @@ def test_zeros_are_recognised_at_once(solve, kind):
     observations = dmf.FullMatrix(zeros) if kind == "matrix" else dmf.SampledEntries.from_dense(zeros)
     network = dmf.DeepLinearNetwork((np.ones((2, 5)), np.ones((6, 2))))
     recovery = solve(observations, network)
-    assert recovery.status.reason == "converged"
-    assert "all measurements are zero" in recovery.status.advice
+    assert recovery.success
+    assert recovery.outcome is Outcome.TRIVIAL
     assert recovery.history.iteration.tolist() == [0]
-    assert (recovery.options["rank"], recovery.options["noise"]) == (0, 0.0)
+    assert (recovery.findings["rank"], recovery.findings["noise"]) == (0, 0.0)
     np.testing.assert_array_equal(recovery.network.product(), 0)
 
 
