@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ import numpy as np
 from cases import entries, print_table, recovery_error, write_result
 
 import dmf
+from dmf.models import LowRank
 
 FITTED, COLUMNS, RANK, PER_ROW, PER_FITTED_ROW = 5_000, 5_000, 20, 50, 250
 PEER_ROWS = 2_000
@@ -40,7 +42,7 @@ def sampled(
 
 def row_by_row(recovery: dmf.Recovery, cols: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The rows (n, RANK) of a ridge regression with unit prior variance, one after another; `cols` and `values` are (n, k)."""
-    left, right = recovery.network.factors()
+    left, right = recovery.model.halves()
     core = np.linalg.cholesky(left.T @ left / left.shape[0])  # turns the fitted rows into rows of unit second moments
     design = right.T @ core
     noise = recovery.found.noise**2 * np.eye(design.shape[1])
@@ -77,12 +79,10 @@ def measure(noise: float, rows: int, rounds: int) -> dict[str, float]:
         grid = cols.reshape(rows, PER_ROW)[:few], values.reshape(rows, PER_ROW)[:few]
         peer_seconds, peer = best(lambda: row_by_row(recovery, *grid), rounds)
         result["peer_times"] = peer_seconds / few * rows / seconds
-        result["off_peer"] = recovery_error(left[:few], right, peer, recovery.network.factors()[1].T)
-        known = dmf.Recovery(
-            dmf.DeepLinearNetwork([v.T, np.vstack([np.eye(RANK)] * 2) * np.sqrt(RANK)]),
-            recovery.history, recovery.status, options={"noise": noise},
-        )  # fmt: skip
-        oracle = dmf.new_rows(known, observations).network.factors()
+        result["off_peer"] = recovery_error(left[:few], right, peer, recovery.model.halves()[1].T)
+        true_columns = LowRank.of_factors(np.vstack([np.eye(RANK)] * 2) * np.sqrt(RANK), v.T)
+        known = replace(recovery, model=true_columns, found=replace(recovery.found, noise=noise))
+        oracle = dmf.new_rows(known, observations).factors()
         result["error_with_the_true_columns"] = recovery_error(*oracle, u, v)
     return result
 

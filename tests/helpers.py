@@ -350,7 +350,8 @@ class LowRankCase:
 
     def error(self, recovery):
         """Of a recovery, relative, in the Frobenius norm."""
-        difference = np.asarray(recovery.product(), np.float64) - self.matrix
+        found = recovery if isinstance(recovery, Recovery) else getattr(recovery, "model", recovery)
+        difference = np.asarray(found.product(), np.float64) - self.matrix
         return np.linalg.norm(difference) / np.linalg.norm(self.matrix)
 
     def oracle(self):

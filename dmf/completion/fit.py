@@ -182,9 +182,8 @@ def spectral_start(observations: Observations, width: int, seed: int) -> LowRank
 
 def _recovery(state: State, observations: Observations, plan: Plan, journal: Journal) -> Recovery:
     """The recovery that a state at the end stands for."""
-    facts, outcome = state.facts, state.outcome
-    result = state.estimate if state.with_offsets is None else state.with_offsets
-    assert result is not None and outcome is not None
+    facts, outcome, result = state.facts, state.outcome, state.result
+    assert outcome is not None
     found = Found(
         rank=result.rank,
         noise=0.0 if outcome is Outcome.EXACT else result.noise,

@@ -158,7 +158,7 @@ class State:
     with_offsets : Estimate or None
         The fit with offsets, set aside while one without is tried.
     outcome : Outcome or None
-        Of the whole, once there is nothing more to do; `estimate`, or `with_offsets`, is then the result.
+        Of the whole, once there is nothing more to do; `result` is then what was found.
     """
 
     facts: Facts
@@ -173,6 +173,13 @@ class State:
     contradicted: bool = False
     with_offsets: Estimate | None = None
     outcome: Outcome | None = None
+
+    @property
+    def result(self) -> Estimate:
+        """The fit with offsets, if it stays, else the last estimate."""
+        found = self.estimate if self.with_offsets is None else self.with_offsets
+        assert found is not None
+        return found
 
     @property
     def exhausted(self) -> bool:

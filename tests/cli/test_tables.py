@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import dmf
+from dmf.solvers import Outcome
 from dmf_cli import solve
 
 from cli.program import as_json, error_line
@@ -99,7 +100,7 @@ def test_a_failure_after_the_fit_leaves_the_model(dmf_program, tmp_path, rng):
     assert "ranks are compared on at least 20" in error_line(done)
     assert "its model is in m.npz" in done.stderr
     assert dmf.load(tmp_path / "m.npz").shape == (10, 10)
-    assert json.loads((tmp_path / "m.json").read_text())["n_heldout"] == 9
+    assert json.loads((tmp_path / "m.json").read_text())["heldout"]["count"] == 9
     assert not (tmp_path / "r.html").exists()
 
 
@@ -107,14 +108,13 @@ def test_an_interrupted_fit_is_kept_and_no_further_one_begun(monkeypatch, measur
     """Ctrl-C in the fit: the model is there when the report is drawn, without ranks."""
     path, _ = measured
     monkeypatch.chdir(tmp_path)
-    status = dmf.recovery.Status("interrupted", "Ctrl-C.")
     fitted = dmf.complete
 
     def interrupted(*arguments, **options):
-        return replace(fitted(*arguments, **options), status=status)
+        return replace(fitted(*arguments, **options), outcome=Outcome.INTERRUPTED)
 
     def report(target, recovery, facts, ranks, **options):
-        assert ranks is None and dmf.load("m.npz").status == status
+        assert ranks is None and dmf.load("m.npz").outcome is Outcome.INTERRUPTED
         raise KeyboardInterrupt
 
     monkeypatch.setattr(dmf, "complete", interrupted)

@@ -260,7 +260,7 @@ def test_endings():
 
     options = {"iterations": 50, "record_every": 1}
     stopped = train(network, data, SGD(0.1), callback=at_three(StopIteration("enough")), **options)
-    assert str(stopped.status).startswith("stopped: enough")
+    assert stopped.outcome is Outcome.STOPPED and stopped.message.startswith("enough")
     interrupted = train(network, data, SGD(0.1), callback=at_three(KeyboardInterrupt()), **options)
     assert interrupted.outcome is Outcome.INTERRUPTED
     third = train(network, data, SGD(0.1), iterations=3)

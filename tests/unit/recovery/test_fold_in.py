@@ -98,7 +98,7 @@ def test_a_row_without_entries_is_the_mean_and_the_column_offsets(seed, with_off
         recovery, table, _ = random_case(seed, with_offsets, noise)
         first = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table)).product()[0]
         expected = recovery.offsets.mean + recovery.offsets.col if with_offsets else np.zeros(table.shape[1])
-        np.testing.assert_allclose(first, expected, rtol=0, atol=1e-15 * (1 + np.abs(expected).max()))
+        np.testing.assert_allclose(first, expected, rtol=0, atol=1e-14 * np.nanmax(np.abs(table)))
 
 
 @given(seed=seeds, with_offsets=st.booleans(), condition=st.floats(0, 5))
@@ -242,8 +242,6 @@ def test_bad_observations(observations, kind, words):
 
 def test_bad_recoveries():
     recovery, table, _ = random_case(0, False, 0.3)
-    with pytest.raises(dmf.errors.ArgumentError, match="no noise level"):
-        dmf.new_rows(dataclasses.replace(recovery, options={}), dmf.SampledEntries.from_dense(table))
     with pytest.raises(dmf.errors.ShapeError, match=r"Pass the shape \(9, 'n'\)"):
         dmf.new_columns(recovery, dmf.SampledEntries.from_dense(table))
 

@@ -154,11 +154,3 @@ def test_coverage_is_checked_on_the_half_that_did_not_calibrate(count, seed):
         assert 0 < error < 1
     with pytest.raises(dmf.errors.ArgumentError, match="two halves"):
         check_coverage(residuals[:1], claimed)
-
-
-@pytest.mark.parametrize("quantiles", [None, [], [1, "x"], [-1.0], {"a": 1}, [float("nan")]])
-def test_quantiles_that_are_none(quantiles):
-    """As a model file may hold."""
-    recovery, _, _ = recovered()
-    with pytest.raises(dmf.errors.ArgumentError, match="no errors on held-out entries"):
-        half_width(replace(recovery, options={"residual_quantiles": quantiles}))

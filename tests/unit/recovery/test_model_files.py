@@ -4,6 +4,7 @@ import io
 import json
 import warnings
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,8 +25,6 @@ def test_save_and_load_keep_every_field(dtype, offsets, ids, tmp_path):
     loaded = dmf.load(str(tmp_path / "model.npz"))
     assert_same_model(loaded, model)
     assert loaded.observations is None
-    # NaN is no JSON; it comes back as None
-    assert loaded.options == {"rank": 2, "rate": 0.5, "nested": {"a": [1, None, None, True]}, "text": "\ud800"}
     loaded.save(tmp_path / "again.npz")
     assert_same_model(dmf.load(tmp_path / "again.npz"), model)
 
@@ -37,18 +36,20 @@ def test_models_of_other_libraries_are_loaded_as_numpy(tmp_path):
 
 def test_a_solved_model_survives_the_file(tmp_path):
     observations = observe("entries")
-    recovery = dmf.gradient_descent(
-        observations,
-        dmf.spectral_network(observations, 2),
-        0.1,
-        iterations=3,
-        callback=lambda s: {"empty": np.zeros(0), "iteration squared": s.iteration**2},
+    recovery = dmf.complete(
+        observations, holdout=0.2, callback=lambda s: {"empty": np.zeros(0), "iteration squared": s.iteration**2}
     )
     recovery.save(tmp_path / "model.npz")
     loaded = dmf.load(tmp_path / "model.npz")
     assert_same_model(loaded, recovery)
-    assert loaded.options == recovery.options
+    assert loaded.message == recovery.message
     np.testing.assert_array_equal(loaded.filled(observations), recovery.filled())
+
+
+def test_numbers_that_were_not_finite_come_back_as_nan(tmp_path):
+    model = example_model()
+    replace(model, found=replace(model.found, noise=np.inf)).save(tmp_path / "model.npz")
+    assert np.isnan(dmf.load(tmp_path / "model.npz").found.noise)
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +135,12 @@ def with_member(data, name, content):
     return archive_of({**members(data), f"{name}.npy": content})
 
 
+def header_of(data):
+    return json.loads(np.load(io.BytesIO(members(data)["header.npy"])).tobytes())
+
+
 def with_header(data, **changes):
-    header = json.loads(np.load(io.BytesIO(members(data)["header.npy"])).tobytes())
+    header = header_of(data)
     header = {key: value for key, value in {**header, **changes}.items() if value is not ...}
     return with_member(data, "header", array_bytes(np.frombuffer(json.dumps(header).encode(), np.uint8)))
 
@@ -145,22 +150,13 @@ def test_the_tools_of_this_suite_make_files_that_load(folder, saved):
     for data in (archive_of(members(saved)), with_header(saved), with_member(saved, "extra", array_bytes(np.ones(2)))):
         assert_same_model(dmf.load(load_bytes(folder, data)), example_model())
     literal = "{'descr': '<f8', 'fortran_order': True, 'shape': (2, 3)}"
-    weight = example_model().network.weights[0]
-    good = with_member(saved, "weights_1", raw_array(literal, np.asfortranarray(weight).tobytes(order="F")))
+    vt = example_model().model.vt
+    good = with_member(saved, "vt", raw_array(literal, np.asfortranarray(vt).tobytes(order="F")))
     assert_same_model(dmf.load(load_bytes(folder, good)), example_model())
 
 
-HELD_OUT = {"heldout_rmse": 1.0, "heldout_standard_error": 0.1, "n_heldout": 3, "residual_quantiles": [0.5, 1, 2]}
-
-
-def test_errors_on_held_out_entries_are_read(folder, saved):
-    """Null where they were not finite."""
-    for options in (HELD_OUT, HELD_OUT | dict.fromkeys(["heldout_rmse", "heldout_standard_error"])):
-        assert dmf.load(load_bytes(folder, with_header(saved, options=options))).options == options
-
-
 REQUIRED = [
-    "header", "weights_1", "weights_2", "weights_3", "offsets_row", "offsets_col", "history_iteration", "history_loss",
+    "header", "u", "s", "vt", "offsets_row", "offsets_col", "history_iteration", "history_loss",
     "history_seconds", "history_held out",
 ]  # fmt: skip
 
@@ -180,10 +176,10 @@ def test_a_member_of_another_shape(name, folder, saved):
     if name != "history_held out":
         others.append(array[..., None])
     for other in others:
-        assert_refused(load_bytes(folder, with_member(saved, name, array_bytes(other))), "shape|length")
+        assert_refused(load_bytes(folder, with_member(saved, name, array_bytes(other))), "shape|length|fit together")
 
 
-@pytest.mark.parametrize("name", ["weights_2", "offsets_row", "offsets_col", "history_loss", "history_seconds"])
+@pytest.mark.parametrize("name", ["u", "s", "vt", "offsets_row", "offsets_col", "history_loss", "history_seconds"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_not_finite(name, bad, folder, saved):
     array = np.load(io.BytesIO(members(saved)[f"{name}.npy"]))
@@ -194,10 +190,10 @@ def test_numbers_that_are_not_finite(name, bad, folder, saved):
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        ("weights_1", np.float32),
-        ("weights_1", np.int64),
-        ("weights_1", np.complex128),
-        ("weights_1", "U3"),
+        ("vt", np.float32),
+        ("vt", np.int64),
+        ("vt", np.complex128),
+        ("vt", "U3"),
         ("offsets_row", np.float32),
         ("history_iteration", np.float64),
         ("history_loss", np.int64),
@@ -219,7 +215,7 @@ class Bomb:
 
 def test_pickled_objects_are_refused(folder, saved):
     array = np.array([Bomb()], dtype=object)
-    for name in ("weights_1", "history_loss", "extra", "header"):
+    for name in ("vt", "history_loss", "extra", "header"):
         assert_refused(
             load_bytes(folder, with_member(saved, name, array_bytes(array, allow_pickle=True))), "dtype is object"
         )
@@ -231,7 +227,7 @@ def test_compressed_members_are_refused(compression, folder, saved):
     assert_refused(load_bytes(folder, archive_of(members(saved), compression)), "compressed")
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "weights_1.npy"])
+@pytest.mark.parametrize("name", ["notes.txt", "vt.npy"])
 def test_members_that_dmf_never_writes(name, folder, saved):
     path = load_bytes(folder, saved)
     with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
@@ -267,14 +263,14 @@ def test_members_that_dmf_never_writes(name, folder, saved):
 def test_an_array_with_a_false_header(literal, folder, saved):
     """Under a correct checksum: NumPy's parser of headers raises a dozen kinds of error, or warns and repairs."""
     for body in (b"", bytes(48)):
-        assert_refused(load_bytes(folder, with_member(saved, "weights_1", raw_array(literal, body))))
+        assert_refused(load_bytes(folder, with_member(saved, "vt", raw_array(literal, body))))
 
 
 @examples(40)
 @given(data=st.data())
 def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved):
     """Whatever loads is finite and of the shapes that the header names."""
-    name = data.draw(st.sampled_from(["weights_1.npy", "history_loss.npy", "header.npy", "row_ids.npy"]))
+    name = data.draw(st.sampled_from(["vt.npy", "history_loss.npy", "header.npy", "row_ids.npy"]))
     content = bytearray(members(saved)[name])
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     path = load_bytes(folder, archive_of({**members(saved), name: bytes(content)}))
@@ -284,7 +280,7 @@ def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved
         assert str(path) in str(error)
     else:
         assert loaded.shape == (4, 3)
-        assert all(np.isfinite(w).all() for w in loaded.network.weights)
+        assert all(np.isfinite(part).all() for part in loaded.factors())
         assert np.isfinite(loaded.history.loss).all()
 
 
@@ -293,17 +289,8 @@ def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved
     [
         ({"format": "other"}, "its format is 'other'"),
         ({"format": ...}, "its format is None"),
-        ({"format_version": 2}, "version is 2; this dmf reads 1"),
+        ({"format_version": 1}, "version is 1; this dmf reads 2"),
         ({"format_version": ...}, "version is None"),
-        ({"shapes": []}, "at least one layer"),
-        ({"shapes": ...}, "'shapes' is None"),
-        ({"shapes": [[2, 3], [2, 2]]}, "offsets_row"),
-        ({"shapes": [[2, 3], [2, 2], [4, 2], [9, 4]]}, "'weights_4' is missing"),
-        ({"shapes": [[2, 3], [2, 2], [4, "2"]]}, "pairs of integers"),
-        ({"shapes": [2, 3]}, "pairs of integers"),
-        ({"shapes": [[2, 3], [2, 2], [5, 2]]}, "'weights_3' has shape"),
-        ({"dtype": "float32"}, "says 'float32'"),
-        ({"dtype": None}, "'dtype' is None"),
         ({"mean": "0"}, "'mean' is '0'"),
         ({"mean": True}, "'mean' is True"),
         ({"mean": float("nan")}, "not a finite number"),
@@ -313,41 +300,49 @@ def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved
         ({"history": "iteration"}, "'history' is 'iteration'"),
         ({"history": ["iteration", "loss", "seconds", "other"]}, "column 'other' is missing"),
         ({"history": ["iteration", "loss", "seconds", {}]}, "column '{}' is missing"),
-        ({"status": {}}, "'status' is {}"),
-        ({"status": {"reason": "done", "advice": ""}}, "'status' is"),
-        ({"status": {"reason": [], "advice": ""}}, "'status' is"),
-        ({"status": {"reason": "converged", "advice": 1}}, "'status' is"),
-        ({"options": []}, r"'options' is \[\]"),
-        *(
-            ({"options": {**HELD_OUT, name: bad}}, f"option '{name}' is ")
-            for name, bad in [
-                ("rank", "2"),
-                ("rank", True),
-                ("noise", "0"),
-                ("noise", -1),
-                ("heldout_rmse", "x"),
-                ("heldout_rmse", True),
-                ("heldout_rmse", 10**400),
-                ("heldout_standard_error", []),
-                ("n_heldout", None),
-                ("n_heldout", 1.5),
-                ("residual_quantiles", "ab"),
-                ("residual_quantiles", [1, "2"]),
-                ("residual_quantiles", [10**400]),
-            ]
-        ),
-        (
-            {"options": {"heldout_rmse": 1.0, "n_heldout": 3}},
-            "'heldout_standard_error' is missing beside 'heldout_rmse'",
-        ),
-        *(
-            ({"bounds": bad}, "'bounds' is")
-            for bad in ([1, 1], [2, 1], [0], 3, "ab", [True, 2], [[], 2], {"a": 1, "b": 2}, [0, "1"])
-        ),
+        ({"outcome": "DONE"}, "outcome is 'DONE'"),
+        ({"outcome": []}, "outcome is"),
+        ({"found": []}, "'found' is"),
+        ({"settings": ...}, "'settings' is None"),
+        ({"heldout": 3}, "'heldout' is 3"),
+        ({"runs": {}}, "'runs' is"),
+        ({"runs": [1]}, "'runs' is 1"),
     ],
 )
 def test_a_header_that_does_not_fit(changes, match, folder, saved):
     assert_refused(load_bytes(folder, with_header(saved, **changes)), match)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "bad"),
+    [
+        ("found", "rank", "2"),
+        ("found", "rank", True),
+        ("found", "rank", None),
+        ("found", "noise", -1),
+        ("found", "noise", 10**400),
+        ("found", "exact", 1),
+        ("found", "offsets", "auto"),
+        ("found", "undetermined", [1]),
+        ("settings", "seed", 1.5),
+        ("settings", "offsets", "yes"),
+        *(
+            ("settings", "bounds", bad)
+            for bad in ([1, 1], [2, 1], [0], 3, "ab", [True, 2], [[], 2], {"a": 1}, [0, "1"])
+        ),
+        ("heldout", "rmse", "x"),
+        ("heldout", "standard_error", []),
+        ("heldout", "count", None),
+        ("heldout", "quantiles", []),
+        ("heldout", "quantiles", [1, "2"]),
+        ("heldout", "quantiles", [10**400]),
+    ],
+)
+def test_a_field_that_does_not_fit(entry, name, bad, folder, saved):
+    header = header_of(saved)
+    assert_refused(load_bytes(folder, with_header(saved, **{entry: header[entry] | {name: bad}})), entry)
+    header[entry].pop(name)
+    assert_refused(load_bytes(folder, with_header(saved, **{entry: header[entry]})), entry)
 
 
 @pytest.mark.parametrize("text", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000, b'{"format": NaN}'])

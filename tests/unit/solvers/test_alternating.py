@@ -49,7 +49,7 @@ def test_alternating_minimization_recovers_an_easy_matrix():
     observations = dmf.SampledEntries(rows, cols, truth[rows, cols], truth.shape)
     recovery = dmf.solvers.alternating_minimization(observations, 2, iterations=60, tolerance=1e-18)
     assert recovery.success
-    error = np.linalg.norm(recovery.product() - truth) / np.linalg.norm(truth)
+    error = np.linalg.norm(recovery.model.product() - truth) / np.linalg.norm(truth)
     assert error < 1e-7  # loss 1e-18 is an error of 1e-9 on the samples; 100 for the conditioning of the sampling
 
 
