@@ -16,10 +16,10 @@ def test_reproduce_small(dmf_program, tmp_path, experiment):
     assert (tmp_path / f"{experiment}.png").read_bytes().startswith(PNG)
     numbers = json.loads((tmp_path / f"{experiment}.json").read_text())
     table = {row["network"]: row for row in numbers["table"]}
-    assert all(row["status"] in ("converged", "budget spent") for row in table.values())
+    assert all(row["outcome"] in ("TOLERANCE", "BUDGET") for row in table.values())
     assert all(len(curve["error"]) == len(curve["iteration"]) > 2 for curve in numbers["curves"])
     if experiment == "factorization":
-        assert table["compressed"]["status"] == "converged"
+        assert table["compressed"]["outcome"] == "TOLERANCE"
         assert (
             table["original"]["error"] < 1e-6
         )  # all components; what is left is the start, in directions it never learns

@@ -42,7 +42,7 @@ def test_the_device_is_where_they_fit(estimator, rng):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
 def test_parameters_are_stored_untouched_and_cloned(estimator):
-    given = estimator.get_params() | {"rank": object(), "depth": object(), "random_state": object()}
+    given = estimator.get_params() | {"rank": object(), "random_state": object()}
     other = type(estimator)(**given)
     assert all(getattr(other, name) is value for name, value in given.items())
     assert clone(estimator).get_params() == estimator.get_params()
@@ -134,7 +134,7 @@ def test_bad_tables(estimator, X, words):
 
 
 @pytest.mark.parametrize("estimator", IMPUTING, ids=lambda e: type(e).__name__)
-@pytest.mark.parametrize("options", [{"rank": 0}, {"rank": 9}, {"rank": 1.5}, {"depth": 0}, {"random_state": -1}])
+@pytest.mark.parametrize("options", [{"rank": 0}, {"rank": 9}, {"rank": 1.5}, {"random_state": -1}])
 def test_bad_parameters(estimator, options, rng):
     with pytest.raises(ValueError, match=next(iter(options)).replace("random_state", "seed")):
         clone(estimator).set_params(**options).fit(table(rng))
