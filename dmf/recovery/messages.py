@@ -12,8 +12,9 @@ _FEW = 2.0  # measurements for each degree of freedom, below which more of them 
 
 def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun]) -> str:
     """One or two sentences: what was found, or why the work ended before."""
-    if outcome.broken_off and runs:
-        return f"{outcome.name.lower()}: {next(run.message for run in reversed(runs) if run.outcome is outcome)}"
+    if outcome.broken_off:
+        told = next((run.message for run in reversed(runs) if run.outcome is outcome), f"{outcome.value}.")
+        return f"{outcome.name.lower()}: {told}"
     if found.exact:
         return _exact(found)
     text = f"rank {found.rank}{' and offsets' if found.offsets else ''}"

@@ -29,7 +29,7 @@ def test_complete_predict_and_info(dmf_program, ratings, tmp_path):
     assert "2,000 entries of a 60 x 50 matrix" in done.stdout
     assert done.stderr == ""  # no progress where stderr is no terminal
     report = json.loads((tmp_path / "model.json").read_text())
-    assert report["n_heldout"] == 200
+    assert report["heldout"]["count"] == 200
     assert 0.08 < report["heldout"]["rmse"] < 0.3  # the noise has 0.1, the values spread by 2
     assert report["found"]["offsets"] is True and report["success"] is True
 

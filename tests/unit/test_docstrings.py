@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+from enum import Enum
 from pathlib import Path
 
 import dmf
@@ -98,7 +99,7 @@ def problems_of_class(cls):
     """Every parameter of the constructor is described; fields of a dataclass are attributes, and may be described as such."""
     owner = constructor_of(cls)
     if owner is None:
-        if not (issubclass(cls, Exception) or inspect.isabstract(cls)):
+        if not (issubclass(cls, (Exception, Enum)) or inspect.isabstract(cls)):
             yield "has no constructor of its own"
         return
     titles = ("Parameters", "Attributes") if dataclasses.is_dataclass(owner) else ("Parameters",)

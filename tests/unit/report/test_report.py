@@ -67,11 +67,11 @@ def test_held_out_entries_add_coverage_and_a_rank_path_its_own_panel(tmp_path):
 
 
 def test_a_noise_level_that_is_unknown(tmp_path):
-    """None: not finite when the model file was written."""
+    """NaN: not finite when the model file was written."""
     recovery = dmf.factorize(np.eye(3))
     recovery = replace(recovery, found=replace(recovery.found, exact=False, noise=np.nan))
     write_report(tmp_path / "r.html", recovery, {})
-    assert "<td>noise</td><td>None</td>" in (tmp_path / "r.html").read_text()
+    assert "<td>noise</td><td>nan</td>" in (tmp_path / "r.html").read_text()
 
 
 def test_other_suffixes_are_refused(tmp_path):
