@@ -2,8 +2,8 @@
 
 A kernel K, (out, in, h, w), is factored along its two channel modes (Tucker-2), K = U x C x V^T: a 1 x 1 convolution by V^T into
 few channels, an h x w convolution by the core C among these, and a 1 x 1 convolution by U out of them. It is the compressed block
-of Kwon et al. (two outer frames, a small core) for tensors. The number of channels between is the number of singular values of each
-unfolding that stand out of noise.
+of Kwon et al. (two outer frames, a small core) for tensors. The number of channels between is the number of singular values of
+each unfolding that stand out of noise.
 """
 
 from __future__ import annotations
