@@ -19,6 +19,7 @@ from dmf.kernels import simd, sorting
 from dmf.kernels.chunks import PARALLEL_WORK, frozen, in_chunks
 from dmf.kernels.descent import compile_descent
 from dmf.kernels.jit import jit
+from dmf.kernels.prepared import Prepared
 from dmf.kernels.ridge import LANE_BYTES, WIDEST_BYTES, compile_ridge, scratch, wide_ridge
 from dmf.kernels.tangent import MOST_BYTES, WIDEST_STEP, TangentSystem
 
@@ -99,18 +100,18 @@ class SampledEntries:
 
     def __init__(self, rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> None:
         self._rows, self._cols = frozen(rows), frozen(cols)
-        starts = sorting.starts_of(rows, shape[0]), sorting.starts_of(cols, shape[1])
+        starts = sorting.starts_of(self._rows, shape[0]), sorting.starts_of(self._cols, shape[1])
         self._row_starts, self._col_starts = map(frozen, starts)
         self._most = tuple(int(np.max(np.diff(starts))) for starts in (self._row_starts, self._col_starts))
         self._row_bounds, self._col_bounds = _bounds(self._row_starts), _bounds(self._col_starts)
-        self._last_values: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
 
     @staticmethod
     def arrange(rows, cols, values, shape):
-        if sorting.is_sorted(rows, cols):
+        positions = frozen(rows), frozen(cols)
+        if sorting.is_sorted(*positions):
             return rows, cols, values
-        starts = sorting.starts_of(rows, shape[0]), sorting.starts_of(cols, shape[1])
-        return sorting.sort_positions(rows, cols, np.ascontiguousarray(values), *starts)
+        starts = map(sorting.starts_of, positions, shape)
+        return sorting.sort_positions(*positions, frozen(values), *starts)
 
     @cached_property
     def _column_order(self):
@@ -118,17 +119,10 @@ class SampledEntries:
         places = np.empty(self._rows.shape[0], np.int32 if self._rows.shape[0] < 2**31 else np.int64)
         return places, frozen(sorting.order_columns(self._row_starts, self._cols, self._col_starts, places))
 
-    def _to_columns(self, weights):
-        """Weights in the order of columns."""
-        return sorting.scatter(np.ascontiguousarray(weights), self._column_order[0])
-
-    def _values_to_columns(self, values):
-        """Values in the order of columns, kept for the next call: solvers pass the same array again and again."""
-        last, by_column = self._last_values
-        if last is not values:
-            by_column = self._to_columns(values)
-            self._last_values = values, by_column
-        return by_column
+    def prepare(self, values):
+        if isinstance(values, Prepared):
+            return values
+        return Prepared(frozen(values), lambda a: frozen(sorting.scatter(a, self._column_order[0])))
 
     def _gathered(self, side, weights, factor):
         """Sums of the rows of `factor` times weights, which are in the order of this side; shape (n, w)."""
@@ -136,7 +130,7 @@ class SampledEntries:
         width = factor.shape[1]
         length = simd.padded(width, factor.itemsize)
         result = simd.aligned((starts.shape[0] - 1) * length, factor.dtype)
-        arguments = starts, index, frozen(weights), frozen(_flat(factor, length)), length, result
+        arguments = starts, index, weights, frozen(_flat(factor, length)), length, result
         if width:
             in_chunks(weights.shape[0] * length, bounds, lambda begin, end: gather(*arguments, begin, end))
         return result.reshape(starts.shape[0] - 1, length)[:, :width]
@@ -153,16 +147,14 @@ class SampledEntries:
     def product(self, left, right):
         return sampled_product(left, right, self._rows, self._cols)
 
-    def adjoint(self, weights, left, right, repeated=False):
-        grad_left = self._gathered(0, weights, right.T)
-        by_column = weights
-        if left.shape[1]:
-            by_column = self._values_to_columns(weights) if repeated else self._to_columns(weights)
-        grad_right = self._gathered(1, by_column, left)
+    def adjoint(self, weights, left, right):
+        weights = self.prepare(weights)
+        grad_left = self._gathered(0, weights.by_row, right.T)
+        grad_right = self._gathered(1, weights.of_side(1 if left.shape[1] else 0), left)
         return np.ascontiguousarray(grad_left), _transposed(grad_right)
 
     def residual(self, values, left, right):
-        width = left.shape[1]
+        values, width = self.prepare(values), left.shape[1]
         length = simd.padded(max(width, 1), left.itemsize)
         left, right = _flat(left, length), _flat(right.T, length)
         grad_left, losses = self._residual_side(0, values, left, right, length)
@@ -176,9 +168,9 @@ class SampledEntries:
     def _residual_side(self, side, values, rows, others, length):
         """Residuals are computed anew for the columns: cheaper than to scatter them into the order of columns."""
         starts, index, bounds = self._samples_of(side)
-        values = self._values_to_columns(values) if side == 1 else values
+        values = values.of_side(side)
         result, losses = simd.aligned(rows.size, rows.dtype), np.empty(starts.shape[0] - 1)
-        arguments = starts, index, frozen(values), frozen(rows), frozen(others), length
+        arguments = starts, index, values, frozen(rows), frozen(others), length
 
         def run(begin, end):
             residual_rows(*arguments, simd.aligned(_ERRORS, rows.dtype), result, losses, begin, end)
@@ -190,9 +182,7 @@ class SampledEntries:
         width, spread = factor.shape[1], variances is not None
         length = simd.padded(width, factor.itemsize)
         starts, index, bounds = self._samples_of(side)
-        values = self._values_to_columns(values) if side == 1 else np.ascontiguousarray(values)
-        if roots is not None and side == 1:
-            roots = self._to_columns(roots)
+        values, roots = self.prepare(values).of_side(side), None if roots is None else self.prepare(roots).of_side(side)
         if length * factor.itemsize > WIDEST_BYTES:
             means = factor[:0] if means is None else means
             rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty, means, roots)
@@ -204,12 +194,12 @@ class SampledEntries:
             arguments = (
                 starts,
                 index,
-                frozen(values),
+                values,
                 frozen(_flat(factor, length)),
                 frozen(_flat(variances, length)) if spread else none,
                 frozen(penalty),
                 none if means is None else frozen(means).ravel(),
-                none if roots is None else frozen(roots),
+                none if roots is None else roots,
                 length,
                 rows,
                 inverses,
@@ -235,10 +225,11 @@ class SampledEntries:
 
     def descent(self, values, widths):
         """Compiled chunk of descent steps for a network of these inner widths, or None where it does not pay."""
+        values = self.prepare(values).by_row
         length = simd.padded(max(widths, default=0), values.dtype.itemsize)
         if not widths or length > _MOST_DESCENT or values.shape[0] * length > PARALLEL_WORK:
             return None
-        samples = (self._row_starts, self._cols, np.ascontiguousarray(values))
+        samples = (self._row_starts, self._cols, values)
         shape = self._row_starts.shape[0] - 1, self._col_starts.shape[0] - 1
         return Descent(samples, self._most[0], shape, length)
 

@@ -16,6 +16,7 @@ from dmf.errors import ArgumentError
 from dmf.kernels import cuda
 from dmf.kernels.gpu_descent import Descent
 from dmf.kernels.passes import Passes, Side, contiguous, kernels_of, padded
+from dmf.kernels.prepared import Prepared
 from dmf.kernels.ridge import LEAST
 from dmf.kernels.segments import cut
 
@@ -54,8 +55,6 @@ class SampledEntries:
     def __init__(self, rows: Array, cols: Array, shape: tuple[int, int]) -> None:
         cupy = cupy_module()
         self._rows, self._cols, self._shape = contiguous(rows, cupy.int32), contiguous(cols, cupy.int32), shape
-        self._last_values: tuple[Any, Any] = (None, None)
-        self._last_descent: tuple[Any, Any] = (None, None)
         self._checked: set[tuple[str, int, int]] = set()
 
     @staticmethod
@@ -106,16 +105,11 @@ class SampledEntries:
             )
             self._checked.add((what, width, itemsize))
 
-    def _by_column(self, weights: Array) -> Array:
-        return weights[self._column_order]
-
-    def _values_by_column(self, values: Array) -> Array:
-        """Values in the order of columns, kept for the next call: solvers pass the same array again and again."""
-        last, by_column = self._last_values
-        if last is not values:
-            by_column = self._by_column(values)
-            self._last_values = values, by_column
-        return by_column
+    def prepare(self, values: Array | Prepared) -> Prepared:
+        """Numbers of samples for the methods below; see the twin."""
+        if isinstance(values, Prepared):
+            return values
+        return Prepared(contiguous(values), lambda a: a[self._column_order])
 
     def counts(self, side: int) -> Array:
         """Number of positions in each row or column; see the twin."""
@@ -125,36 +119,35 @@ class SampledEntries:
         """Entries of ``left @ right`` at the positions; see the twin."""
         return sampled_product(left, right, self._rows, self._cols)
 
-    def adjoint(self, weights: Array, left: Array, right: Array, repeated: bool = False) -> tuple[Array, Array]:
+    def adjoint(self, weights: Array | Prepared, left: Array, right: Array) -> tuple[Array, Array]:
         """Products of the matrix that holds `weights`; see the twin."""
-        cupy, width = cupy_module(), max(left.shape[1], right.shape[0])
+        cupy, width, weights = cupy_module(), max(left.shape[1], right.shape[0]), self.prepare(weights)
         if width > cuda.WIDEST:
             starts = range(0, width, cuda.WIDEST)
             blocks = [slice(b, b + cuda.WIDEST) for b in starts]
-            parts = [self.adjoint(weights, left[:, b], right[b, :], repeated) for b in blocks]
+            parts = [self.adjoint(weights, left[:, b], right[b, :]) for b in blocks]
             return cupy.concatenate([p[0] for p in parts], axis=1), cupy.concatenate([p[1] for p in parts])
         passes = self._passes(width, left.dtype)
         grad_left = cupy.empty((left.shape[0], right.shape[0]), left.dtype)
         grad_right = cupy.empty((left.shape[1], right.shape[1]), left.dtype)
         if right.shape[0]:
-            passes.gather(0, contiguous(weights), padded(right.T, passes.length), grad_left)
+            passes.gather(0, weights.by_row, padded(right.T, passes.length), grad_left)
         if left.shape[1]:
-            by_column = self._values_by_column(weights) if repeated else self._by_column(weights)
-            passes.gather(1, by_column, padded(left, passes.length), grad_right.T)
+            passes.gather(1, weights.by_column, padded(left, passes.length), grad_right.T)
         return grad_left, grad_right
 
-    def residual(self, values: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:
+    def residual(self, values: Array | Prepared, left: Array, right: Array) -> tuple[Array, Array, Array]:
         """Loss, and `adjoint` of the residual; see the twin. The columns compute it anew: cheaper than to move it."""
-        cupy, width = cupy_module(), left.shape[1]
+        cupy, width, values = cupy_module(), left.shape[1], self.prepare(values)
         if width > cuda.WIDEST:
-            residual = self.product(left, right) - values
+            residual = self.product(left, right) - values.by_row
             loss = 0.5 * _square_sum(residual)
             return loss, *self.adjoint(residual, left, right)
         passes = self._passes(width, left.dtype)
         left_rows, right_rows = padded(left, passes.length), padded(right.T, passes.length)
         grad_left, grad_right = cupy.empty(left.shape, left.dtype), cupy.empty(right.shape, left.dtype)
-        losses = passes.residual(0, contiguous(values), left_rows, right_rows, grad_left)
-        passes.residual(1, self._values_by_column(values), right_rows, left_rows, grad_right.T)
+        losses = passes.residual(0, values.by_row, left_rows, right_rows, grad_left)
+        passes.residual(1, values.by_column, right_rows, left_rows, grad_right.T)
         return passes.total(losses, 0.5), grad_left, grad_right
 
     @cached_property
@@ -170,12 +163,12 @@ class SampledEntries:
     def ridge(
         self,
         side: int,
-        values: Array,
+        values: Array | Prepared,
         factor: Array,
         penalty: Array,
         variances: Array | None,
         means: Array | None,
-        roots: Array | None = None,
+        roots: Array | Prepared | None = None,
     ) -> tuple[Array, Array | None, float, float, float]:
         """Ridge regressions of the rows of one factor; see the twin. One read by the host, of the three sums."""
         cupy, width, count, dtype = cupy_module(), factor.shape[1], self._shape[side], factor.dtype
@@ -197,11 +190,11 @@ class SampledEntries:
         self._check(f"a ridge regression (side {side})", width, itemsize, needed)
         module = cuda.compiled("ridge.cu", dtype, **constants)
         samples = self._row_side if side == 0 else self._col_side
-        ordered = contiguous(values) if side == 0 else self._values_by_column(values)
-        root_weights = None
+        values = self.prepare(values)
+        ordered, root_weights = values.of_side(side), None
         if roots is not None:
-            roots = contiguous(roots, dtype)
-            root_weights = roots if side == 0 else self._by_column(roots)
+            roots = self.prepare(roots)
+            root_weights = roots.of_side(side)
         rows_of_factor = padded(factor, length)
         spread = None if variances is None else padded(contiguous(variances, dtype), length)
         partials = cupy.zeros(slots * (size + length), dtype)  # blocks write lower triangles, and all of it is added
@@ -242,33 +235,30 @@ class SampledEntries:
         square, uncertainty, freedom = to_host(found).tolist()
         return rows, inverses, square, uncertainty, freedom
 
-    def _square(self, side: int, values: Array, rows: Array, factor: Array, roots: Array | None) -> Array:
+    def _square(self, side: int, values: Prepared, rows: Array, factor: Array, roots: Prepared | None) -> Array:
         """Squared residual of ``rows factor^T`` (side 0) or its transpose, a float64 array of shape ()."""
         width = factor.shape[1]
         if roots is not None or width > cuda.WIDEST:
             product = self.product(*((rows, factor.T) if side == 0 else (factor, rows.T)))
-            residual = (product if roots is None else roots * product) - values
+            residual = (product if roots is None else roots.by_row * product) - values.by_row
             return _square_sum(residual)
         passes = self._passes(width, factor.dtype)
-        ordered = contiguous(values) if side == 0 else self._values_by_column(values)
-        losses = passes.squares(side, ordered, padded(rows, passes.length), padded(factor, passes.length))
+        losses = passes.squares(side, values.of_side(side), padded(rows, passes.length), padded(factor, passes.length))
         return passes.total(losses, 1.0)
 
     def tangent_system(self, u: Array, vt: Array, damping: float) -> None:
         """None, as in the twin."""
         return
 
-    def descent(self, values: Array, widths: tuple[int, ...]) -> Descent | None:
+    def descent(self, values: Array | Prepared, widths: tuple[int, ...]) -> Descent | None:
         """Chunk of descent steps for a network of these inner widths, recorded as CUDA graphs; None where there is none."""
         if not widths or max(widths) > cuda.WIDEST:
             return None
-        key, descent = self._last_descent
-        if key is None or key[0] is not values or key[1] != widths:
-            passes = self._passes(widths[0], values.dtype)
-            ordered = contiguous(values), self._values_by_column(values)
-            descent = Descent(passes, ordered, self._shape, widths)
-            self._last_descent = (values, widths), descent
-        return descent
+        values = self.prepare(values)
+        if widths not in values.made:
+            passes = self._passes(widths[0], values.by_row.dtype)
+            values.made = {widths: Descent(passes, (values.by_row, values.by_column), self._shape, widths)}
+        return values.made[widths]
 
 
 def _square_sum(residual: Array) -> Array:

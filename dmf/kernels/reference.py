@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dmf.arrays.backend import Array, device, namespace, number, to_host
+from dmf.kernels.prepared import Prepared
 
 _BLOCK_BYTES = 2**21  # of dense matrices: they are still in the cache when the residual comes back to them
 
@@ -67,6 +68,12 @@ class SampledEntries:
         order = xp.argsort(keys, stable=True)
         return xp.take(rows, order), xp.take(cols, order), xp.take(values, order)
 
+    def prepare(self, values: Array | Prepared) -> Prepared:
+        """Numbers of the samples (m,) for the methods below, which take an array as well, but then prepare it in each call."""
+        if isinstance(values, Prepared):
+            return values
+        return Prepared(values, lambda a: namespace(a).take(a, namespace(a).argsort(self._cols, stable=True)))
+
     def counts(self, side: int) -> Array:
         """Number of positions in each row (side 0) or column (side 1), int64."""
         xp, slots = namespace(self._rows), (self._row_slots, self._col_slots)[side]
@@ -76,20 +83,21 @@ class SampledEntries:
         """Entries of ``left @ right`` at the positions, shape (m,)."""
         return sampled_product(left, right, self._rows, self._cols)
 
-    def adjoint(self, weights: Array, left: Array, right: Array, repeated: bool = False) -> tuple[Array, Array]:
+    def adjoint(self, weights: Array | Prepared, left: Array, right: Array) -> tuple[Array, Array]:
         """``R @ right^T`` (d1, r) and ``left^T @ R`` (q, d2) for the R that holds `weights` (m,).
 
-        The widths q of `left` (d1, q) and r of `right` (r, d2) are usually one; 0 spares the work for that product. `repeated`:
-        the same array, unchanged, comes with the next call, so that its order by columns is worth keeping.
+        The widths q of `left` (d1, q) and r of `right` (r, d2) are usually one; 0 spares the work for that product.
         """
+        weights = self.prepare(weights).by_row
         xp = namespace(weights, left, right)
         terms = weights[:, None] * xp.matrix_transpose(xp.take(right, self._cols, axis=1))
         grad_left = _sum_slots(xp, terms, self._row_slots)
         terms = weights[:, None] * xp.take(left, self._rows, axis=0)
         return grad_left, xp.matrix_transpose(_sum_slots(xp, terms, self._col_slots))
 
-    def residual(self, values: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:
+    def residual(self, values: Array | Prepared, left: Array, right: Array) -> tuple[Array, Array, Array]:
         """Half the squared residual on the samples (float64), and `adjoint` of the residual ``product - values``."""
+        values = self.prepare(values).by_row
         xp = namespace(values, left, right)
         residual = self.product(left, right) - values
         loss = 0.5 * xp.sum(xp.astype(residual, xp.float64) ** 2)
@@ -98,12 +106,12 @@ class SampledEntries:
     def ridge(
         self,
         side: int,
-        values: Array,
+        values: Array | Prepared,
         factor: Array,
         penalty: Array,
         variances: Array | None,
         means: Array | None,
-        roots: Array | None = None,
+        roots: Array | Prepared | None = None,
     ) -> tuple[Array, Array | None, float, float, float]:
         """Rows of one factor of ``left @ right^T`` that fit the samples best, the other one given.
 
@@ -118,7 +126,6 @@ class SampledEntries:
         side : {0, 1}
             0: the left factor is fitted; 1: the right one is.
         values : array, shape (m,)
-            Not to be changed between calls: fast forms keep what they made of the last one.
         factor : array, shape (d2, w) for side 0, (d1, w) for side 1
         penalty : array, shape (w,)
             Positive.
@@ -137,6 +144,7 @@ class SampledEntries:
             Sums over the rows of ``||D_i x_i - y_i||^2``, ``<a_i, x_i^2>`` and
             ``<diag(D_i^T D_i) + a_i, 1 / diag(N_i)>``, in float64; the last two are 0 without variances.
         """
+        values, roots = self.prepare(values).by_row, None if roots is None else self.prepare(roots).by_row
         xp = namespace(values, factor, penalty)
         slots, index = (self._row_slots, self._cols) if side == 0 else (self._col_slots, self._rows)
         met = xp.take(factor, index, axis=0)
@@ -170,7 +178,7 @@ class SampledEntries:
         """Linearised least squares with one factor eliminated; None: its twin is `Observations.tangent_step`."""
         return
 
-    def descent(self, values: Array, widths: tuple[int, ...]):
+    def descent(self, values: Array | Prepared, widths: tuple[int, ...]):
         """Compiled chunk of descent steps; None: the twin of such a chunk is the loop in `dmf.solvers.descent`."""
         return
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
@@ -308,9 +307,9 @@ class Observations(ABC):
 
     def _new(self) -> Self:
         """A copy, of a subclass too, without what was computed of its measurements."""
-        other = copy(self)
-        for name in ("mean_square", "largest", "n_distinct"):
-            vars(other).pop(name, None)
+        other = object.__new__(type(self))
+        known = ("mean_square", "largest", "n_distinct")
+        vars(other).update({name: value for name, value in vars(self).items() if name not in known})
         return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:

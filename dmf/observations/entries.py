@@ -124,17 +124,27 @@ class SampledEntries(Entries):
     def _assign(self, rows, cols, entries, shape, weights=None):
         """Take over arrays in order, which are nobody else's or read-only."""
         self.rows, self.cols, self.shape = frozen(rows), frozen(cols), shape
-        self._kernel = kernel("SampledEntries", entries)(rows, cols, shape)
-        return self._weigh(entries, weights)
+        self._entries, self._weights = frozen(entries), None if weights is None else frozen(weights)
+        self._build()
+        return self._measure(entries if weights is None else frozen(self._roots.by_row * entries))
 
-    def _weigh(self, entries, weights):
-        self._entries, self._weights = frozen(entries), weights
-        self._roots: Any = None
-        self.values = self._entries
-        if weights is not None:
-            self._weights, self._roots = frozen(weights), frozen(namespace(weights).sqrt(weights))
-            self.values = frozen(self._roots * entries)
+    def _build(self):
+        """What the passes need of positions and weights."""
+        self._kernel = kernel("SampledEntries", self.rows)(self.rows, self.cols, self.shape)
+        weights = self._weights
+        self._roots: Any = None if weights is None else self._kernel.prepare(frozen(namespace(weights).sqrt(weights)))
+
+    def _measure(self, values):
+        self.values, self._prepared = values, self._kernel.prepare(values)
         return self
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name not in ("_kernel", "_roots", "_prepared")}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._build()
+        self._measure(self.values)
 
     @classmethod
     def from_dense(cls, matrix: Array) -> SampledEntries:
@@ -196,7 +206,7 @@ class SampledEntries(Entries):
     @property
     def entries(self):
         if self._entries is None:
-            self._entries = frozen(self.values / self._roots)
+            self._entries = frozen(self.values / self._roots.by_row)
         return self._entries
 
     @property
@@ -218,8 +228,8 @@ class SampledEntries(Entries):
         if self.weights is None:
             mean = number(xp.mean(self.values))
             return mean, self.with_values(frozen(self.values - mean))
-        mean = number(xp.sum(self._roots * self.values)) / number(xp.sum(self.weights))
-        return mean, self.with_values(frozen(self.values - mean * self._roots))
+        mean = number(xp.sum(self._roots.by_row * self.values)) / number(xp.sum(self.weights))
+        return mean, self.with_values(frozen(self.values - mean * self._roots.by_row))
 
     def threads(self):
         return one_blas_thread() if is_numpy(self.values) else super().threads()
@@ -230,18 +240,18 @@ class SampledEntries(Entries):
 
     def predict(self, left, right):
         product = self.product(left, right)
-        return product if self.weights is None else self._roots * product
+        return product if self.weights is None else self._roots.by_row * product
 
     def adjoint(self, weights, left, right):
         check_factors(self, left, right)
         weights = check_values(self, weights)
-        return self._kernel.adjoint(weights if self.weights is None else self._roots * weights, left, right)
+        return self._kernel.adjoint(weights if self.weights is None else self._roots.by_row * weights, left, right)
 
     def evaluate(self, left, right):
         if self.weights is not None:
             return super().evaluate(left, right)
         check_factors(self, left, right)
-        return self._kernel.residual(self.values, left, right)
+        return self._kernel.residual(self._prepared, left, right)
 
     @property
     def gain(self):
@@ -253,7 +263,7 @@ class SampledEntries(Entries):
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
         check_least_squares(self, SampledEntries, "ridge")
         check_factor(self, side, factor)
-        return Ridge(*self._kernel.ridge(side, self.values, factor, penalty, variances, means, self._roots))
+        return Ridge(*self._kernel.ridge(side, self._prepared, factor, penalty, variances, means, self._roots))
 
     def tangent_step(self, u, vt, target, damping, tolerance, iterations):
         check_least_squares(self, SampledEntries, "tangent_step")
@@ -266,13 +276,14 @@ class SampledEntries(Entries):
     def descent(self, widths):
         if self.weights is not None or has_own_loss(self, SampledEntries):
             return None
-        return self._kernel.descent(self.values, widths)
+        return self._kernel.descent(self._prepared, widths)
 
     def pattern_product(self, side, factor):
         check_factor(self, side, factor)
         xp, (d1, d2) = namespace(self.values, factor), self.shape
         like = {"dtype": self.dtype, "device": device(self.values)}
-        ones = xp.ones_like(self.values)
+        ones = self._kernel.prepare(xp.ones_like(self.values))
+        ones.by_column = ones.by_row
         if side == 0:
             return self._kernel.adjoint(ones, xp.zeros((d1, 0), **like), xp.matrix_transpose(factor))[0]
         return xp.matrix_transpose(self._kernel.adjoint(ones, factor, xp.zeros((0, d2), **like))[1])
@@ -320,13 +331,14 @@ class SampledEntries(Entries):
         rank = check_rank(rank, self.shape)
         weights = self.values / self.gain
         if self.weights is not None:
-            weights = weights * self._roots
+            weights = weights * self._roots.by_row
         xp = namespace(weights)
         like = {"dtype": self.dtype, "device": device(self.values)}
+        prepared = self._kernel.prepare(weights)
         no_rows, no_cols = xp.zeros((self.shape[0], 0), **like), xp.zeros((0, self.shape[1]), **like)
         return truncated_svd(
-            lambda block: self._kernel.adjoint(weights, no_rows, xp.matrix_transpose(block), repeated=True)[0],
-            lambda block: xp.matrix_transpose(self._kernel.adjoint(weights, block, no_cols, repeated=True)[1]),
+            lambda block: self._kernel.adjoint(prepared, no_rows, xp.matrix_transpose(block))[0],
+            lambda block: xp.matrix_transpose(self._kernel.adjoint(prepared, block, no_cols)[1]),
             self.shape,
             rank,
             like=self.values,
@@ -357,10 +369,7 @@ class SampledEntries(Entries):
 
     def with_values(self, values):
         """The same positions and weights with other measurements; shares what was sorted."""
-        other = self._new()
-        other.rows, other.cols, other.shape, other._kernel = self.rows, self.cols, self.shape, self._kernel
-        other._weights, other._roots = self._weights, self._roots
-        other.values = kept(check_values(self, values), values)
+        other = self._new()._measure(kept(check_values(self, values), values))
         other._entries = other.values if self._weights is None else None
         return other
 

@@ -175,10 +175,8 @@ def test_arrange_sorts_as_its_twin_does(dtype, emulator, data):
 class OnDevice(dmf.SampledEntries):
     """Sampled entries whose kernel is the one for CuPy arrays."""
 
-    def _assign(self, rows, cols, entries, shape, weights=None):
-        super()._assign(rows, cols, entries, shape, weights)
-        self._kernel = gpu.SampledEntries(rows, cols, shape)
-        return self
+    def _build(self):
+        self._kernel, self._roots = gpu.SampledEntries(self.rows, self.cols, self.shape), None
 
 
 class OneStepAtATime(dmf.SampledEntries):
