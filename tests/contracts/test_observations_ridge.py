@@ -1,5 +1,7 @@
 """`Observations.ridge` and `gain` for every kind of observation, against dense algebra."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -34,7 +36,8 @@ def over(cases):
 
 
 kinds_and_libraries = over(CASES)
-direct_kinds_and_libraries = over([case for case in CASES if is_direct(observe(case[0]))])
+# By name: observations built here would be built, and kernels compiled, wherever tests are collected.
+direct_kinds_and_libraries = over([case for case in CASES if re.search("full|entries|linear array", case[0])])
 
 
 def design_of(observations, side, factor):

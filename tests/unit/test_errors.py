@@ -52,13 +52,19 @@ def test_errors_cross_the_border_of_a_process(cls):
 
 
 TABLE = np.outer(np.arange(1.0, 9), np.arange(1.0, 7))
-ENTRIES = dmf.SampledEntries.from_dense(TABLE)
-NETWORK = dmf.spectral_network(ENTRIES, 1)
+
+
+def entries():
+    return dmf.SampledEntries.from_dense(TABLE)
+
+
+def network():
+    return dmf.spectral_network(entries(), 1)
 
 
 def judged():
     """A recovery with errors on held-out entries."""
-    return dmf.calibrate(dmf.factorize(TABLE, 1), ENTRIES)
+    return dmf.calibrate(dmf.factorize(TABLE, 1), entries())
 
 
 @pytest.mark.parametrize(
@@ -72,10 +78,10 @@ def judged():
         (lambda: judged().predict_named(["0", "1"], ["0"]), "row_ids, col_ids"),
         (lambda: judged().save(None), "path"),
         (lambda: dmf.load(None), "path"),
-        (lambda: dmf.solvers.refine(ENTRIES, None), "network"),
-        (lambda: dmf.solvers.refine(TABLE, NETWORK), "observations"),
-        (lambda: dmf.gradient_descent(TABLE, NETWORK, 0.1, iterations=1), "observations"),
-        (lambda: dmf.solvers.follow_gradient_flow(ENTRIES, TABLE), "network"),
+        (lambda: dmf.solvers.refine(entries(), None), "network"),
+        (lambda: dmf.solvers.refine(TABLE, network()), "observations"),
+        (lambda: dmf.gradient_descent(TABLE, network(), 0.1, iterations=1), "observations"),
+        (lambda: dmf.solvers.follow_gradient_flow(entries(), TABLE), "network"),
         (lambda: dmf.theory.exact_compression(TABLE, 3), "network"),
         (lambda: dmf.theory.learning_times("ab", 3, 0.1), "singular_values"),
         (lambda: dmf.theory.learning_times([[1], [1, 2]], 3, 0.1), "singular_values"),
