@@ -22,6 +22,11 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.gpu)
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Where the slow tests are left out they are not imported either."""
+    return True if collection_path.name == "slow" and "not slow" in config.option.markexpr else None
+
+
 @pytest.fixture(autouse=True)
 def small_problems_stay_on_the_device(request, monkeypatch):
     """Tests of a device solve small problems there, which users' calls move to the host."""
