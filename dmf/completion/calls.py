@@ -258,7 +258,7 @@ def solve_on(device: str, solve: Callable[..., Recovery], observations: Observat
         If there is no such device, CuPy is missing, or an operator cannot be moved; and what `solve` raises.
     """
     moved = observations.to_device(device)
-    with on_device_of(moved.values):
+    with on_device_of(moved.like):
         return solve(moved, **options).to_device("cpu")
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from dmf.arrays.backend import device, library
 from dmf.models import LowRank
-from dmf.observations import SampledEntries
+from dmf.observations import Entries
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Plan
 from dmf.solvers.loop import Callback
@@ -19,16 +19,14 @@ from dmf.solvers.loop import Callback
 FEW_ENTRIES = 20_000  # below, a device takes longer than the host
 
 
-def better_on_host(observations: SampledEntries) -> bool:
+def better_on_host(observations: Entries) -> bool:
     """Whether these entries lie on a device that would take longer than the host to complete them."""
-    return library(observations.values) == "cupy" and observations.n_measurements < FEW_ENTRIES
+    return library(observations.like) == "cupy" and observations.n_measurements < FEW_ENTRIES
 
 
-def from_host(
-    solve: Callable[..., Recovery], observations: SampledEntries, plan: Plan, callback: Callback | None
-) -> Recovery:
+def from_host(solve: Callable[..., Recovery], observations: Entries, plan: Plan, callback: Callback | None) -> Recovery:
     """``solve(observations, plan, callback)``, computed on the host; all arrays lie on the device, as there."""
-    there = f"cuda:{device(observations.values).id}"
+    there = f"cuda:{device(observations.like).id}"
 
     def moved(model: LowRank) -> LowRank:
         return model.to_device(there)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import device, namespace, to_host
+from dmf.arrays.backend import device, namespace, number, to_host
 from dmf.completion.calls import complete
 from dmf.completion.state import relative_residual
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
 from dmf.models.offsets import fit_offsets
-from dmf.observations import SampledEntries
+from dmf.observations import Entries
 from dmf.observations.checks import check_rank
 from dmf.observations.conversion import as_entries
 from dmf.recovery.results import Recovery
@@ -74,7 +74,7 @@ class RankPath:
         Number of held-out entries.
     offsets : bool
         Whether the model of rank `best` has row and column offsets.
-    observations : SampledEntries
+    observations : Entries
         All entries, held-out ones included.
     seed : int
         Of the split and of the fits.
@@ -85,7 +85,7 @@ class RankPath:
     lowest: int
     n_heldout: int
     offsets: bool
-    observations: SampledEntries = field(repr=False)
+    observations: Entries = field(repr=False)
     seed: int
 
     def refit(self) -> Recovery:
@@ -119,7 +119,7 @@ def rank_path(
 
     Parameters
     ----------
-    data : SampledEntries, array of shape (d1, d2), or SciPy sparse matrix
+    data : Entries, array of shape (d1, d2), or SciPy sparse matrix
         As for `complete`. Of entries with weights squared errors count by these.
     most : int, 1 <= most <= min(d1, d2), optional
         Largest bound tried; unless given, the largest whose degrees of freedom do not exceed the entries fitted.
@@ -205,7 +205,7 @@ class _Fit:
         return gain > error
 
 
-def _fit(rank: int, solve: Callable[[], Recovery], kept: SampledEntries, held: SampledEntries) -> _Fit:
+def _fit(rank: int, solve: Callable[[], Recovery], kept: Entries, held: Entries) -> _Fit:
     begin = time.perf_counter()
     recovery = solve()
     seconds = time.perf_counter() - begin
@@ -215,17 +215,18 @@ def _fit(rank: int, solve: Callable[[], Recovery], kept: SampledEntries, held: S
     mean, uncertainty = _mean(squares, weights)
     rmse = math.sqrt(mean)
     error = uncertainty / (2 * max(rmse, 1e-300))  # delta method
-    train = math.sqrt(_mean(_squares(recovery, kept), _weights(kept))[0])
+    loss = number(kept.loss(*recovery.factors()))
+    train = math.sqrt(2 * loss / (kept.n_measurements * kept.mean_weight))
     found = recovery.found
     step = RankStep(rank, rmse, error, train, found.rank, found.noise, seconds)
     return _Fit(step, squares, weights, found.offsets)
 
 
-def _squares(recovery: Recovery, entries: SampledEntries) -> np.ndarray:
+def _squares(recovery: Recovery, entries: Entries) -> np.ndarray:
     return to_host(entries.product(*recovery.factors()) - entries.entries).astype(np.float64) ** 2
 
 
-def _weights(entries: SampledEntries) -> np.ndarray:
+def _weights(entries: Entries) -> np.ndarray:
     """Weights of the entries, of mean 1."""
     if entries.weights is None:
         return np.ones(entries.n_measurements)
@@ -239,14 +240,14 @@ def _mean(numbers: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     return mean, math.sqrt(float(np.mean((weights * (numbers - mean)) ** 2)) / numbers.size)
 
 
-def _identifiable(entries: SampledEntries) -> int:
+def _identifiable(entries: Entries) -> int:
     """The largest rank, 1 at least, whose degrees of freedom do not exceed the number of entries."""
     d1, d2 = entries.shape
     ranks = np.arange(1, min(d1, d2) + 1)
     return max(1, int(np.count_nonzero(ranks * (d1 + d2 - ranks) <= entries.n_measurements)))
 
 
-def _offsets_alone(entries: SampledEntries, offsets: bool) -> Recovery:
+def _offsets_alone(entries: Entries, offsets: bool) -> Recovery:
     """The model without a low-rank part."""
     begin = time.perf_counter()
     fitted = fit_offsets(entries) if offsets else None

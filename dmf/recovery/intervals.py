@@ -10,20 +10,20 @@ import numpy as np
 from dmf.arrays.backend import Array, to_host
 from dmf.arrays.checks import check_kind, check_option, random_generator
 from dmf.errors import ArgumentError, ShapeError
-from dmf.observations import SampledEntries
+from dmf.observations import Entries
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import HeldOut
 
 _MOST = 999  # order statistics kept: coverages up to 99.9 %
 
 
-def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
+def calibrate(recovery: Recovery, held: Entries) -> Recovery:
     """The recovery, with its errors on entries that it was not fitted to.
 
     Parameters
     ----------
     recovery : Recovery
-    held : SampledEntries
+    held : Entries
         Entries of the same matrix that `recovery` never saw, as ``observations.split`` holds out. Each counts alike,
         whatever its weight.
 
@@ -37,7 +37,7 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
     ArgumentError, ShapeError
         If `held` are no entries, or of another matrix shape.
     """
-    check_kind("held", held, SampledEntries, "Pass SampledEntries, as observations.split holds out.")
+    check_kind("held", held, Entries, "Pass SampledEntries, as observations.split holds out.")
     if held.shape != recovery.shape:
         raise ShapeError(
             f"held entries are of a {held.shape} matrix, but the recovery is of a {recovery.shape} one.",
@@ -45,7 +45,7 @@ def calibrate(recovery: Recovery, held: SampledEntries) -> Recovery:
             value=held.shape,
             limit=recovery.shape,
         )
-    residuals = held.entries - recovery.predict(held.rows, held.cols)
+    residuals = held.entries - recovery.bounded(held.product(*recovery.factors()))
     sizes = np.sort(np.abs(to_host(residuals).astype(np.float64)))
     squares, count = sizes**2, sizes.shape[0]
     rmse = math.sqrt(float(np.mean(squares)))

@@ -20,7 +20,6 @@ from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
 from dmf.models.gradients import Weights, loss_and_gradients, pull_back, push_forward
 from dmf.observations import Observations
-from dmf.observations.base import half_square
 from dmf.solvers.descent import GradientDescent, scale_of
 from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
@@ -80,7 +79,9 @@ class GradientFlow:
         xp = namespace(point)
         still = math.isfinite(loss) and number(xp.sum(velocity * velocity)) == 0
         finished = Outcome.STATIONARY if still else None
-        zero = math.sqrt(scale_of(self.reduction, observations) * number(half_square(observations.values)))
+        zero = math.sqrt(
+            scale_of(self.reduction, observations) * observations.n_measurements * observations.mean_square / 2
+        )
         state = _State(shapes, point, velocity, loss, zero, 0.0, 0.0, velocity, finished=finished)
         if math.isfinite(loss):
             self.advance(observations, state, 1)

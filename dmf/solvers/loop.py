@@ -333,7 +333,7 @@ def check_problem(observations: Any, start: Any) -> None:
             value=start.shape,
             limit=observations.shape,
         )
-    namespace(start.s if isinstance(start, LowRank) else start.weights[0], observations.values)
+    namespace(start.s if isinstance(start, LowRank) else start.weights[0], observations.like)
     if start.dtype != observations.dtype:
         raise DTypeError(
             f"network has dtype {start.dtype} and the observations {observations.dtype}, but one call computes in one "
