@@ -1,4 +1,4 @@
-"""Low-rank recovery behind the interface of scikit-learn: an imputer, a transformer and a regressor."""
+"""Recovery behind the interface of scikit-learn: imputers of tables and of matrices, a transformer and a regressor."""
 
 from dmf.errors import MissingPackageError
 
@@ -7,11 +7,12 @@ try:
 except ImportError as error:
     raise MissingPackageError(
         "dmf.estimators needs scikit-learn, which is not installed. Install it with: pip install 'dmf[sklearn]'. "
-        "dmf.complete, dmf.factorize and dmf.sense do the same without it."
+        "dmf.complete_table, dmf.complete, dmf.factorize and dmf.sense do the same without it."
     ) from error
 
 from dmf.estimators.completion import DeepMatrixCompletion
 from dmf.estimators.factorization import DeepMatrixFactorization
+from dmf.estimators.imputer import TableImputer
 from dmf.estimators.sensing import DeepMatrixSensing
 
-__all__ = ["DeepMatrixCompletion", "DeepMatrixFactorization", "DeepMatrixSensing"]
+__all__ = ["DeepMatrixCompletion", "DeepMatrixFactorization", "DeepMatrixSensing", "TableImputer"]

@@ -1,4 +1,4 @@
-"""`DeepMatrixCompletion`: low-rank imputation of tables with holes."""
+"""`DeepMatrixCompletion`: low-rank completion of matrices whose cells have one unit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from dmf.arrays.checks import check_bounds
 from dmf.completion.calls import complete
 from dmf.completion.ranks import rank_path
 from dmf.errors import ArgumentError
-from dmf.estimators.tables import ColumnUnits, in_dtype, observed, read_table, seed_of, stacked
+from dmf.estimators.tables import in_dtype, observed, read_table, seed_of, stacked
 from dmf.observations import SampledEntries
 from dmf.recovery.fold_in import new_rows
 from dmf.recovery.intervals import half_width
 
 
 class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """Fill the holes of a table with what a low-rank matrix fitted to the other entries holds there.
+    """Fill the holes of a matrix with what a low-rank matrix fitted to the other entries holds there.
 
+    For matrices whose cells have one unit, such as ratings; `TableImputer` is for tables whose columns have different ones.
     Rank and noise level are found from the data. Missing are NaN in an array or DataFrame; in a SciPy sparse matrix, all that is
     not stored (explicit zeros are observed). Results are dense.
 
@@ -33,12 +34,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         Upper bound on the rank; found from the data unless given. "path": the smallest rank that predicts held-out
         entries as well as any does, by `dmf.completion.rank_path`; then all entries are fitted. Takes a fit for each rank.
     offsets : bool or "auto"
-        Whether the model has row and column offsets, as in `dmf.complete`. "auto" means False with `standardize`: the columns
-        are centred, and one offset of a row for columns of different meaning hides more than it shows.
-    standardize : bool
-        Whether each column is fitted in units of its standard deviation, from its mean: right for tables whose columns have
-        different units. Take False if all have the same, as ratings do, and for matrices that are exactly of low rank
-        (subtracting means adds one to the rank).
+        Whether the model has row and column offsets, as in `dmf.complete`.
     min_value, max_value : float or array, shape (n_features,)
         Least and largest value filled in, for all columns or for each. Entries that were there are kept.
     holdout : float, 0 <= holdout < 1
@@ -51,18 +47,15 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     Attributes
     ----------
     recovery_ : dmf.Recovery
-        The fitted model, in units of the standardised columns; its `observations` are the entries fitted. With `holdout` its
-        `heldout` holds the errors, in these units.
+        The fitted model; its `observations` are the entries fitted. With `holdout` its `heldout` holds the errors.
     rank_path_ : dmf.completion.RankPath
         Only if `rank` is "path"; `dmf.report.pictures.plot_rank_path` draws it.
     rank_ : int
         Rank found.
-    noise_ : array, shape (n_features,)
-        Standard deviation of the noise in each column, in the units of X; 0 where the recovery is exact.
+    noise_ : float
+        Standard deviation of the noise; 0 where the recovery is exact.
     components_ : array, shape (max(rank_, 1), n_features)
-        Right factor of the model, with orthonormal rows, in units of the standardised columns.
-    center_, scale_ : arrays, shape (n_features,)
-        What was subtracted from the columns, and what they were divided by.
+        Right factor of the model, with orthonormal rows.
     n_iter_ : int
         Iterations of all solvers together.
     n_features_in_ : int
@@ -71,10 +64,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 
     Notes
     -----
-    A column without any entry is kept. It is filled with the mean of all entries plus, where the model has offsets, the effect
-    of the row and what columns seen as little have in common, in units of the standard deviation of all entries. With
-    `standardize`, a column that is constant is filled with its constant. Rows without any entry get the means of the columns
-    (plus column offsets).
+    A column without any entry is kept: it is filled with 0 plus, where the model has offsets, the global mean, the effect of the
+    row and what columns seen as little have in common. Rows without any entry get 0 plus global mean and column offsets.
 
     References
     ----------
@@ -86,7 +77,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     >>> from dmf.estimators import DeepMatrixCompletion
     >>> table = np.outer(np.arange(1.0, 9.0), [1.0, 2.0, 3.0, 4.0])
     >>> table[1, 2] = np.nan
-    >>> print(DeepMatrixCompletion(standardize=False).fit_transform(table)[1].round(6))
+    >>> print(DeepMatrixCompletion().fit_transform(table)[1].round(6))
     [2. 4. 6. 8.]
     """
 
@@ -95,7 +86,6 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         rank: int | str | None = None,
         *,
         offsets: bool | str = "auto",
-        standardize: bool = True,
         min_value: Any = -np.inf,
         max_value: Any = np.inf,
         holdout: float = 0.0,
@@ -104,7 +94,6 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     ) -> None:
         self.rank = rank
         self.offsets = offsets
-        self.standardize = standardize
         self.min_value = min_value
         self.max_value = max_value
         self.holdout = holdout
@@ -143,7 +132,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
             Entries that were there are kept.
         """
         self.fit(X, weights=weights)
-        return self._entries.fill(self._restored(self.recovery_.product()))
+        return self._entries.fill(self._clipped(self.recovery_.product()))
 
     def partial_fit(self, X: Any, y: Any = None, weights: Any = None) -> DeepMatrixCompletion:
         """Add rows to those fitted so far, and fit all of them again.
@@ -208,7 +197,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
             If nothing was held out, or too little for this coverage (`dmf.errors.ArgumentError`).
         """
         table, entries = self._filled(X)
-        half = half_width(self.recovery_, coverage) * self.scale_
+        half = half_width(self.recovery_, coverage)
         ends = (self._clipped(table - half).astype(table.dtype), self._clipped(table + half).astype(table.dtype))
         return ends if entries is None else (entries.fill(ends[0]), entries.fill(ends[1]))
 
@@ -218,41 +207,30 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         X = read_table(self, X, first=False, accept_sparse=True)
         nothing_there = X.nnz == 0 if scipy.sparse.issparse(X) else np.isnan(X).all()
         entries = None if nothing_there else observed(X)
-        telling = (
-            None
-            if entries is None
-            else ColumnUnits(self.center_, self.scale_).telling(in_dtype(entries, self.recovery_.model.dtype))
-        )
-        if telling is None:
+        if entries is None:
             offsets = self.recovery_.offsets
             means = np.zeros(X.shape, X.dtype) + (0 if offsets is None else offsets.mean + offsets.col)
         else:
-            means = new_rows(self.recovery_, telling).product()
-        table = self._restored(means).astype(X.dtype)
+            means = new_rows(self.recovery_, in_dtype(entries, self.recovery_.model.dtype)).product()
+        table = self._clipped(means).astype(X.dtype)
         return (table if entries is None else entries.fill(table)), entries
 
     def _fit(self, entries: SampledEntries) -> DeepMatrixCompletion:
         bounds = self._bounds(entries.shape[1])
-        units = ColumnUnits.standard(entries) if self.standardize else ColumnUnits.plain(entries)
-        telling = units.telling(entries)
-        if telling is None:  # all columns are constant: there is nothing to fit but zeros
-            telling = entries.with_values(0 * entries.values)
-        there = telling.to_device(self.device)
-        auto = self.standardize and isinstance(self.offsets, str) and self.offsets == "auto"
-        options: dict[str, Any] = {"offsets": False if auto else self.offsets, "seed": seed_of(self.random_state)}
+        there = entries.to_device(self.device)
+        options: dict[str, Any] = {"offsets": self.offsets, "seed": seed_of(self.random_state)}
         rank: Any = self.rank
         with on_device_of(there.values):
             if isinstance(rank, str) and rank == "path":
-                path = self.rank_path_ = replace(rank_path(there, **options), observations=telling)
+                path = self.rank_path_ = replace(rank_path(there, **options), observations=entries)
                 rank, options["offsets"] = max(path.best, 1), path.offsets
             elif hasattr(self, "rank_path_"):  # of an earlier fit
                 del self.rank_path_
             recovery = complete(there, rank, holdout=self.holdout, **options).to_device("cpu")
         self._entries = entries
         self._min, self._max = bounds
-        self.center_, self.scale_ = units.center, units.scale
         self.recovery_, self.rank_ = recovery, recovery.found.rank
-        self.noise_ = recovery.found.noise * units.scale
+        self.noise_ = recovery.found.noise
         self.components_ = recovery.model.vt
         self.n_iter_ = recovery.nit
         return self
@@ -273,10 +251,6 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         for pair in zip(low.tolist(), high.tolist(), strict=True):
             check_bounds(pair)
         return low, high
-
-    def _restored(self, table: np.ndarray) -> np.ndarray:
-        """A table in the units of the columns, and within their bounds."""
-        return self._clipped(ColumnUnits(self.center_, self.scale_).restored(table))
 
     def _clipped(self, table: np.ndarray) -> np.ndarray:
         return np.clip(table, self._min.astype(table.dtype), self._max.astype(table.dtype))

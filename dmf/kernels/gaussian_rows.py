@@ -8,19 +8,19 @@ summed in one order by one thread; independent fits run side by side, as the ker
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from dmf.kernels import simd
+from dmf.kernels.jit import jit
 
 _BLOCK = 8  # numbers of a row that are worked on at once: two machine vectors
 
 
-@njit(cache=True, nogil=True)
+@jit()
 def _padded(width):
     return (width + _BLOCK - 1) // _BLOCK * _BLOCK
 
 
-@njit(cache=True, nogil=True)
+@jit()
 def _add_row(target, at, factor, source, start, count):
     """Add `factor` times a row of `source` to one of `target`, both padded."""
     for b in range(0, count, _BLOCK):
@@ -28,7 +28,7 @@ def _add_row(target, at, factor, source, start, count):
         simd.store(target, at + b, simd.add_scaled(sums, factor, simd.load(source, start + b, _BLOCK)))
 
 
-@njit(cache=True, nogil=True)
+@jit()
 def invert_part(matrix, index, count, inverse):
     """Inverse of ``matrix[index][:, index]`` for the first `count` numbers of `index`, into padded rows.
 
@@ -56,7 +56,7 @@ def invert_part(matrix, index, count, inverse):
     return total
 
 
-@njit(cache=True, nogil=True)
+@jit()
 def gaussian_rows(table, order, starts, index, missing, weights, shares, means, covariances, learn):
     """See `dmf.kernels.reference_rows.gaussian_rows`, the twin."""
     width, components = table.shape[1], shares.shape[0]

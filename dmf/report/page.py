@@ -84,7 +84,20 @@ def write_report(
     if ranks is not None:
         panels.append((draw_ranks, (ranks,)))
         rows.append(("rank path", str(ranks)))
-    rows += _rows(recovery)
+    write_page(path, panels, title, [*rows, *_rows(recovery)])
+
+
+def write_page(path: str | os.PathLike, panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Write pictures and a table: as a page, or as one picture if the suffix is ``.png``.
+
+    Parameters
+    ----------
+    path : path
+    panels : sequence of (callable, arguments)
+        What draws on axes, and its arguments after them.
+    title : str
+    rows : sequence of (str, str)
+    """
     if Path(path).suffix.lower() == ".png":
         save_figure(_picture(panels, title, rows), path)
     else:

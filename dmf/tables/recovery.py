@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -308,9 +308,9 @@ class TableRecovery:
             )  # fmt: skip
         return names.index(name)
 
-    def without_table(self) -> TableRecovery:
-        """The model alone, as a file holds it."""
-        return replace(self, frame=None, row_weights=None)
+    def standardized(self) -> np.ndarray:
+        """The filled table as models see it, shape (n, D): standardised columns, one for each level of a nominal one."""
+        return self._moments(self._frame(None))[0]
 
 
 def _conformal(scores: np.ndarray, coverage: float) -> float:

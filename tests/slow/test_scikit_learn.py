@@ -6,9 +6,9 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip instal
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from dmf.estimators import DeepMatrixCompletion
+from dmf.estimators import DeepMatrixCompletion, TableImputer
 
 
-@parametrize_with_checks([DeepMatrixCompletion()])
+@parametrize_with_checks([DeepMatrixCompletion(), TableImputer()])
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
