@@ -114,11 +114,18 @@ class NetworkSteps:
             view[...] = array
         return block
 
-    def unpack(self, block: Array) -> list[tuple[Array, ...]]:
-        """[weights, gradients, moments, averages] as views of a packed array."""
-        views = [tuple(self._views(row)) for row in block]
-        moments = tuple(view for group in views[2 : 2 + self._rule.moments] for view in group)
-        return [views[0], views[1], moments, views[-1] if self._decay else ()]
+    def weights(self, block: Array) -> tuple[Array, ...]:
+        """Views of the weights in a packed array."""
+        return tuple(self._views(block[0]))
+
+    def averages(self, block: Array) -> tuple[Array, ...]:
+        """Views of the averages in a packed array; none without a decay."""
+        return tuple(self._views(block[-1])) if self._decay else ()
+
+    def gradients_and_moments(self, block: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Views of the gradients and of the moments in a packed array."""
+        moments = (view for k in range(self._rule.moments) for view in self._views(block[2 + k]))
+        return tuple(self._views(block[1])), tuple(moments)
 
     def _views(self, flat: Array) -> list[Array]:
         begins = np.cumsum([0, *(math.prod(s) for s in self._shapes)]).tolist()

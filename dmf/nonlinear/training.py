@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,14 @@ class _State:
     loss: float
     gradients: Arrays
     recorded: NetworkSteps | None  # on a device, where steps are small
-    packed: Array = None  # the arrays in one piece, as recorded steps return them
+    packed: Array = None  # after recorded steps, all arrays in one piece; moments and gradients are only there
+
+    def unpacked(self) -> _State:
+        """The same with moments and gradients."""
+        if self.recorded is None or self.packed is None:
+            return self
+        gradients, moments = self.recorded.gradients_and_moments(self.packed)
+        return replace(self, gradients=gradients, moments=moments, packed=None)
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,7 @@ class _Steps:
         batches = _Batches(samples, self.batch_size, self.seed)
         if state.recorded and not careful:
             return self._replayed(state.recorded, state, iterations, batches)
+        state = state.unpacked()
         network, loss = state.network, state.loss
         # The steps overwrite these copies, so that the state survives: an interruption or a divergence goes back to it.
         parameters, averages, moments, gradients = map(
@@ -179,9 +187,8 @@ class _Steps:
             )  # the same steps again, without the one that went too far
         if not finite:
             return self.advance(batches.samples, state, iterations, careful=True)
-        parameters, gradients, moments, averages = recorded.unpack(found)
-        network, count = state.network.with_parameters(parameters), state.iteration + done
-        return _State(count, network, averages, moments, loss, gradients, recorded, found), done
+        network, averages = state.network.with_parameters(recorded.weights(found)), recorded.averages(found)
+        return _State(state.iteration + done, network, averages, (), loss, (), recorded, found), done
 
     def loss(self, state: _State) -> float:
         return state.loss

@@ -43,6 +43,7 @@ def emulator():
         pytest.skip("no g++, which compiles the CUDA sources for the emulator")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", cuda_emulator.fake_cupy())
+        patch.setattr(cuda, "source", lambda name, kernel="", whole=cuda.source: whole(name))  # compiled in one go
         patch.setattr(passes, "_LONGEST", 16)
         patch.setattr(passes, "_FEW_LOSSES", 4)
         patch.setattr(gpu, "_LONGEST_RIDGE", 20)

@@ -26,6 +26,7 @@ def emulator():
         pytest.skip("no g++, which compiles the CUDA sources for the emulator")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", cuda_emulator.fake_cupy())
+        patch.setattr(cuda, "source", lambda name, kernel="", whole=cuda.source: whole(name))  # compiled in one go
         cupy_module.cache_clear()
         cuda._compiled.cache_clear()
         yield

@@ -11,6 +11,16 @@ from dmf.kernels.ridge import LEAST
 from dmf.kernels.segments import cut
 
 
+@pytest.mark.parametrize("name", ["sampled.cu", "ridge.cu", "descent.cu", "network.cu"])
+def test_a_kernel_can_be_compiled_alone(name):
+    """All that kernels share stands before the first of them."""
+    whole = cuda.source(name)
+    shared, *kernels = whole.split('extern "C" __global__ void ')
+    assert not any(word in kernel for kernel in kernels for word in ("__device__", "#define"))
+    for kernel in kernels:
+        assert cuda.source(name, kernel.partition("(")[0]) == f'{shared}extern "C" __global__ void {kernel}'
+
+
 @pytest.mark.parametrize("width", range(1, cuda.WIDEST_RIDGE + 1, 17))
 @pytest.mark.parametrize("itemsize", [4, 8])
 def test_constants_of_every_width(width, itemsize):
