@@ -109,7 +109,8 @@ def _predicted(recovery, pairs, header, quiet):
         note(sentence, quiet)
     values, known = recovery.predict_named(wanted.row_ids, wanted.col_ids)
     if unknown := int((~known).sum()):
-        note(f"{unknown:,} pairs have a row or column that was not in the data: mean and offsets only", quiet)
+        what = "no prediction, the model has no offsets" if recovery.offsets is None else "mean and offsets only"
+        note(f"{unknown:,} pairs have a row or column that was not in the data: {what}", quiet)
     return wanted.row_ids, wanted.col_ids, values, known
 
 

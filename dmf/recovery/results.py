@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -125,11 +126,12 @@ class Recovery:
         """Entries for rows and columns given by name (by position counted from 0, where the data had no names).
 
         A row or column that was not in the data has no factor and no offset: its prediction is the mean plus the offset
-        of the other side.
+        of the other side, and NaN where the model has no offsets.
 
         Parameters
         ----------
-        row_ids, col_ids : sequences of str, of one length
+        row_ids, col_ids : sequences of str or numbers, of one length
+            100, 100.0 and "100" are one name, "007" is another than "7".
 
         Returns
         -------
@@ -141,9 +143,18 @@ class Recovery:
         ------
         ShapeError
             If there are not as many row as column names.
+        ArgumentError
+            If one name is given where a sequence is meant.
         ObservationError
-            If there are unknown ones and the model has no offsets.
+            If no row and no column was in the data.
         """
+        for argument, names in (("row_ids", row_ids), ("col_ids", col_ids)):
+            if isinstance(names, (str, int, float)):
+                raise ArgumentError(
+                    f"{argument} is {names!r}, but it is a sequence of names. Pass [{names!r}].",
+                    argument=argument,
+                    value=names,
+                )
         if len(row_ids) != len(col_ids):
             raise ShapeError(
                 f"there are {len(row_ids)} row_ids and {len(col_ids)} col_ids, but each pair of them names an entry. Pass as "
@@ -154,15 +165,15 @@ class Recovery:
         rows = _positions(row_ids, self.row_ids, self.shape[0])
         cols = _positions(col_ids, self.col_ids, self.shape[1])
         known = (rows >= 0) & (cols >= 0)
-        first = int(np.argmin(known)) if known.size else 0
-        if self.offsets is None and not known.all():
+        if known.size and rows.max() < 0 and cols.max() < 0:
+            names = "positions from 0" if self.row_ids is None else f"such as {self.row_ids[0]!r}"
             raise ObservationError(
-                f"{int((~known).sum())} of {known.size} pairs have a row or column that was not in the data (the first: "
-                f"{row_ids[first]}, {col_ids[first]}), and this model has no offsets to fall back on. Remove these pairs.",
+                f"none of {known.size} pairs has a row or a column that was in the data (the first: {row_ids[0]!r}, "
+                f"{col_ids[0]!r}). Rows have names, {names}.",
                 argument="row_ids, col_ids",
-                value=(row_ids[first], col_ids[first]),
+                value=(row_ids[0], col_ids[0]),
             )
-        values = np.empty(known.size, to_host(self.model.s).dtype)
+        values = np.full(known.size, np.nan, to_host(self.model.s).dtype)
         values[known] = to_host(self.predict(*(self._index(index[known]) for index in (rows, cols))))
         if self.offsets is not None:
             row_offsets = np.append(to_host(self.offsets.row), 0)  # position -1 finds the 0
@@ -269,9 +280,9 @@ class Recovery:
         Raises
         ------
         ArgumentError
-            If names are not strings, not all different, or not one for each row or column.
+            If names are not strings or whole numbers, not all different, or not one for each row or column.
         """
-        names = [None if ids is None else tuple(ids) for ids in (row_ids, col_ids)]
+        names = [None if ids is None else tuple(map(_name, ids)) for ids in (row_ids, col_ids)]
         for argument, ids, size in zip(("row_ids", "col_ids"), names, self.shape, strict=True):
             if ids is not None and not are_names(ids, size):
                 raise ArgumentError(
@@ -283,12 +294,26 @@ class Recovery:
         return replace(self, row_ids=names[0], col_ids=names[1])
 
 
-def _positions(names: Sequence[str], known: tuple[str, ...] | None, size: int) -> np.ndarray:
+def _positions(names: Sequence[Any], known: tuple[str, ...] | None, size: int) -> np.ndarray:
     """Position of each name, -1 for unknown ones."""
-    if known is not None:
-        table = {name: position for position, name in enumerate(known)}
-        return np.asarray([table.get(name, -1) for name in names], dtype=np.int64)
-    return np.asarray([position_of(name, size) for name in names], dtype=np.int64)
+    texts = [_name(name) for name in names]
+    if known is None:
+        return np.asarray([position_of(str(text), size) for text in texts], dtype=np.int64)
+    whole = {_whole(name): position for position, name in enumerate(known)}
+    table = whole | {name: position for position, name in enumerate(known)}
+    return np.asarray([table.get(text, whole.get(_whole(str(text)), -1)) for text in texts], dtype=np.int64)
+
+
+def _name(name: Any) -> Any:
+    """The text of a name that is a whole number; others as they are."""
+    if isinstance(name, (int, np.integer)) and not isinstance(name, bool):
+        return str(name)
+    return str(int(name)) if isinstance(name, (float, np.floating)) and float(name).is_integer() else name
+
+
+def _whole(name: str) -> str:
+    """A name without the ".0" of a whole number."""
+    return name[:-2] if name.endswith(".0") and name[:-2].removeprefix("-").isdecimal() else name
 
 
 def position_of(name: str, size: int) -> int:

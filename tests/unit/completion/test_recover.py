@@ -247,8 +247,26 @@ def test_unknown_rows_and_columns_get_mean_and_offsets_within_bounds(rng):
     np.testing.assert_allclose(values, np.clip(expected, -1, 1))
     assert known.tolist() == [True, False, False, False]
     assert abs(offsets.mean + offsets.col[np.argmax(np.abs(offsets.col))]) > 1  # the bounds matter
-    with pytest.raises(dmf.errors.ObservationError, match="no offsets to fall back on"):
-        dmf.complete(table, offsets=False).predict_named(["x"], ["0"])
+    values, known = dmf.complete(table, offsets=False).predict_named(["x", "1"], ["0", "2"])
+    assert np.isnan(values).tolist() == [True, False] and known.tolist() == [False, True]
+
+
+def test_names_are_numbers_or_texts():
+    """100, 100.0 and "100" are one name; where nothing is known, that is an error and no row of means."""
+    plain = dmf.factorize(np.outer(np.arange(1.0, 4.0), np.ones(3)))
+    named = plain.with_ids(range(100, 103), ["7", "007", "b.0"])
+    expected = plain.predict([0, 2], [0, 1])
+    for rows, cols in (
+        ([100, 102], ["7", "007"]),
+        (["100", "102.0"], [7.0, "007"]),
+        (np.array([100, 102]), ["7.0", "007"]),
+    ):
+        np.testing.assert_array_equal(named.predict_named(rows, cols)[0], expected)
+    np.testing.assert_array_equal(plain.predict_named([0, 2], [0, 1])[0], expected)
+    with pytest.raises(dmf.errors.ObservationError, match=r"none of 2 pairs has .* names, such as '100'"):
+        named.predict_named([0, 1], [0, 1])
+    with pytest.raises(dmf.errors.ArgumentError, match="it is a sequence of names"):
+        named.predict_named("100", "7")
 
 
 @pytest.mark.parametrize(
