@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dmf.arrays.threads import threads
-    from dmf.completion import complete, complete_distances, factorize, sense
+    from dmf.completion import complete, complete_distances, complete_together, factorize, sense
     from dmf.models import DeepLinearNetwork, oblique_projection, orthogonal_network, spectral_network
     from dmf.observations import (
         FullMatrix,
@@ -30,7 +30,7 @@ __version__ = metadata.version("dmf")
 
 _HOMES = {
     "dmf.arrays.threads": ("threads",),
-    "dmf.completion": ("complete", "complete_distances", "factorize", "sense"),
+    "dmf.completion": ("complete", "complete_distances", "complete_together", "factorize", "sense"),
     "dmf.models": ("DeepLinearNetwork", "oblique_projection", "orthogonal_network", "spectral_network"),
     "dmf.observations": (
         "FullMatrix",
@@ -63,6 +63,7 @@ __all__ = [
     "calibrate",
     "complete",
     "complete_distances",
+    "complete_together",
     "complete_table",
     "factorize",
     "gradient_descent",

@@ -3,5 +3,17 @@
 from dmf.completion.calls import complete, factorize, sense
 from dmf.completion.distances import Distances, complete_distances
 from dmf.completion.ranks import RankPath, RankStep, rank_path
+from dmf.completion.together import Together, complete_together
 
-__all__ = ["Distances", "RankPath", "RankStep", "complete", "complete_distances", "factorize", "rank_path", "sense"]
+__all__ = [
+    "Distances",
+    "RankPath",
+    "RankStep",
+    "Together",
+    "complete",
+    "complete_distances",
+    "complete_together",
+    "factorize",
+    "rank_path",
+    "sense",
+]

@@ -1,0 +1,68 @@
+"""Tables that share their frames need a fraction of the entries; tables that do not are left apart."""
+
+import numpy as np
+import pytest
+
+import dmf
+from dmf.errors import ArgumentError, DmfError, RankError, ShapeError
+
+
+def relations(rng, count, d1, d2, rank, noise, share):
+    """Tables U C_k V^T with entries of mean square 1, and the same with noise and holes."""
+    u, v, cores = (rng.standard_normal(s) for s in ((d1, rank), (d2, rank), (count, rank, rank)))
+    truth = np.einsum("ia,kab,jb->kij", u, cores, v)
+    truth /= truth.std()
+    seen = np.where(rng.random(truth.shape) < share, truth + noise * rng.standard_normal(truth.shape), np.nan)
+    return truth, seen
+
+
+def error(found, truth):
+    return np.linalg.norm([t.product() for t in found] - truth) / np.linalg.norm(truth)
+
+
+def test_shared_frames_are_found_from_fewer_entries_than_one_table_has_unknowns(rng):
+    """Exact, though each table alone has fewer entries than degrees of freedom: r (d1 + d2 - r) = 154."""
+    truth, seen = relations(rng, 8, 40, 39, 2, 0.0, 0.08)
+    assert max(np.sum(~np.isnan(table)) for table in seen) < 154
+    found = dmf.complete_together(list(seen), 2)
+    assert found.shared
+    assert error(found, truth) < 1e-8
+    assert np.all(found[3].filled()[~np.isnan(seen[3])] == seen[3][~np.isnan(seen[3])])
+
+
+def test_noise_is_estimated_and_borrowed_strength_pays(rng):
+    truth, seen = relations(rng, 5, 30, 25, 2, 0.2, 0.3)
+    found = dmf.complete_together(list(seen), 2)
+    alone = [dmf.complete(table, 2, offsets=False) for table in seen]
+    assert found.shared
+    assert found.noise == pytest.approx(0.2, rel=0.15)
+    assert error(found, truth) < 0.7 * error(alone, truth)
+
+
+def test_tables_that_share_nothing_are_left_apart(rng):
+    """No worse than tables completed alone, as they then are."""
+    pairs = [relations(rng, 1, 30, 30, 2, 0.05, 0.5) for _ in range(3)]
+    truth, seen = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    found = dmf.complete_together(list(seen), 2)
+    assert not found.shared
+    assert found.heldout["apart"] < found.heldout["together"]
+    assert error(found, truth) == pytest.approx(error([dmf.complete(t, 2, offsets=False) for t in seen], truth))
+
+
+def test_zeros_stay_zeros():
+    assert np.all(dmf.complete_together([np.zeros((4, 4)), np.zeros((4, 4))], 1)[0].product() == 0)
+
+
+@pytest.mark.parametrize(
+    ("tables", "rank", "kind"),
+    [
+        ([np.ones((3, 3))], 1, ArgumentError),
+        (np.ones((3, 3)) is None, 1, ArgumentError),
+        ([np.ones((3, 3)), np.ones((3, 4))], 1, ShapeError),
+        ([np.ones((3, 3)), np.ones((3, 3))], 4, RankError),
+        ([np.ones((3, 3)), np.full((3, 3), np.nan)], 1, DmfError),
+    ],
+)
+def test_what_cannot_be_completed_together_is_refused(tables, rank, kind):
+    with pytest.raises(kind):
+        dmf.complete_together(tables, rank)
