@@ -25,6 +25,8 @@ _HELD_OUT = 0.1  # share of the entries that decides whether frames are shared
 _SWEEPS, _FIRST = 600, 40  # most sweeps; of these the first, in which the level falls slowly whatever its estimate
 _DECAY, _SLOW = 0.5, 0.85  # of the level of noise in a sweep
 _STILL, _EXACT = 1e-7, 1e-24  # relative fall of the squared residual that ends it; its size, relative, that is rounding
+_TO_ROUNDING = 1e-6  # held-out error, relative, of a fit that is exact
+_ALONE = 300  # most iterations of a table alone, which with few entries takes thousands to no end
 _LEAST = 1e-14  # eigenvalue of a frame's moments, relative: keeps its normalisation invertible
 
 
@@ -74,7 +76,7 @@ class Together(Sequence):
     noise : float
         Estimated standard deviation of the noise of an entry, of all tables together; nan if completed alone.
     heldout : dict of str to float
-        Root mean square errors on held-out entries: "together" and "apart".
+        Root mean square errors on held-out entries: "together" and "apart"; nan where that was not needed or not possible.
     """
 
     tables: tuple[SharedTable, ...]
@@ -136,8 +138,9 @@ def complete_together(tables: Sequence[Any], rank: int, *, seed: int = 0) -> Tog
     rank = check_rank(rank, shapes[0])
     parts = [_divided(table, seed) for table in entries]
     tried = _fitted([part[0] for part in parts], rank)[0]
-    apart = [_alone(part[0], rank, seed) for part in parts]
-    errors = {"together": _error(tried, parts), "apart": _error(apart, parts)}
+    errors = {"together": _error(tried, parts), "apart": float("nan")}
+    if errors["together"] > _TO_ROUNDING * _size(entries):  # a fit that holds so well needs no comparison
+        errors["apart"] = _error([_alone(part[0], rank, seed) for part in parts], parts)
     if errors["apart"] < errors["together"]:
         return Together(tuple(_alone(table, rank, seed) for table in entries), False, np.nan, errors)
     final, noise = _fitted(entries, rank)
@@ -162,8 +165,13 @@ def _error(tables: Sequence[SharedTable], parts: list[tuple[SampledEntries, Samp
     return float(np.sqrt(np.mean(np.concatenate(squares)))) if squares else float("nan")
 
 
+def _size(tables: list[SampledEntries]) -> float:
+    """Root mean square of all entries."""
+    return float(np.sqrt(np.mean(np.concatenate([t.values for t in tables]) ** 2)))
+
+
 def _alone(table: SampledEntries, rank: int, seed: int) -> SharedTable:
-    left, right = complete(table, rank, offsets=False, seed=seed).factors()
+    left, right = complete(table, rank, offsets=False, iterations=_ALONE, seed=seed).factors()
     return SharedTable(left, np.eye(left.shape[1]), right.T, table)
 
 
