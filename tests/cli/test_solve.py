@@ -262,8 +262,13 @@ def test_a_number_of_many_digits_names_no_row(dmf_program, tmp_path):
     dmf.factorize(np.outer(np.arange(1.0, 4.0), np.ones(3))).save(tmp_path / "m.npz")
     (tmp_path / "p.csv").write_text(f"{'9' * 5000},9\n1,2\n")
     done = dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv")
-    assert "is taken as a pair" in done.stdout and "1 pairs have a row or column that was not in the data" in done.stdout
-    assert [line.rpartition(",")[2] != "" for line in (tmp_path / "o.csv").read_text().splitlines()[1:]] == [False, True]
+    assert (
+        "is taken as a pair" in done.stdout and "1 pairs have a row or column that was not in the data" in done.stdout
+    )
+    assert [line.rpartition(",")[2] != "" for line in (tmp_path / "o.csv").read_text().splitlines()[1:]] == [
+        False,
+        True,
+    ]
     (tmp_path / "p.csv").write_text("from,to\n1,2\n")
     dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv")  # the first line is a header
     assert (tmp_path / "o.csv").read_text().splitlines()[1].startswith("1,2,")
