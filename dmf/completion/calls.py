@@ -12,7 +12,7 @@ from dmf.arrays.backend import Array, namespace, number, on_device_of
 from dmf.arrays.checks import check_bounds, check_option
 from dmf.arrays.linalg import dense_svd
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
-from dmf.completion.occupied import occupied_part, short_of
+from dmf.completion.occupied import apart, occupied_part, short_of
 from dmf.completion.placement import better_on_host, from_host
 from dmf.completion.state import relative_residual
 from dmf.completion.visible_rank import visible_rank
@@ -142,14 +142,20 @@ def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
         recovery = _fitted(part.observations, replace(plan, rank=bound), journal, part.widened)
         recovery = replace(recovery, model=part.widened(recovery.model), observations=observations, settings=plan)
     found = recovery.found
-    if found.exact:
-        recovery = replace(recovery, found=replace(found, undetermined=short_of(observations, found.rank)))
-    return recovery
+    if not found.exact or found.rank == 0:
+        return recovery
+    loose = apart(observations)
+    if any(loose):
+        return replace(recovery, found=replace(found, exact=False, undetermined=loose), outcome=Outcome.UNDETERMINED)
+    return replace(recovery, found=replace(found, undetermined=short_of(observations, found.rank)))
 
 
 def _fitted(observations: Entries, plan: Plan, journal: Journal, whole: Callable[[LowRank], LowRank]) -> Recovery:
-    offsets = plan.offsets is True or (plan.offsets == "auto" and _offsets_help(observations, plan.seed))
-    return fit(observations, plan, journal, offsets=offsets, plain=plan.offsets is not True, whole=whole)
+    offsets, plain = plan.offsets is True, plan.offsets is not True
+    if plan.offsets == "auto":
+        single = observations.shape == (1, 1)  # of one entry nothing but the mean is known
+        offsets, plain = single or _offsets_help(observations, plan.seed), not single
+    return fit(observations, plan, journal, offsets=offsets, plain=plain, whole=whole)
 
 
 def factorize(matrix: Any, rank: int | None = None, *, seed: int = 0) -> Recovery:

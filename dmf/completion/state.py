@@ -153,6 +153,8 @@ class State:
         What follows if the rank that is being refined is not exact.
     homotopy : Estimate or None
         Where the continuation stands.
+    levels : int
+        Number of its levels so far.
     contradicted : bool
         Whether the last continuation met noise.
     with_offsets : Estimate or None
@@ -170,6 +172,7 @@ class State:
     exact: Estimate | None = None
     then: Stage | None = None
     homotopy: Estimate | None = None
+    levels: int = 0
     contradicted: bool = False
     with_offsets: Estimate | None = None
     outcome: Outcome | None = None

@@ -192,7 +192,7 @@ def _after_lowest(state: State, found: Estimate) -> Next:
 def _homotopy(state: State, stage: Stage) -> Next:
     solver = Continuation() if stage is Stage.HOMOTOPY else PATIENT
     task = Task(stage, replace(solver, until=HOMOTOPY_LEVELS[0]), state.bound)
-    return replace(state, stage=stage, homotopy=None), task
+    return replace(state, stage=stage, homotopy=None, levels=1), task
 
 
 def _after_homotopy(state: State, found: Estimate) -> Next:
@@ -210,10 +210,11 @@ def _next_level(state: State, stage: Stage) -> Next:
     if found is None:
         return _homotopy(state, stage)
     level = found.noise**2
-    until = next((until for until in HOMOTOPY_LEVELS if level > until * facts.mean_square), None)
-    if until is not None and not state.contradicted:
+    below = [k for k in range(state.levels, len(HOMOTOPY_LEVELS)) if level > HOMOTOPY_LEVELS[k] * facts.mean_square]
+    if below and not state.contradicted:
         solver = Continuation() if stage is Stage.HOMOTOPY else PATIENT
-        return replace(state, stage=stage), Task(stage, replace(solver, until=until, start=level), found.model)
+        task = Task(stage, replace(solver, until=HOMOTOPY_LEVELS[below[0]], start=level), found.model)
+        return replace(state, stage=stage, levels=below[0] + 1), task
     noise_is_trusted = state.contradicted and facts.determined(max(estimate.rank, 1), SCARCE)
     if stage is Stage.HOMOTOPY and not noise_is_trusted:
         return _homotopy(state, Stage.PATIENT)

@@ -17,6 +17,13 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun]) -> str:
         return f"{outcome.name.lower()}: {told}"
     if found.exact:
         return _exact(found)
+    if outcome is Outcome.UNDETERMINED:
+        rows, cols = found.undetermined
+        return (
+            f"rank {found.rank} fits all entries to {found.relative_residual:.1g}, but {rows:,} rows and {cols:,} columns share "
+            "no entry with the others: what lies between these blocks is not determined. Complete the blocks apart, or add "
+            "entries that join them."
+        )
     text = f"rank {found.rank}{' and offsets' if found.offsets else ''}"
     if outcome is Outcome.SOLVED:
         return f"{text}; relative error {found.relative_residual:.3g}."

@@ -46,7 +46,8 @@ class Found:
     noise : float
         Standard deviation of the noise of an entry of weight 1, in the units of the data; 0 where the recovery is exact.
     exact : bool
-        Whether a matrix of this rank fits all measurements to rounding, which are more than its degrees of freedom.
+        Whether a matrix of this rank fits all measurements to rounding, which are more than its degrees of freedom, and
+        determine it but for the rows and columns of `undetermined`.
     offsets : bool
         Whether mean, row and column offsets are part of the model.
     relative_residual : float
@@ -54,7 +55,8 @@ class Found:
     oversampling : float
         Different measurements for each degree of freedom of a matrix of this rank.
     undetermined : (int, int)
-        Of an exact recovery from entries: rows and columns with fewer entries than the rank, of which others fit as well.
+        Of entries fitted to rounding: rows and columns with fewer entries than the rank, or in blocks that share no entry
+        with the others (the recovery is not exact then); other values there fit as well.
     """
 
     rank: int

@@ -19,6 +19,7 @@ class Outcome(Enum):
     TRIVIAL = "all measurements are equal, so that nothing is left to fit"
     STATIONARY = "no step lowers the residual further"
     TOLERANCE = "the loss is at or below the tolerance"
+    UNDETERMINED = "the measurements are fitted to rounding, but do not determine the whole matrix"
     CONTRADICTED = "the residual contradicts a noise level as low as this"
     UNPROMISING = "the loss falls too slowly for the right rank"
     RUNAWAY = "the matrix has grown far beyond what was measured, and no step lowers the residual further"

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import dmf
+from dmf.completion import occupied
 from dmf.completion.occupied import occupied_part, short_of
+from dmf.solvers import Outcome
 
 from helpers import low_rank_case
 
@@ -107,3 +109,25 @@ def test_rows_seen_once_do_not_look_like_noise(others):
     run = dmf.complete(dmf.SampledEntries(rows, cols, values, truth.shape))
     assert np.linalg.norm(run.product()[:60] - truth[:60]) < 0.05 * np.linalg.norm(truth[:60])
     assert run.found.rank == 3 and 0.09 < run.found.noise < 0.15
+
+
+def test_blocks_with_nothing_between_them_are_not_exact():
+    """Each block is determined, but not their ratio: two blocks of a matrix of rank 1, one of them in three rows."""
+    case = low_rank_case(0, (20, 20), 1)
+    seen = np.full(case.matrix.shape, np.nan)
+    seen[:12, :14], seen[12:15, 14:] = case.matrix[:12, :14], case.matrix[12:15, 14:]
+    recovery = dmf.complete(seen)
+    assert occupied.apart(recovery.observations) == recovery.found.undetermined == (3, 6)
+    assert recovery.outcome is Outcome.UNDETERMINED and not recovery.found.exact and not recovery.success
+    seen[:6, 14:] = case.matrix[:6, 14:]
+    joined = dmf.complete(seen[:15])
+    assert joined.found.exact and joined.found.undetermined == (0, 0) and occupied.apart(joined.observations) == (0, 0)
+    np.testing.assert_allclose(joined.product(), case.matrix[:15], atol=1e-10)
+
+
+def test_of_one_entry_the_mean_is_known():
+    one = dmf.complete([[3.5]])
+    assert one.found.rank == 0 and one.product().tolist() == [[3.5]]
+    seen = np.full((4, 3), np.nan)
+    seen[2, 1] = 3.5
+    np.testing.assert_array_equal(dmf.complete(seen).predict([2], [1]), [3.5])
