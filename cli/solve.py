@@ -128,8 +128,8 @@ def complete(file, output, model, report, ranks, device, offsets, stated, seed, 
     The error is measured, and intervals for `dmf predict --interval` follow, on entries that a first fit does not see. Then all
     entries are fitted, and this is what is written.
 
-    Where -o ends in .csv or .tsv and FILE is a table, the table is written there with its missing cells filled, all else as it
-    was; a model is then written only if --model names it.
+    Where -o ends in .csv or .tsv, the text of FILE is written there with its missing cells or values filled, all else as it was;
+    a model is then written only if --model names it.
     """
     filled = output if output is not None and output.suffix.lower() in _TABLES else None
     if filled is None and model is not None:
