@@ -16,7 +16,6 @@ from dmf.tables.mixtures import component_counts, fit_mixture
 _MOST_COLUMNS = 200  # of a table to which a full covariance is fitted
 _MOST_ROWS = 10  # times the columns: with more of them a full covariance is no worse than one of low rank
 _WORTH_COMPLETING = 20_000  # cells of a table; on smaller ones `complete` takes longer than all the rest
-_LEAST_WEIGHT = 1e-9  # of a row that is left out of a draw
 _LEAST_NOISE = 1e-8  # variance, of columns of variance 1
 
 
@@ -87,13 +86,12 @@ def _low_rank(table, weights, start, seed, settings):
 
 def _completed(table, weights, start, seed, settings):
     """The matrix that `dmf.complete` finds, as a distribution of rows: its noise is the same in all columns."""
-    counts = None
-    if not np.all(weights == 1):
-        counts = np.broadcast_to(np.maximum(weights, _LEAST_WEIGHT)[:, None], table.shape)
-    left, right = complete(table, weights=counts, offsets=False, seed=seed).factors()
-    seen = ~np.isnan(table) * weights[:, None]
-    noise = np.sum(seen * np.nan_to_num(table - left @ right) ** 2) / seen.sum()
-    share = weights / weights.sum()
+    counted = weights > 0
+    table, share = table[counted], weights[counted] / weights[counted].sum()
+    counts = None if np.all(weights == 1) else np.broadcast_to(share[:, None] * len(share), table.shape)
+    recovery = complete(table, weights=counts, offsets=False, seed=seed)
+    left, right = recovery.factors()
+    noise = recovery.found.noise**2
     mean = share @ left
     values, vectors = np.linalg.eigh((left - mean).T @ ((left - mean) * share[:, None]))
     loadings = np.column_stack([mean @ right, right.T @ (vectors * np.sqrt(np.maximum(values, 0)))])

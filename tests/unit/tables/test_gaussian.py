@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dmf.tables.families import BY_NAME
 from dmf.tables.gaussian import Gaussians, Patterns, Rows, gaussian_path, gaussian_step, one_gaussian
 from dmf.tables.low_rank import low_rank_path
 from dmf.tables.mixtures import fit_mixture
@@ -101,3 +102,13 @@ def test_draws_have_the_conditional_moments(rng):
         mean, variance = model.moments(table[:1])
         drawn = model.draw(table, rng)[:, 1]
         np.testing.assert_allclose([drawn.mean(), drawn.var()], [mean[0, 1], variance[0, 1]], rtol=0.1)
+
+
+def test_the_matrix_of_complete_is_a_distribution_of_rows(rng):
+    """Also of rows that count differently, some of them not at all, as in a bootstrap."""
+    table = rng.standard_normal((120, 2)) @ rng.standard_normal((2, 12)) + 0.3 * rng.standard_normal((120, 12))
+    holed = np.where(rng.random(table.shape) < 0.3, np.nan, table)
+    for weights in (np.ones(120), rng.multinomial(120, np.ones(120) / 120).astype(float)):
+        *_, (_, model) = BY_NAME["dmf.complete"].path(holed, weights, None, 0, (12.0,))
+        off = (model.moments(holed)[0] - table)[np.isnan(holed)]
+        assert np.sqrt(np.mean(off**2)) < 0.5
