@@ -33,6 +33,10 @@ def threads(count: int) -> Iterator[None]:
     count : int
         From 1 to the number of cores that this process may use.
 
+    Returns
+    -------
+    context manager
+
     Raises
     ------
     ArgumentError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -118,10 +118,11 @@ def fit(
         facts = _facts(observations, plan, offsets, plain, core)
         state, task = begin(facts)
         while task is not None:
+            if core is not None and task.stage is not Stage.CORE:
+                assert isinstance(task.start, LowRank)
+                task, core = replace(task, start=core.widened(task.start)), None  # the core's memory is needed now
             done = _run(task, state, observations, core, journal, whole)
             state, task = step(state, done)
-            if state.stage is not Stage.CORE:
-                core = None  # its memory
             del done
         return _recovery(state, observations, plan, journal)
 
@@ -159,9 +160,7 @@ def _run(
     start, seen = task.start, whole
     if isinstance(start, int):
         start = spectral_start(observations, start, state.facts.seed)
-    elif task.stage is Stage.SPREAD and core is not None and start is not None:
-        start = core.widened(start)
-    if task.stage is Stage.CORE and core is not None:
+    if core is not None:
         observations, widened = core.observations, core.widened
 
         def seen(model: LowRank) -> LowRank:
