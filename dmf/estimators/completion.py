@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from dmf.arrays.backend import on_device_of
-from dmf.arrays.checks import check_bounds
+from dmf.arrays.checks import check_bounds, check_option
 from dmf.completion.calls import complete
 from dmf.completion.ranks import rank_path
 from dmf.errors import ArgumentError
@@ -39,6 +39,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         Least and largest value filled in, for all columns or for each. Entries that were there are kept.
     holdout : float, 0 <= holdout < 1
         Share of the entries held out first, for honest errors and `intervals`, as in `dmf.complete`; then all are fitted.
+    max_iter : int, >= 0
+        Most iterations of all solvers together, for each fit.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
     device : str
@@ -89,6 +91,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         min_value: Any = -np.inf,
         max_value: Any = np.inf,
         holdout: float = 0.0,
+        max_iter: int = 10_000,
         random_state: Any = 0,
         device: str = "cpu",
     ) -> None:
@@ -97,6 +100,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         self.min_value = min_value
         self.max_value = max_value
         self.holdout = holdout
+        self.max_iter = max_iter
         self.random_state = random_state
         self.device = device
 
@@ -220,13 +224,14 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         there = entries.to_device(self.device)
         options: dict[str, Any] = {"offsets": self.offsets, "seed": seed_of(self.random_state)}
         rank: Any = self.rank
+        limit = int(check_option("max_iter", self.max_iter, whole=True))
         with on_device_of(there.values):
             if isinstance(rank, str) and rank == "path":
                 path = self.rank_path_ = replace(rank_path(there, **options), observations=entries)
                 rank, options["offsets"] = max(path.best, 1), path.offsets
             elif hasattr(self, "rank_path_"):  # of an earlier fit
                 del self.rank_path_
-            recovery = complete(there, rank, holdout=self.holdout, **options).to_device("cpu")
+            recovery = complete(there, rank, holdout=self.holdout, iterations=limit, **options).to_device("cpu")
         self._entries = entries
         self._min, self._max = bounds
         self.recovery_, self.rank_ = recovery, recovery.found.rank

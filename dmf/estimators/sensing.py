@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dmf.arrays.checks import check_option
 from dmf.completion.calls import sense, solve_on
 from dmf.errors import ShapeError
 from dmf.estimators.tables import DTYPES, seed_of
@@ -27,6 +28,8 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
     shape : (int, int), optional
         (d1, d2) of the matrices, whose rows are joined in each row of X. Unless given, (n_features, 1): a vector of
         coefficients.
+    max_iter : int, >= 0
+        Most iterations of all solvers together, for each fit.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
     device : str
@@ -68,11 +71,13 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
         rank: int | None = None,
         *,
         shape: tuple[int, int] | None = None,
+        max_iter: int = 10_000,
         random_state: Any = 0,
         device: str = "cpu",
     ) -> None:
         self.rank = rank
         self.shape = shape
+        self.max_iter = max_iter
         self.random_state = random_state
         self.device = device
 
@@ -108,7 +113,11 @@ class DeepMatrixSensing(RegressorMixin, BaseEstimator):
         measured = LinearMeasurements(
             X.reshape(-1, *shape) if isinstance(X, np.ndarray) else X, y.astype(X.dtype, copy=False), shape
         )
-        options = {"rank": self.rank, "seed": seed_of(self.random_state)}
+        options = {
+            "rank": self.rank,
+            "iterations": int(check_option("max_iter", self.max_iter, whole=True)),
+            "seed": seed_of(self.random_state),
+        }
         recovery = solve_on(self.device, sense, measured, **options)
         self.recovery_, self.rank_ = recovery, recovery.found.rank
         self.matrix_ = recovery.product()

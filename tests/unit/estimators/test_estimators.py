@@ -184,3 +184,10 @@ def test_sensing_without_a_shape_is_vector_regression(rng):
 def test_bad_shapes(shape, rng):
     with pytest.raises(dmf.errors.ShapeError, match="shape="):
         DeepMatrixSensing(shape=shape).fit(rng.standard_normal((9, 6)), np.ones(9))
+
+
+def test_iterations_are_limited_and_checked(rng):
+    X = table(rng)
+    assert DeepMatrixCompletion(max_iter=2).fit(X).n_iter_ == 2
+    with pytest.raises(ValueError, match="max_iter=-1"):
+        DeepMatrixCompletion(max_iter=-1).fit(X)
