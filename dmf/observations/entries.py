@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 import scipy.sparse
-from scipy.sparse.csgraph import connected_components
 
 from dmf.arrays.backend import (
     Array,
@@ -43,9 +42,8 @@ from dmf.observations.checks import (
     has_own_loss,
     held_out_count,
 )
+from dmf.observations.positions import checked_index, components, looked_up, numbered
 from dmf.observations.tangent import eliminated_step
-
-_AT_ONCE = 2**20  # entries, whose indices NumPy converts to machine words
 
 
 class SampledEntries(Entries):
@@ -107,7 +105,7 @@ class SampledEntries(Entries):
                 "no entry is observed, but at least 1 is needed to learn anything.", argument="values", value=0, limit=1
             )
         arguments = rows, cols, values
-        rows, cols = _checked_index(rows, "rows", shape[0]), _checked_index(cols, "cols", shape[1])
+        rows, cols = checked_index(rows, "rows", shape[0]), checked_index(cols, "cols", shape[1])
         values = floating(values, "values")
         check_finite(values, "values", "Leave missing entries out instead.")
         arrange = kernel("SampledEntries", values).arrange
@@ -296,7 +294,7 @@ class SampledEntries(Entries):
     def restricted(self, rows, cols):
         places = [to_host(index) for index in (rows, cols)]
         numbers = [
-            _looked_up(_numbered(place, size), index)
+            looked_up(numbered(place, size), index)
             for place, size, index in zip(places, self.shape, (self.rows, self.cols), strict=True)
         ]
         kept = to_host((numbers[0] >= 0) & (numbers[1] >= 0))
@@ -311,16 +309,8 @@ class SampledEntries(Entries):
         return self._subset(kept, numbers[0], numbers[1], (places[0].size, places[1].size))
 
     def connectivity(self):
-        (d1, d2), rows, cols = self.shape, to_host(self.rows), to_host(self.cols)
-        labels = np.arange(d1 + d2)
-        for first in range(0, self.n_measurements, _AT_ONCE):
-            part = slice(first, first + _AT_ONCE)
-            one, other = labels[rows[part]], labels[d1 + cols[part]]
-            apart = one != other
-            if apart.any():
-                size = int(labels.max()) + 1
-                edges = scipy.sparse.coo_array((apart[apart], (one[apart], other[apart])), shape=(size, size))
-                labels = connected_components(edges, directed=False)[1][labels]
+        d1 = self.shape[0]
+        labels = components(to_host(self.rows), to_host(self.cols), self.shape)
         return from_host(labels[:d1], self.values), from_host(labels[d1:], self.values)
 
     def surrogate_svd(self, rank, seed=0, sweeps=12):
@@ -391,50 +381,6 @@ class SampledEntries(Entries):
         result = np.array(to_host(matrix))
         result[rows[first], cols[first]] = means
         return from_host(result, matrix)
-
-
-def _checked_index(index: Array, argument: str, size: int) -> Array:
-    xp = namespace(index)
-    if not xp.isdtype(index.dtype, "integral"):
-        raise DTypeError(
-            f"{argument} has dtype {index.dtype}, but positions are integers from 0. Convert them with astype(int) if "
-            "they are whole numbers.",
-            argument=argument,
-            value=str(index.dtype),
-            limit="integer",
-        )
-    least, most = number(xp.min(index)), number(xp.max(index))
-    if least < 0 or most >= size:
-        wrong = least if least < 0 else most
-        where = int(xp.argmax(xp.astype((index < 0) | (index >= size), xp.int64)))
-        raise ObservationError(
-            f"{argument}[{where}] = {int(index[where])} (the range found is {least:.0f} to {most:.0f}), but the matrix has "
-            f"{size} {argument}, so indices run from 0 to {size - 1}. "
-            "Pass a larger shape, or subtract 1 if your indices start at 1.",
-            argument=argument,
-            value=int(wrong),
-            limit=(0, size - 1),
-        )
-    if is_numpy(index):
-        return np.ascontiguousarray(index, dtype=np.int32)
-    return xp.astype(index, xp.int32)
-
-
-def _numbered(places: np.ndarray, size: int) -> np.ndarray:
-    """For each of `size` rows or columns its number among those at `places`, -1 if it is none of them."""
-    numbers = np.full(size, -1, np.int32)
-    numbers[places] = np.arange(places.size)
-    return numbers
-
-
-def _looked_up(table: np.ndarray, index: Array) -> Array:
-    """``table[index]`` for a table on the host, in the library of `index`."""
-    if not is_numpy(index):
-        return namespace(index).take(from_host(table, index), index)
-    found = np.empty(index.shape, table.dtype)
-    for first in range(0, index.shape[0], _AT_ONCE):
-        found[first : first + _AT_ONCE] = table[index[first : first + _AT_ONCE]]
-    return found
 
 
 def is_cupy_sparse(data: Any) -> bool:

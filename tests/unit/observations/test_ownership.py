@@ -114,7 +114,7 @@ def test_parts_of_rows_and_columns(move, rng):
 @pytest.mark.parametrize("move", LIBRARIES.values(), ids=LIBRARIES)
 def test_connected_components(move, monkeypatch):
     """Two blocks, joined through a chain; a row and a column without entries are on their own."""
-    monkeypatch.setattr("dmf.observations.entries._AT_ONCE", 3)
+    monkeypatch.setattr("dmf.observations.positions._AT_ONCE", 3)
     rows, cols = np.array([0, 0, 1, 2, 3, 3, 5]), np.array([0, 1, 1, 2, 2, 3, 4])
     entries = dmf.SampledEntries(move(rows), move(cols), move(np.ones(7)), (6, 6))
     by_row, by_col = (to_host(labels).tolist() for labels in entries.connectivity())
