@@ -53,9 +53,11 @@ def low_rank_samples(
     count = round(oversampling * r * (d1 + d2 - r))
     accepted = False
     while not accepted:
-        rows, cols = np.divmod(np.sort(generator.choice(d1 * d2, count, replace=False)), d2)
-        held = np.concatenate([np.bincount(rows, minlength=d1), np.bincount(cols, minlength=d2)])
-        accepted = not redraw or held.min() >= r
+        drawn = generator.choice(d1 * d2, count, replace=False)
+        accepted = not redraw or (
+            np.bincount(drawn // d2, minlength=d1).min() >= r and np.bincount(drawn % d2, minlength=d2).min() >= r
+        )
+    rows, cols = np.divmod(np.sort(drawn), d2)
     values = entries(u, v, rows, cols)
     if snr_db is not None:
         values += noise_level(snr_db) * generator.standard_normal(count)
