@@ -7,11 +7,11 @@ Masks are drawn again until every row and column holds at least `rank` samples. 
 Noise: error over the root of the expected squared error of least squares that knows the true tangent space. Times are of
 `dmf.complete` or `dmf.sense` alone, kernels compiled, one thread.
 
-The published figures are of 1000 x 1000 matrices of rank 5 and condition number 1e5, 50 trials a point, rank given; an
-error below 1e-6 counts as recovered. They were read from the result files in github.com/ckuemmerle/MatrixIRLS (figure 6 of
-Kuemmerle, Mayrink Verdun, ICML 2021). Here they begin at oversampling 1.5: that code gives up after 1,000 masks and takes one
-with too few entries in some row or column, so its lower points are of another problem. Of uniform masks at 1.3, about one in
-2,000 holds 5 entries in every row and column.
+The published figures are of 1000 x 1000 matrices of rank 5 and condition number 1e5, 50 trials a point, rank given; as there,
+an error below 1e-3 counts as recovered (below 1e-6 the published shares are lower). They were read from the result files in
+github.com/ckuemmerle/MatrixIRLS (figures 2 and 6 of Kuemmerle, Mayrink Verdun, ICML 2021). Here they begin at oversampling
+1.5: that code gives up after 1,000 masks and takes one with too few entries in some row or column, so its lower points are of
+another problem. Of uniform masks at 1.3, about one in 2,000 holds 5 entries in every row and column; they are drawn until one does.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ NOISY: dict[str, dict[str, Any]] = {
     "20 dB, oversampling 3": {"oversampling": 3, "snr_db": 20},
     "20 dB, oversampling 3, condition 100": {"oversampling": 3, "snr_db": 20, "condition": 100},
 }
-PUBLISHED_LEVEL = 1e-6  # relative error below which a matrix counts as recovered in the published figures
+PUBLISHED_LEVEL = 1e-3  # relative error below which a matrix counts as recovered in the published figures
 PUBLISHED = {  # share recovered at each oversampling
-    "MatrixIRLS": {1.5: 0.08, 1.6: 0.10, 1.8: 0.22, 2: 0.70, 2.5: 1.0},
-    "LRGeomCG pursuit": {1.5: 0.20, 1.6: 0.50, 1.8: 0.80, 2: 0.88, 2.5: 0.98},
-    "R3MC, rank update": {1.5: 0.34, 1.6: 0.26, 1.8: 0.58, 2: 0.86, 2.5: 1.0},
-    "R2RILS": dict.fromkeys((1.5, 1.6, 1.8, 2, 2.5), 0.0),
+    "MatrixIRLS": {1.5: 0.58, 1.6: 0.68, 1.8: 0.92, 2: 1.0},
+    "R3MC with rank update": {1.5: 0.64, 1.6: 0.66, 1.8: 0.88, 2: 0.90},
+    "LRGeomCG pursuit": {1.5: 0.46, 1.6: 0.66, 1.8: 0.86, 2: 0.94},
+    "R2RILS": {1.5: 0.0, 1.6: 0.04, 1.8: 0.26, 2: 0.38},
 }
-ILL_CONDITIONED: list[tuple[float, int | None]] = [(1.3, 5), (1.5, 5), (1.6, 5), (1.6, None), (1.8, 5), (2, 5)]
+ILL_CONDITIONED: list[tuple[float, int | None]] = [(1.5, 5), (1.6, 5), (1.6, None), (1.8, 5), (2, 5), (1.3, 5)]
 SENSING = {"50 x 60 of rank 3, oversampling 1.5, rank given": 3, "50 x 60 of rank 3, oversampling 1.5, bound 6": 6}
 
 
@@ -114,7 +114,7 @@ def draw(points: list[dict[str, Any]]) -> None:
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
-    given = [point for point in points if point["rank_given"]]
+    given = sorted((p for p in points if p["rank_given"]), key=lambda p: p["oversampling"])
     name = f"dmf.complete, rank given ({given[0]['trials']} trials a point)"
     axes.plot([p["oversampling"] for p in given], [p["solved"] for p in given], "o-", lw=2, label=name)
     others = [point for point in points if not point["rank_given"]]
