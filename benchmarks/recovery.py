@@ -11,7 +11,8 @@ The published figures are of 1000 x 1000 matrices of rank 5 and condition number
 an error below 1e-3 counts as recovered (below 1e-6 the published shares are lower). They were read from the result files in
 github.com/ckuemmerle/MatrixIRLS (figures 2 and 6 of Kuemmerle, Mayrink Verdun, ICML 2021). Here they begin at oversampling
 1.5: that code gives up after 1,000 masks and takes one with too few entries in some row or column, so its lower points are of
-another problem. Of uniform masks at 1.3, about one in 2,000 holds 5 entries in every row and column; they are drawn until one does.
+another problem. Of uniform masks at 1.3, about one in 2,000 holds 5 entries in every row and column;
+masks are drawn until one does.
 """
 
 from __future__ import annotations
