@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+import dmf_cli.distances
 import dmf_cli.dynamics
 import dmf_cli.model
 import dmf_cli.paper
@@ -25,6 +26,7 @@ for command in (
     dmf_cli.solve.complete,
     dmf_cli.model.predict,
     dmf_cli.rank.rank,
+    dmf_cli.distances.distances,
     dmf_cli.solve.factorize,
     dmf_cli.solve.sense,
     dmf_cli.model.info,

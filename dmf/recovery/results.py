@@ -274,6 +274,38 @@ class Recovery:
         """
         write_model(path, {f.name: getattr(self, f.name) for f in fields(self)})
 
+    def update(self, observations: Observations) -> Recovery:
+        """The recovery with more entries known, perhaps of more rows and columns, without fitting all of it again.
+
+        New rows and columns are folded in, components that the new entries show are added, and a few sweeps of variational Bayes
+        over all entries follow; components that the data no longer support go. Offsets stay as they are, and new rows and columns
+        have none; complete all entries now and then where offsets matter.
+
+        Parameters
+        ----------
+        observations : SampledEntries, shape (d1 + more, d2 + more)
+            The new entries, in positions of the larger matrix: old rows and columns come first. A position that was known
+            counts once more.
+
+        Returns
+        -------
+        Recovery
+            Of the larger matrix, with all entries as its observations; without held-out errors, and without names on a side that
+            has grown.
+
+        Raises
+        ------
+        ArgumentError, ShapeError, ObservationError
+            If this recovery holds no entries, or the new ones do not fit it.
+
+        References
+        ----------
+        .. [1] Wang et al., ECCV 2022 (arXiv 2204.04662) (fit the residual by a new module, then compress the whole).
+        """
+        from dmf.recovery.updates import updated
+
+        return updated(self, observations)
+
     def with_ids(self, row_ids: Sequence[str] | None, col_ids: Sequence[str] | None) -> Recovery:
         """The same recovery with names for rows and columns.
 
