@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from dmf.arrays.backend import Array, device, from_host, is_numpy, namespace, number
 from dmf.arrays.checks import random_generator
@@ -107,6 +106,8 @@ def reduced_qr(matrix: Array) -> tuple[Array, Array]:
 def _cholesky_pass(matrix: np.ndarray, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Q and R of a matrix of this Gram matrix, as far from orthogonal as the square of the condition number."""
     r = np.linalg.cholesky(gram).T
+    from scipy.linalg import solve_triangular
+
     return solve_triangular(r, matrix.T, trans=1, check_finite=False).T, r
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from dmf.arrays.backend import Array, namespace, to_host
 
@@ -66,6 +65,8 @@ def visible_rank(singular_values: Array, shape: tuple[int, int]) -> tuple[int, f
     grid = np.linspace(*bounds, 65)
     best = int(np.argmin([free_energy(g) for g in grid]))
     bracket = grid[max(best - 1, 0)], grid[min(best + 1, 64)]
+    from scipy.optimize import minimize_scalar
+
     found = minimize_scalar(free_energy, bounds=bracket, method="bounded") if bracket[0] < bracket[1] else None
     variance = math.exp(found.x if found is not None else grid[best])
     return int(np.sum(squares > edge * variance)), math.sqrt(variance)

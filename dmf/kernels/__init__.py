@@ -8,31 +8,38 @@ where the twin, too, is bound by memory bandwidth).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from dmf.arrays.backend import Array, library
-from dmf.kernels import cpu, dense, gpu, reference, restricted
 
-TABLE: dict[str, dict[str, Any]] = {
-    "sampled_product": {
-        "reference": reference.sampled_product,
-        "numpy": cpu.sampled_product,
-        "cupy": gpu.sampled_product,
-    },
-    "SampledEntries": {
-        "reference": reference.SampledEntries,
-        "numpy": cpu.SampledEntries,
-        "cupy": gpu.SampledEntries,
-    },
-    "dense_residual": {
-        "reference": reference.dense_residual,
-        "numpy": dense.dense_residual,
-        "cupy": gpu.dense_residual,
-    },
-    "restricted_map": {"reference": reference.restricted_map, "numpy": restricted.restricted_map},
+
+class _Forms(Mapping[str, Any]):
+    """Forms of one kernel by array library; their modules, and Numba with them, are imported when a form is first taken."""
+
+    def __init__(self, name: str, **modules: str) -> None:
+        self._name, self._modules = name, modules
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(import_module(f"dmf.kernels.{self._modules[key]}"), self._name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
+TABLE: dict[str, Mapping[str, Any]] = {
+    "sampled_product": _Forms("sampled_product", reference="reference", numpy="cpu", cupy="gpu"),
+    "SampledEntries": _Forms("SampledEntries", reference="reference", numpy="cpu", cupy="gpu"),
+    "dense_residual": _Forms("dense_residual", reference="reference", numpy="dense", cupy="gpu"),
+    "restricted_map": _Forms("restricted_map", reference="reference", numpy="restricted"),
 }
 
 
 def kernel(name: str, like: Array) -> Any:
     """Fastest form of the kernel `name` for the array library of `like`."""
-    return TABLE[name].get(library(like), TABLE[name]["reference"])
+    forms, key = TABLE[name], library(like)
+    return forms[key if key in forms else "reference"]

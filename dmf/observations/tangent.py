@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from dmf.arrays.linalg import conjugate_gradient
-from dmf.kernels.tangent import TangentSystem
+
+if TYPE_CHECKING:
+    from dmf.kernels.tangent import TangentSystem
 
 
 def eliminated_step(system: TangentSystem, target: np.ndarray, tolerance: float, iterations: int) -> np.ndarray:

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from dmf.kernels.gaussian_rows import gaussian_rows
-
 PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 _SWEEPS = 12  # of EM for each penalty, from the covariance of the one before
 _RELAXATION = 1.5  # of the step of the covariance; EM alone is slow where much is missing
@@ -155,6 +153,8 @@ class Rows:
         order, starts, index, missing = (
             getattr(self.patterns, name) for name in ("order", "starts", "index", "missing")
         )
+        from dmf.kernels.gaussian_rows import gaussian_rows
+
         return gaussian_rows(
             self.table, order, starts, index, missing, self.weights, model.shares, model.means, model.covariances, learn
         )
