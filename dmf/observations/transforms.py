@@ -98,20 +98,20 @@ class SubsampledTransform:
 
     def forward(self, matrix: Array) -> Array:
         """Chosen coefficients, shape (m,), of a matrix (d1, d2)."""
-        _check_numpy(matrix, "matrix", self.shape)
-        flipped = matrix if self.signs is None else matrix * self.signs
         import scipy.fft
 
+        _check_numpy(matrix, "matrix", self.shape)
+        flipped = matrix if self.signs is None else matrix * self.signs
         coefficients = getattr(scipy.fft, _TRANSFORMS[self.transform][0])(flipped, norm="ortho")
         return coefficients.reshape(-1)[self.index]
 
     def adjoint(self, weights: Array) -> Array:
         """Transpose of `forward`, from (m,) to (d1, d2)."""
+        import scipy.fft
+
         _check_numpy(weights, "weights", self.index.shape)
         coefficients = np.zeros(self.shape[0] * self.shape[1], weights.dtype)
         coefficients[self.index] = weights
-        import scipy.fft
-
         matrix = getattr(scipy.fft, _TRANSFORMS[self.transform][1])(
             coefficients.reshape(self.shape), norm="ortho", overwrite_x=True
         )
