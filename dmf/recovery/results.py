@@ -14,7 +14,7 @@ from dmf.arrays.checks import check_kind
 from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.models import DeepLinearNetwork, LowRank
 from dmf.models.offsets import Offsets
-from dmf.observations import Observations
+from dmf.observations import Observations, SampledEntries
 from dmf.recovery.messages import describe
 from dmf.recovery.model_files import are_names, read_model, write_model
 from dmf.recovery.values import Found, HeldOut, Plan, StageRun
@@ -274,7 +274,7 @@ class Recovery:
         """
         write_model(path, {f.name: getattr(self, f.name) for f in fields(self)})
 
-    def update(self, observations: Observations) -> Recovery:
+    def update(self, observations: SampledEntries) -> Recovery:
         """The recovery with more entries known, perhaps of more rows and columns, without fitting all of it again.
 
         New rows and columns are folded in, components that the new entries show are added, and a few sweeps of variational Bayes

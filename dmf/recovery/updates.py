@@ -107,8 +107,8 @@ def _merged(known: SampledEntries, new: SampledEntries) -> SampledEntries:
     weights = None
     if known.weights is not None or new.weights is not None:
         weights = xp.concat([xp.ones_like(e.values) if e.weights is None else e.weights for e in (known, new)])
-    columns = (xp.concat([getattr(e, name) for e in (known, new)]) for name in ("rows", "cols", "entries"))
-    return SampledEntries(*columns, new.shape, weights)
+    rows, cols, values = (xp.concat([getattr(e, name) for e in (known, new)]) for name in ("rows", "cols", "entries"))
+    return SampledEntries(rows, cols, values, new.shape, weights)
 
 
 def _without(entries: SampledEntries, offsets) -> SampledEntries:
