@@ -14,7 +14,7 @@ def main() -> None:
     """Run the program; what goes wrong outside its commands is one line on stderr, too."""
     _fill_closed_streams()
     try:
-        with _ended_by_interrupts():
+        with ended_by_interrupts():
             from dmf_cli.commands import program
         program()
     except OSError as error:  # of help and usage messages: commands tell theirs
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def _ended_by_interrupts() -> Iterator[None]:
+def ended_by_interrupts() -> Iterator[None]:
     """Within it, Ctrl-C ends the process at once: raised within an import, it would come as a long traceback, or get lost."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as in the background of a shell
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse
-from scipy.sparse.csgraph import connected_components
 
 from dmf.arrays.backend import Array, from_host, is_numpy, namespace, number
 from dmf.errors import DTypeError, ObservationError
@@ -76,6 +75,8 @@ def components(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> np
         apart = one != other
         if apart.any():
             size = int(labels.max()) + 1
+            from scipy.sparse.csgraph import connected_components  # slow to import, seldom needed
+
             edges = scipy.sparse.coo_array((apart[apart], (one[apart], other[apart])), shape=(size, size))
             labels = connected_components(edges, directed=False)[1][labels]
     return labels

@@ -25,7 +25,7 @@ def test_python_example(example, tmp_path, monkeypatch, capsys):
 def test_commands_are_those_of_the_program():
     blocks = "\n".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL))
     named = set(re.findall(r"\bdmf (\w+)", blocks))
-    listed = set(program.commands)
+    listed = set(program.list_commands(None))
     assert named == listed
 
 
