@@ -174,8 +174,12 @@ def test_entries_from_a_pipe_by_the_name_of_stdin(started_program, ratings, tmp_
 def test_unknown_ids_without_offsets(dmf_program, ratings, tmp_path):
     dmf_program("complete", ratings, "--no-offsets", "--iterations", 50, "-o", "m.npz")
     (tmp_path / "p.csv").write_text("u1,film 1\nnobody,film 1\n")
-    assert "nobody" in error_line(dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv", code=1))
-    assert not (tmp_path / "o.csv").exists()
+    done = dmf_program("predict", "m.npz", "p.csv", "-o", "o.csv")
+    assert "no prediction, the model has no offsets" in done.stdout
+    assert (tmp_path / "o.csv").read_text().splitlines()[-1] == "nobody,film 1,"
+    (tmp_path / "p.csv").write_text("nobody,nothing\nsomebody,none\n")  # of no name known the file is a wrong one
+    assert "nobody" in error_line(dmf_program("predict", "m.npz", "p.csv", "-o", "none.csv", code=1))
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_intervals_and_bounds(dmf_program, ratings, tmp_path):
