@@ -67,6 +67,8 @@ def components(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> np
 
     Edges are added some at a time to the graph of the components so far, which soon has few nodes left to join.
     """
+    from scipy.sparse.csgraph import connected_components  # slow to import, seldom needed
+
     d1, d2 = shape
     labels = np.arange(d1 + d2)
     for first in range(0, rows.size, _AT_ONCE):
@@ -75,8 +77,6 @@ def components(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> np
         apart = one != other
         if apart.any():
             size = int(labels.max()) + 1
-            from scipy.sparse.csgraph import connected_components  # slow to import, seldom needed
-
             edges = scipy.sparse.coo_array((apart[apart], (one[apart], other[apart])), shape=(size, size))
             labels = connected_components(edges, directed=False)[1][labels]
     return labels
