@@ -193,7 +193,7 @@ class SampledEntries:
         values = self.prepare(values)
         ordered, root_weights = values.of_side(side), None
         if roots is not None:
-            roots = self.prepare(roots)
+            roots = self.prepare(roots if isinstance(roots, Prepared) else contiguous(roots, dtype))
             root_weights = roots.of_side(side)
         rows_of_factor = padded(factor, length)
         spread = None if variances is None else padded(contiguous(variances, dtype), length)

@@ -17,8 +17,8 @@ def movielens():
 def test_complete_the_raw_file(dmf_program, movielens):
     """80/20 with no option but the split: better than row and column offsets alone (0.94)."""
     report = as_json(dmf_program("complete", movielens, "--holdout", 0.2, "--json"))
-    assert report["shape"] == [943, 1682] and report["n_heldout"] == 20_000
-    assert report["heldout_rmse"] < 0.93
+    assert report["shape"] == [943, 1682] and report["heldout"]["count"] == 20_000
+    assert report["heldout"]["rmse"] < 0.93
 
 
 def test_reproduce_small(dmf_program, movielens, tmp_path):

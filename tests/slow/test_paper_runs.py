@@ -15,7 +15,7 @@ def test_demo(dmf_program, tmp_path):
     """The compressed network needs fewer iterations and parameters, and ends at no larger an error."""
     report = as_json(dmf_program("demo", "--json", "-o", "picture.png"))
     original, compressed = report["table"]
-    assert original["status"] == compressed["status"] == "converged"
+    assert original["outcome"] == compressed["outcome"] == "TOLERANCE"
     assert compressed["iterations"] < original["iterations"] / 2
     assert compressed["parameters"] == 2100 and original["parameters"] == 30_000
     assert compressed["error"] < 2e-5 and original["error"] < 2e-5
@@ -55,7 +55,7 @@ def test_digits(dmf_program, tmp_path):
     assert report["settings"]["images"] == "digits"
     rows = report["table"]
     assert [row["network"] for row in rows] == ["perceptron", "deep linear block", "compressed block"]
-    assert all(row["accuracy"] > 0.95 and row["status"] == "budget spent" for row in rows)
+    assert all(row["accuracy"] > 0.95 and row["outcome"] == "BUDGET" for row in rows)
     assert rows[1]["parameters"] > rows[0]["parameters"] > rows[2]["parameters"]
     for name in ("fashion-mnist.png", "fashion-mnist-updates.png"):
         assert (tmp_path / name).read_bytes().startswith(PNG)
