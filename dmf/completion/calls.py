@@ -11,10 +11,11 @@ from typing import Any
 from dmf.arrays.backend import Array, namespace, number, on_device_of
 from dmf.arrays.checks import check_bounds, check_option
 from dmf.arrays.linalg import dense_svd
+from dmf.completion.determined import apart, short_of
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
-from dmf.completion.occupied import apart, occupied_part, short_of
 from dmf.completion.placement import better_on_host, from_host
 from dmf.completion.state import relative_residual
+from dmf.completion.submatrix import occupied_part
 from dmf.completion.visible_rank import visible_rank
 from dmf.errors import ArgumentError, ObservationError
 from dmf.models import LowRank

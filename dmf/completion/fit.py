@@ -10,9 +10,9 @@ import numpy as np
 
 from dmf.arrays.backend import namespace
 from dmf.arrays.interrupts import remembered_interrupts
-from dmf.completion.dense_core import DenseCore, dense_core
 from dmf.completion.state import Facts, Stage, State, Task, relative_residual
 from dmf.completion.strategy import begin, step
+from dmf.completion.submatrix import Submatrix, dense_core
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
 from dmf.observations import Entries, Observations
@@ -127,7 +127,7 @@ def fit(
         return _recovery(state, observations, plan, journal)
 
 
-def _facts(observations: Observations, plan: Plan, offsets: bool, plain: bool, core: DenseCore | None) -> Facts:
+def _facts(observations: Observations, plan: Plan, offsets: bool, plain: bool, core: Submatrix | None) -> Facts:
     spread = observations.mean_square
     if offsets and isinstance(observations, Entries):
         spread = observations.centred()[1].mean_square
@@ -151,7 +151,7 @@ def _run(
     task: Task,
     state: State,
     observations: Observations,
-    core: DenseCore | None,
+    core: Submatrix | None,
     journal: Journal,
     whole: Callable[[LowRank], LowRank],
 ) -> Run:

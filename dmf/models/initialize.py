@@ -8,7 +8,7 @@ import numpy as np
 
 from dmf.arrays.backend import Array, from_host, namespace
 from dmf.arrays.checks import check_option, positive_integer, random_generator
-from dmf.arrays.linalg import factored_svd, identity
+from dmf.arrays.linalg import identity
 from dmf.errors import ArgumentError
 from dmf.models.deep_linear import DeepLinearNetwork
 
@@ -158,20 +158,3 @@ def check_depth_and_scale(depth: int, scale: float) -> None:
     check_option(
         "scale", scale, strictly=True, hint="A network of zeros never moves: pass the default, or a small number."
     )
-
-
-def truncated_network(network: DeepLinearNetwork, rank: int, depth: int | None = None) -> DeepLinearNetwork:
-    """Balanced network of the best approximation of a product by a matrix of lower rank.
-
-    Parameters
-    ----------
-    network : DeepLinearNetwork
-    rank : int, >= 0
-        Its width; at rank 0, which is zero, 1.
-    depth : int, optional
-        That of `network` unless given.
-    """
-    u, s, vt = factored_svd(*network.factors())
-    if rank == 0:
-        rank, s = 1, 0 * s
-    return balanced_network(u[:, :rank], s[:rank], vt[:rank, :], network.depth if depth is None else depth)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.completion import dense_core as module
-from dmf.completion.dense_core import dense_core
+from dmf.completion import submatrix
+from dmf.completion.submatrix import dense_core
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets
 from dmf.solvers import Outcome
@@ -16,7 +16,7 @@ from helpers import stages
 @pytest.fixture
 def small_cores(monkeypatch):
     """Tables of test size count as large."""
-    monkeypatch.setattr(module, "_LARGE", 1)
+    monkeypatch.setattr(submatrix, "LARGE_TABLE", 1)
 
 
 def popular(seed=0, d1=400, d2=300, rank=3, count=12_000, noise=0.3):
@@ -80,7 +80,7 @@ def test_a_fit_that_starts_from_its_core_predicts_as_well(monkeypatch):
 
     errors = []
     for large in (10**9, 1):
-        monkeypatch.setattr(module, "_LARGE", large)
+        monkeypatch.setattr(submatrix, "LARGE_TABLE", large)
         recovery = dmf.complete(seen, 4, offsets=True, callback=look)
         errors.append(np.sqrt(np.mean((recovery.predict(rows, cols) - values) ** 2)))
     assert stages(recovery) == ["offsets of the dense core", "offsets of all"] and set(shapes) == {seen.shape}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.completion import occupied
-from dmf.completion.occupied import occupied_part, short_of
+from dmf.completion import determined
+from dmf.completion.determined import short_of
+from dmf.completion.submatrix import occupied_part
 from dmf.solvers import Outcome
 
 from helpers import low_rank_case
@@ -117,11 +118,13 @@ def test_blocks_with_nothing_between_them_are_not_exact():
     seen = np.full(case.matrix.shape, np.nan)
     seen[:12, :14], seen[12:15, 14:] = case.matrix[:12, :14], case.matrix[12:15, 14:]
     recovery = dmf.complete(seen)
-    assert occupied.apart(recovery.observations) == recovery.found.undetermined == (3, 6)
+    assert determined.apart(recovery.observations) == recovery.found.undetermined == (3, 6)
     assert recovery.outcome is Outcome.UNDETERMINED and not recovery.found.exact and not recovery.success
     seen[:6, 14:] = case.matrix[:6, 14:]
     joined = dmf.complete(seen[:15])
-    assert joined.found.exact and joined.found.undetermined == (0, 0) and occupied.apart(joined.observations) == (0, 0)
+    assert (
+        joined.found.exact and joined.found.undetermined == (0, 0) and determined.apart(joined.observations) == (0, 0)
+    )
     np.testing.assert_allclose(joined.product(), case.matrix[:15], atol=1e-10)
 
 
