@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -83,15 +84,17 @@ def check_path(path: Any) -> None:
         )
 
 
-def check_reduction(reduction: Any) -> None:
-    """Raise ArgumentError unless the loss is to be reduced by "mean" or "sum"."""
-    if reduction not in REDUCTIONS:
+def check_choice(argument: str, value: Any, choices: Iterable[str]) -> str:
+    """`value` if it is one of the names in `choices`; ArgumentError otherwise."""
+    known = tuple(choices)
+    if not isinstance(value, str) or value not in known:
         raise ArgumentError(
-            f"reduction={reduction!r}, but the loss is reduced by one of {', '.join(REDUCTIONS)}.",
-            argument="reduction",
-            value=reduction,
-            limit=REDUCTIONS,
+            f"{argument}={value!r}, but it is one of {', '.join(known)}.",
+            argument=argument,
+            value=value,
+            limit=known,
         )
+    return value
 
 
 def layer_factors(depth: int, outer_scale: float) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from dmf.arrays.backend import to_host
-from dmf.arrays.checks import check_option, positive_integer, random_generator
+from dmf.arrays.checks import check_choice, check_option, positive_integer, random_generator
 from dmf.completion.calls import complete
 from dmf.errors import ArgumentError, ObservationError, RankError, ShapeError
 from dmf.observations import SampledEntries
@@ -115,13 +115,7 @@ def complete_distances(
     .. [2] Tabaghi, Dokmanic, KDD 2020 (arXiv 2006.14160) (hyperbolic distances: rank k + 1, projection on the hyperboloid).
     .. [3] Shimizu, Mukuta, Harada, ICLR 2021 (arXiv 2006.08210) (the Lorentz model in networks).
     """
-    if geometry not in GEOMETRIES:
-        raise ArgumentError(
-            f"geometry={geometry!r}, but the known ones are {', '.join(GEOMETRIES)}.",
-            argument="geometry",
-            value=geometry,
-            limit=GEOMETRIES,
-        )
+    check_choice("geometry", geometry, GEOMETRIES)
     space = _SPACES[geometry](float(check_option("radius", radius, strictly=True)))
     known = _checked_distances(as_entries(data))
     n, dimension = known.shape[0], positive_integer(dimension, "dimension")

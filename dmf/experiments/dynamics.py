@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dmf.arrays.checks import check_choice
 from dmf.errors import ArgumentError
 from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries
 from dmf.io.pictures import plot_errors
@@ -119,8 +120,7 @@ def dynamics(
     ----------
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), figures 2 and 3.
     """
-    if problem not in PROBLEMS:
-        raise ArgumentError(f"problem={problem!r}, but the known ones are {', '.join(PROBLEMS)}.", argument="problem")
+    check_choice("problem", problem, PROBLEMS)
     if not 1 <= rank < size / 2:
         raise ArgumentError(
             f"rank={rank} and size={size}, but the passive subspaces need 1 <= rank < size / 2 = {size / 2:g}. Take a "

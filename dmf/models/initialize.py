@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dmf.arrays.backend import Array, from_host, namespace
-from dmf.arrays.checks import check_option, positive_integer, random_generator
+from dmf.arrays.checks import check_choice, check_option, positive_integer, random_generator
 from dmf.arrays.linalg import identity
 from dmf.errors import ArgumentError
 from dmf.models.deep_linear import DeepLinearNetwork
@@ -56,13 +56,7 @@ def orthogonal_network(
     ----------
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 2 and the ablations.
     """
-    if distribution not in DISTRIBUTIONS:
-        raise ArgumentError(
-            f"distribution={distribution!r}, but the known ones are {', '.join(DISTRIBUTIONS)}.",
-            argument="distribution",
-            value=distribution,
-            limit=DISTRIBUTIONS,
-        )
+    check_choice("distribution", distribution, DISTRIBUTIONS)
     check_depth_and_scale(depth, scale)
     if not isinstance(shape, (tuple, list)) or len(shape) != 2:
         raise ArgumentError(

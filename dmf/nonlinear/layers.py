@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from dmf.arrays.backend import Array, as_array, device, floating, namespace
-from dmf.arrays.checks import check_option, layer_factors
+from dmf.arrays.checks import check_choice, check_option, layer_factors
 from dmf.arrays.linalg import chain_product
-from dmf.errors import ArgumentError, DTypeError, ShapeError
+from dmf.errors import DTypeError, ShapeError
 from dmf.models import DeepLinearNetwork
 from dmf.observations.checks import check_finite
 
@@ -243,13 +243,7 @@ class Activation:
     name: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or self.name not in ACTIVATIONS:
-            raise ArgumentError(
-                f"activation={self.name!r}, but the known ones are {', '.join(ACTIVATIONS)}.",
-                argument="activation",
-                value=self.name,
-                limit=tuple(ACTIVATIONS),
-            )
+        check_choice("activation", self.name, ACTIVATIONS)
 
     sizes: ClassVar[None] = None
     parameters: ClassVar[tuple[Array, ...]] = ()

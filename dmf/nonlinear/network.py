@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dmf.arrays.backend import Array, floating, from_host, namespace
-from dmf.arrays.checks import check_kind, positive_integer, random_generator
+from dmf.arrays.checks import check_choice, check_kind, positive_integer, random_generator
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.nonlinear.layers import Activation, Dense, Layer
 from dmf.nonlinear.losses import LOSSES
@@ -189,13 +189,7 @@ class Network:
     def check_samples(self, samples: Samples, loss: str) -> None:
         """Raise unless the samples fit the network and the loss."""
         check_kind("samples", samples, Samples, "Pass Samples(inputs, targets).")
-        if not isinstance(loss, str) or loss not in LOSSES:
-            raise ArgumentError(
-                f"loss={loss!r}, but the known ones are {', '.join(LOSSES)}.",
-                argument="loss",
-                value=loss,
-                limit=tuple(LOSSES),
-            )
+        check_choice("loss", loss, LOSSES)
         self.check_inputs(samples.inputs)
         targets, outputs = samples.targets, self.sizes[1]
         if loss == "cross-entropy":

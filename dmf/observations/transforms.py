@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dmf.arrays.backend import Array, as_array, frozen, is_numpy, real_dtype
-from dmf.arrays.checks import positive_integer, random_generator
+from dmf.arrays.checks import check_choice, positive_integer, random_generator
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
 from dmf.observations.checks import check_shape
 
@@ -50,13 +50,7 @@ class SubsampledTransform:
         self, index: Array, shape: tuple[int, int], *, transform: str = "dct", signs: bool = False, seed: int = 0
     ) -> None:
         self.shape = check_shape(shape)
-        if transform not in _TRANSFORMS:
-            raise ArgumentError(
-                f"transform={transform!r}, but it is one of {', '.join(_TRANSFORMS)}.",
-                argument="transform",
-                value=transform,
-                limit=tuple(_TRANSFORMS),
-            )
+        check_choice("transform", transform, _TRANSFORMS)
         self.index = frozen(_checked_index(index, self.shape[0] * self.shape[1]))
         self.transform = transform
         self.signs = random_generator(seed).choice(np.array([-1, 1], np.int8), self.shape) if signs else None

@@ -295,7 +295,7 @@ class Recovery:
 
         Raises
         ------
-        ArgumentError, ShapeError, ObservationError
+        ArgumentError, ShapeError, DTypeError
             If this recovery holds no entries, or the new ones do not fit it.
 
         References

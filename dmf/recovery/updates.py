@@ -14,7 +14,7 @@ import numpy as np
 
 from dmf.arrays.backend import namespace, number
 from dmf.arrays.checks import check_kind
-from dmf.errors import ArgumentError, ObservationError, ShapeError
+from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import LowRank
 from dmf.observations import SampledEntries
 from dmf.recovery.results import Recovery
@@ -51,7 +51,7 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
             limit=recovery.shape,
         )
     if observations.dtype != known.dtype:
-        raise ObservationError(
+        raise DTypeError(
             f"observations have dtype {observations.dtype}, but the entries known {known.dtype}. Convert them.",
             argument="observations",
             value=str(observations.dtype),

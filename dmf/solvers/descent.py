@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dmf.arrays.backend import Array, namespace, number, to_host
-from dmf.arrays.checks import check_option, check_reduction, layer_factors
+from dmf.arrays.checks import REDUCTIONS, check_choice, check_option, layer_factors
 from dmf.arrays.linalg import chain_product, gaussian
 from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
@@ -215,7 +215,7 @@ def gradient_descent(
     check_option("step_size", step_size, strictly=True)
     check_option("outer_scale", outer_scale, strictly=True)
     check_option("weight_decay", weight_decay)
-    check_reduction(reduction)
+    check_choice("reduction", reduction, REDUCTIONS)
     solver = CompressedDescent if exact_compression else GradientDescent
     return run(
         solver(float(step_size), float(outer_scale), float(weight_decay), reduction),

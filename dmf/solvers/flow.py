@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from dmf.arrays.backend import Array, namespace, number
-from dmf.arrays.checks import check_option, check_reduction
+from dmf.arrays.checks import REDUCTIONS, check_choice, check_option
 from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
 from dmf.models.gradients import Weights, loss_and_gradients, pull_back, push_forward
@@ -320,7 +320,7 @@ def follow_gradient_flow(
             value=accuracy,
             limit=1,
         )
-    check_reduction(reduction)
+    check_choice("reduction", reduction, REDUCTIONS)
     return run(
         GradientFlow(float(outer_scale), reduction, float(accuracy)),
         observations,

@@ -11,7 +11,7 @@ import numpy as np
 
 from dmf.arrays.backend import as_array, namespace, to_host
 from dmf.arrays.checks import check_kind, check_option
-from dmf.arrays.interrupts import Interrupts, remembered_interrupts
+from dmf.arrays.interrupts import remembered_interrupts
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Observations
@@ -227,74 +227,61 @@ def follow(
             value=callback,
         )
     with remembered_interrupts() as interrupts:
-        return _loop(solver, data, start, iterations, tolerance, record_every, callback, interrupts)
-
-
-def _loop(
-    solver: Any,
-    data: Any,
-    start: Any,
-    iterations: int,
-    tolerance: float,
-    record_every: int,
-    callback: Callback | None,
-    interrupts: Interrupts,
-) -> Run:
-    with np.errstate(over="ignore", invalid="ignore"):
-        state = solver.init(data, start)
-    if not math.isfinite(solver.loss(state)):
-        raise ArgumentError(
-            "the loss at the start is not finite. Start from smaller weights, or scale the data down.",
-            argument="network",
-        )
-    iteration, seconds, rate = 0, 0.0, 0.0  # rate: iterations per second, 0 until known
-    records = _Records()
-    wish = ""  # of the callback that ended the run
-
-    def ends() -> Outcome | None:
-        """Record this iteration; the outcome if the run ends here."""
-        nonlocal wish
-        loss = solver.loss(state)
-        measured, stop = None, None
-        if callback is not None:
-            try:
-                measured = callback(Snapshot(iteration, loss, seconds, lambda: solver.model(data, state)))
-            except StopIteration as reason:
-                stop, wish = Outcome.STOPPED, str(reason)
-        records.add(iteration, loss, seconds, solver.findings(state), measured)
-        finished = solver.finished(state)
-        if finished is not None:
-            return finished
-        return Outcome.TOLERANCE if loss <= tolerance else stop
-
-    end = None
-    try:
-        end = ends()
-        while end is None and iteration < iterations:
-            interrupts.check()
-            chunk = min(
-                record_every - iteration % record_every, iterations - iteration, max(1, int(rate * _CHUNK_SECONDS))
+        with np.errstate(over="ignore", invalid="ignore"):
+            state = solver.init(data, start)
+        if not math.isfinite(solver.loss(state)):
+            raise ArgumentError(
+                "the loss at the start is not finite. Start from smaller weights, or scale the data down.",
+                argument="network",
             )
-            begin = time.perf_counter()
-            with np.errstate(over="ignore", invalid="ignore"):
-                state, done = solver.advance(data, state, chunk)
-            elapsed = time.perf_counter() - begin
-            seconds, iteration, rate = seconds + elapsed, iteration + done, chunk / max(elapsed, 1e-6)
-            if done < chunk and solver.finished(state) is None:
-                end = Outcome.DIVERGED
-            elif done < chunk or iteration % record_every == 0 or iteration == iterations:
-                end = ends()
-    except (KeyboardInterrupt, SystemError) as error:
-        if not _interrupted(error):
-            raise
-        interrupts.pending = False
-        end = Outcome.INTERRUPTED
-    loss, findings = solver.loss(state), solver.findings(state)
-    if records.last_iteration() < iteration:
-        records.add(iteration, loss, seconds, findings)
-    outcome = Outcome.BUDGET if end is None else end
-    message = f"{_detail(outcome, iteration, loss, tolerance, wish)}. {solver.advice(outcome)}".strip()
-    return Run(solver, solver.model(data, state), outcome, message, records.history(), findings, state)
+        iteration, seconds, rate = 0, 0.0, 0.0  # rate: iterations per second, 0 until known
+        records = _Records()
+        wish = ""  # of the callback that ended the run
+
+        def ends() -> Outcome | None:
+            """Record this iteration; the outcome if the run ends here."""
+            nonlocal wish
+            loss = solver.loss(state)
+            measured, stop = None, None
+            if callback is not None:
+                try:
+                    measured = callback(Snapshot(iteration, loss, seconds, lambda: solver.model(data, state)))
+                except StopIteration as reason:
+                    stop, wish = Outcome.STOPPED, str(reason)
+            records.add(iteration, loss, seconds, solver.findings(state), measured)
+            finished = solver.finished(state)
+            if finished is not None:
+                return finished
+            return Outcome.TOLERANCE if loss <= tolerance else stop
+
+        end = None
+        try:
+            end = ends()
+            while end is None and iteration < iterations:
+                interrupts.check()
+                chunk = min(
+                    record_every - iteration % record_every, iterations - iteration, max(1, int(rate * _CHUNK_SECONDS))
+                )
+                begin = time.perf_counter()
+                with np.errstate(over="ignore", invalid="ignore"):
+                    state, done = solver.advance(data, state, chunk)
+                elapsed = time.perf_counter() - begin
+                seconds, iteration, rate = seconds + elapsed, iteration + done, chunk / max(elapsed, 1e-6)
+                if done < chunk and solver.finished(state) is None:
+                    end = Outcome.DIVERGED
+                elif done < chunk or iteration % record_every == 0 or iteration == iterations:
+                    end = ends()
+        except (KeyboardInterrupt, SystemError) as error:
+            if not _interrupted(error):
+                raise
+            interrupts.pending = False
+            end = Outcome.INTERRUPTED
+        loss, findings = solver.loss(state), solver.findings(state)
+        if records.last_iteration() < iteration:
+            records.add(iteration, loss, seconds, findings)
+        outcome = Outcome.BUDGET if end is None else end
+        message = f"{_detail(outcome, iteration, loss, tolerance, wish)}. {solver.advice(outcome)}".strip()
+        return Run(solver, solver.model(data, state), outcome, message, records.history(), findings, state)
 
 
 def _detail(outcome: Outcome, iteration: int, loss: float, tolerance: float, wish: str) -> str:

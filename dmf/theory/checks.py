@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dmf.arrays.backend import as_array, floating, to_host
-from dmf.arrays.checks import check_option, check_reduction, layer_factors
+from dmf.arrays.checks import REDUCTIONS, check_choice, check_option, layer_factors
 from dmf.errors import ArgumentError
 
 
@@ -19,7 +19,7 @@ def descent_coefficients(
     check_option("step_size", step_size, strictly=True)
     check_option("outer_scale", outer_scale, strictly=True)
     check_option("weight_decay", weight_decay)
-    check_reduction(reduction)
+    check_choice("reduction", reduction, REDUCTIONS)
     divisor = n_measurements if reduction == "mean" else 1
     return step_size / divisor * layer_factors(depth, outer_scale), 1 - step_size * weight_decay
 

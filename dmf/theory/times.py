@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dmf.arrays.checks import check_option, positive_integer
+from dmf.arrays.checks import check_choice, check_option, positive_integer
 from dmf.errors import ArgumentError
 from dmf.theory.checks import checked_values, descent_coefficients
 from dmf.theory.recursions import crossing
@@ -78,13 +78,7 @@ def learning_times(
     rates, _ = descent_coefficients(depth, step_size, outer_scale, 0.0, "sum", 1)
     check_option("limit", limit, least=1, whole=True)
     _check_fraction("fraction", fraction)
-    if method not in METHODS:
-        raise ArgumentError(
-            f"method={method!r}, but the known ones are {', '.join(METHODS)}.",
-            argument="method",
-            value=method,
-            limit=METHODS,
-        )
+    check_choice("method", method, METHODS)
     times = np.full(len(values), np.inf)
     for k, value in enumerate(values.tolist()):
         if value == 0:
