@@ -124,7 +124,7 @@ def _rows(recovery: Recovery) -> list[tuple[str, str]]:
         ("offsets", "of rows and columns" if found.offsets else "none"),
         ("bounds", "none" if recovery.bounds is None else "{:g} to {:g}".format(*recovery.bounds)),
         ("result", recovery.message),
-        ("bound on the rank", "none" if settings.rank is None else str(settings.rank)),
+        ("rank bound", "none" if settings.rank is None else str(settings.rank)),
         ("seed", str(settings.seed)),
         ("iterations", f"{recovery.nit:,}"),
         ("runs", ", ".join(f"{name} x {count}" if count > 1 else name for name, count in stages.items()) or "none"),
