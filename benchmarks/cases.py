@@ -148,7 +148,7 @@ def seconds_to(solve: Callable[[Any], Any], error: Callable[..., float], levels:
     def look(snapshot: Any) -> None:
         nonlocal paused
         now = time.perf_counter()
-        reached = error(*snapshot.network.factors())
+        reached = error(*snapshot.model.factors())
         for k, level in enumerate(levels):
             if reached < level and np.isinf(found[k]):
                 found[k] = now - begin - paused

@@ -155,7 +155,7 @@ def completion() -> dict[str, float]:
     def look(snapshot: Any) -> None:
         nonlocal paused
         now = time.perf_counter()
-        if not reached and error(*snapshot.network.factors()) <= RATED_TARGET:
+        if not reached and error(*snapshot.model.factors()) <= RATED_TARGET:
             reached.append(now - begin - paused)
         paused += time.perf_counter() - now
 

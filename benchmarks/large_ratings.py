@@ -126,7 +126,7 @@ def completed(case: str, rank: int | None, path: Path) -> dict[str, Any]:
         "rank": recovery.found.rank,
         "noise": recovery.found.noise,
         "iterations": recovery.nit,
-        "sweeps": np.unique(recovery.history["phase"], return_counts=True)[1].tolist(),
+        "sweeps": np.unique(recovery.history["run"], return_counts=True)[1].tolist(),
     }
     if offsets:
         off = np.clip(recovery.predict(rows[:first], cols[:first]), LOW, HIGH) - values[:first]

@@ -68,7 +68,7 @@ def measure(noise: float, rows: int, rounds: int) -> dict[str, float]:
     u, (index, cols, values) = sampled(rows, PER_ROW, noise, v, seed=3)
     building, observations = best(lambda: dmf.SampledEntries(index, cols, values, (rows, COLUMNS)), rounds)
     seconds, found = best(lambda: dmf.new_rows(recovery, observations), rounds)
-    left, right = found.network.factors()
+    left, right = found.model.halves()
     result = {
         "noise": noise, "fit_rank": recovery.found.rank, "fit_noise": recovery.found.noise,
         "seconds": seconds, "seconds_building_the_observations": building,

@@ -38,7 +38,7 @@ def solve(
         watch.start()
 
         def look(snapshot: Any) -> None:
-            left, right = snapshot.network.factors()
+            left, right = snapshot.model.factors()
             if watch(left, right.T):
                 raise StopIteration
 
