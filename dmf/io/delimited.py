@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import io
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from dmf.errors import FileError
+from dmf.io.blocks import Block, PlainBlock
 from dmf.io.messages import shown
 
 BLANKS = "blanks"
@@ -25,6 +27,8 @@ _DELIMITERS = {
 }
 _SAMPLE_LINES, _SAMPLE_BYTES = 1_000, 2**18  # enough to see whether ids repeat
 _LONGEST_LINE = 2**20  # of the sample: a binary file without line ends is not read into memory
+_CHUNK = 2**23  # bytes that are read at once; of fewer, the ids would be looked up more often
+_BLOCK = 2**9  # records that are split at once: more of them would leave the processor's caches
 _OTHER_FORMATS = {
     b"\x1f\x8b": "it is compressed by gzip. Decompress it first.",
     b"PK\x03\x04": "it is a zip archive. If it is an npz file, let its name end in .npz; otherwise unpack it first.",
@@ -36,9 +40,10 @@ _OTHER_FORMATS = {
 
 
 class DelimitedText:
-    """Records of a text file, one list of fields after the other; made by `open_delimited`.
+    """Records of a text file; made by `open_delimited`.
 
-    Iterating gives lists of `width` fields as they stand in the file, blanks around them included; blank lines are skipped.
+    They are read once, by `blocks`, or one after the other by iterating, which gives the line of each, too. Blank lines are
+    skipped.
 
     Attributes
     ----------
@@ -66,12 +71,12 @@ class DelimitedText:
         plausible: Callable[[list[str]], bool],
         skip: int = 0,
     ) -> None:
-        self.path, self.line = path, 0
-        self._ended = 0  # line on which the last whole record ended
+        self.path, self._line, self._ended = path, 0, 0  # the last line read, and the last that ended a record
         self._file, self._start = file, 1
         self._kept: list[str] | None = None
         self._sample = self._read_sample(skip)
-        lines = list(self._decoded(self._sample))
+        self._line = self._start - 1
+        lines = list(self._decoded([b"".join(self._sample)]))
         self.delimiter = max(_DELIMITERS, key=lambda delimiter: _fit(lines, delimiter, len(columns), plausible))
         records = _first_records(lines, self.delimiter)
         if not records:
@@ -79,24 +84,23 @@ class DelimitedText:
         self.first = [field.strip() for field in records[0]]
         self.single, self.width = len(records) == 1, len(self.first)
         if self.width < len(columns):
-            self.line = self._start
             found = "1 column" if self.width == 1 else f"{self.width} columns"
             raise self.error(
                 f"{found} ({', '.join(map(shown, self.first))}), but {len(columns)} are needed: {', '.join(columns)}. "
-                "Separate them by tabs, '::', ',', ';', '|' or blanks."
+                "Separate them by tabs, '::', ',', ';', '|' or blanks.",
+                self._start,
             )
         self.sample = [[field.strip() for field in record] for record in records if len(record) == self.width]
         self.n_skipped = 0
-        self._records = _split(self._decoded(itertools.chain(self._sample, file)), self.delimiter, strict=True)
+        self._line = self._start - 1
 
     def keep_lines(self) -> list[str]:
-        """A list that grows by each line read from now on, as it stands in the file."""
+        """A list that grows by the text read from now on, as it stands in the file."""
         self._kept = []
         return self._kept
 
     def skip_header(self) -> None:
-        """Leave the first record out of the iteration."""
-        next(iter(self))
+        """Leave the first record out."""
         self.n_skipped = 1
 
     def dialect(self) -> str:
@@ -107,35 +111,86 @@ class DelimitedText:
         """Note on the comment lines at the top, if any."""
         return [f"{self._comments} comment lines at the top skipped"] if self._comments else []
 
-    def __iter__(self) -> Iterator[list[str]]:
-        width = self.width
-        for record in self._records:
-            self._ended = self.line
-            if len(record) == width:
-                yield record
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        for block in self.blocks():
+            yield from zip(block.lines, block.records, strict=True)
+
+    def blocks(self) -> Iterator[Block]:
+        """The records, many at a time; what is before an error is given before it is raised."""
+        to_skip = self.n_skipped > 0
+        for block in self._blocks():
+            kept = block.without_first() if to_skip else block
+            to_skip = False
+            if len(kept):
+                yield kept
+
+    def _blocks(self) -> Iterator[Block]:
+        chunks = self._chunks()
+        for chunk in chunks:
+            block = None
+            if self.delimiter != BLANKS:
+                block = PlainBlock.of(chunk, self.delimiter, self.width, self._line + 1)
+            if block is None:
+                yield from self._split_blocks(itertools.chain([chunk], chunks))
+                continue
+            if self._kept is not None:
+                self._kept.append(chunk.decode())
+            self._line += len(block)
+            yield block
+
+    def _split_blocks(self, chunks: Iterable[bytes]) -> Iterator[Block]:
+        """The records in the first part of the file, whatever their quotes, and in further ones while a quoted field goes on."""
+        splitter = _split(self._decoded(chunks), self.delimiter, strict=True)
+        read, failure = True, None
+        while read and failure is None:
+            first, records = self._line + 1, []
+            try:
+                for record in itertools.islice(splitter, _BLOCK):
+                    records.append(record)
+                    self._ended = self._line
+            except csv.Error as error:
+                failure = self._quoting_error(error, _starts(first, records)[-1])
+            except FileError as error:
+                failure = error
+            read = bool(records)
+            lines: Sequence[int] = range(first, first + len(records))
+            if self._line + 1 != first + len(records):  # fields go over several lines
+                lines = _starts(first, records)[:-1]
+            if not set(map(len, records)) <= {self.width}:
+                records, lines, failure = self._of_one_width(records, lines, failure)
+            if records:
+                yield Block(records, lines)
+        if failure is not None:
+            raise failure
+
+    def error(self, reason: str, line: int | None = None) -> FileError:
+        """FileError that names the file and a line, the last one read unless given."""
+        return FileError(f"cannot read {self.path}, line {line or self._line}: {reason}")
+
+    def _of_one_width(
+        self, records: list[list[str]], lines: Sequence[int], failure: FileError | None
+    ) -> tuple[list[list[str]], list[int], FileError | None]:
+        """The records without blank ones, up to the first of another width, and the error that this one is."""
+        kept = []
+        for line, record in zip(lines, records, strict=True):
+            if len(record) == self.width:
+                kept.append((record, line))
             elif _is_filled(record):
                 # Most often a delimiter or a decimal comma inside a field, which would shift the columns unnoticed.
-                raise self.error(
-                    f"{len(record)} columns, but the first record has {width}. Quote fields that contain the delimiter "
+                failure = self.error(
+                    f"{len(record)} columns, but the first record has {self.width}. Quote fields that contain the delimiter "
                     f"(the file was taken as {self.dialect()}).",
-                    record,
+                    line,
                 )
+                break
+        return [record for record, _ in kept], [line for _, line in kept], failure
 
-    def error(self, reason: str, record: Iterable[str] = (), line: int | None = None) -> FileError:
-        """FileError that names the file and `line`, or the first line of the current record."""
-        return FileError(f"cannot read {self.path}, line {line or self.first_line(record)}: {reason}")
-
-    def quoting_error(self, error: csv.Error) -> FileError:
-        """FileError for the record that is being read: its quotes opened on its first line, wherever they then led."""
-        first = max(self._start, self._ended + 1)
-        noticed = f" (noticed on line {self.line})" if self.line > first else ""
+    def _quoting_error(self, error: csv.Error, first: int) -> FileError:
+        """FileError for a record whose quotes opened on line `first`, wherever they then led."""
+        noticed = f" (noticed on line {self._line})" if self._line > first else ""
         return self.error(
-            f"{error}{noticed}. Check the quotes there, and whether each that is opened is closed.", line=first
+            f"{error}{noticed}. Check the quotes there, and whether each that is opened is closed.", first
         )
-
-    def first_line(self, record: Iterable[str]) -> int:
-        """Number of the first line of the current record."""
-        return self.line - sum(field.count("\n") for field in record)
 
     def _read_sample(self, skip: int) -> list[bytes]:
         sample: list[bytes] = []
@@ -145,7 +200,7 @@ class DelimitedText:
                 self._check_start(raw)
                 if raw.startswith(codecs.BOM_UTF8):
                     self.head, raw = codecs.BOM_UTF8, raw.removeprefix(codecs.BOM_UTF8)
-            self.line = number
+            self._line = number
             if b"\0" in raw:
                 raise self.error("no text (it has NUL bytes). Pass csv, tsv, npy, npz, mtx or parquet.")
             if len(raw) >= _LONGEST_LINE:
@@ -174,18 +229,32 @@ class DelimitedText:
         if raw[:14].lower() == b"%%matrixmarket":
             raise FileError(f"cannot read {self.path} as text: it is a Matrix Market file. Let its name end in .mtx.")
 
-    def _decoded(self, lines: Iterable[bytes]) -> Iterator[str]:
-        for number, raw in enumerate(lines, self._start):
-            self.line = number
+    def _chunks(self) -> Iterator[bytes]:
+        """The file in parts of whole lines."""
+        yield b"".join(self._sample)
+        while chunk := self._file.read(_CHUNK):
+            yield chunk if chunk.endswith(b"\n") else chunk + self._file.readline()
+
+    def _decoded(self, chunks: Iterable[bytes]) -> Iterator[str]:
+        """The lines of parts of the file, which are counted, up to the first part that ends with a record."""
+        for chunk in chunks:
             try:
-                text = raw.decode()
+                text = chunk.decode()
             except UnicodeDecodeError as error:
+                *before, start = chunk[: error.start].split(b"\n")
                 raise self.error(
-                    f"no UTF-8 text (byte {raw[error.start]:#04x} at position {error.start}). Convert the file to UTF-8."
+                    f"no UTF-8 text (byte {chunk[error.start]:#04x} at position {len(start)}). Convert the file to UTF-8.",
+                    self._line + 1 + len(before),
                 ) from error
             if self._kept is not None:
                 self._kept.append(text)
-            yield text
+            for line in io.StringIO(
+                text, newline="\n"
+            ):  # other characters that end lines for Python do not end them here
+                self._line += 1
+                yield line
+            if self._ended == self._line:
+                return
 
 
 @contextlib.contextmanager
@@ -214,11 +283,13 @@ def open_delimited(
         Inside the ``with`` block too, when a record cannot be read; the message names file and line.
     """
     with open(path, "rb") as file:  # noqa: PTH123 - also takes pipes
-        text = DelimitedText(path, file, columns, plausible, skip)
-        try:
-            yield text
-        except csv.Error as error:
-            raise text.quoting_error(error) from error
+        yield DelimitedText(path, file, columns, plausible, skip)
+
+
+def _starts(first: int, records: Iterable[list[str]]) -> list[int]:
+    """The lines on which records begin, the first on line `first`, and on which the one after them does."""
+    lengths = (1 + sum(field.count("\n") for field in record) for record in records)
+    return list(itertools.accumulate(lengths, initial=first))
 
 
 def _is_filled(record: list[str]) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from array import array
-from collections import defaultdict
-from math import isinf, isnan
+import math
 
 import numpy as np
 
 from dmf.errors import FileError
+from dmf.io.blocks import Block
 from dmf.io.delimited import DelimitedText
 from dmf.io.filling import Text
+from dmf.io.ids import Numbering
 from dmf.io.messages import ignored, shown
 from dmf.io.reading import Entries
 from dmf.io.roles import Cells, Column, Stated, entry_columns, outliers_that_repeat
@@ -36,46 +35,49 @@ def read_lines(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     kept = text.keep_lines() if keep_text else None
     if names is not None:
         text.skip_header()
-    rows, cols, values = array("i"), array("i"), array("d")
-    row_ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
-    col_ids: defaultdict[str, int] = defaultdict(itertools.count().__next__)
-    holes = array("q")
-    for number, record in enumerate(text):
-        field = record[value_at]
-        try:
-            value = how.value(field)
-        except ValueError:
-            field = field.strip()
-            problem = f"the value (column {value_at + 1}) is {shown(field)}, {how.hint(field)}"
-            raise text.error(problem, record) from None
-        row, col = record[row_at].strip(), record[col_at].strip()
-        if not (row and col):
-            raise text.error("an id is empty. Give every id.", record)
-        if isnan(value):
-            holes.extend((number, value_at, row_ids[row], col_ids[col]))
-            continue
-        if isinf(value):
-            raise text.error(
-                f"the value is {shown(field.strip())}, but entries are finite. Leave it empty if the entry is missing.",
-                record,
-            )
-        rows.append(row_ids[row])
-        cols.append(col_ids[col])
-        values.append(value)
-    if not values:
-        what = "no value in any line" if holes else "a header, but no entry follows"
+    rows, cols, parts, n_read = Numbering(), Numbering(), [], 0
+    for block in text.blocks():
+        parts.append(_values(text, block, value_at, how))
+        for ids, k in ((rows, row_at), (cols, col_at)):
+            integers = block.integers(k)
+            if integers is not None:
+                ids.add_integers(integers)
+            elif not ids.add(*block.distinct(k)):
+                raise text.error("an id is empty. Give every id.", block.first(k, lambda field: not field)[0])
+        n_read += len(block)
+    values = np.concatenate([np.zeros(0), *parts])
+    missing = np.isnan(values)
+    if missing.all():
+        what = "no value in any line" if n_read else "a header, but no entry follows"
         raise text.error(f"{what}. Give at least one line of row id, column id and value.")
-    d1, d2 = len(row_ids), len(col_ids)
-    found = np.asarray(values)
-    notes = [*_notes(text, names, (row_at, col_at, value_at)), *outliers_that_repeat(found)]
-    if missing := len(holes) // 4:
-        notes.append(f"{missing:,} lines have no value: these entries are missing")
+    (row_of, row_ids), (col_of, col_ids) = rows.result(), cols.result()
+    notes = _notes(text, names, (row_at, col_at, value_at))
+    holes = np.flatnonzero(missing)
+    if len(holes):
+        notes.append(f"{len(holes):,} lines have no value: these entries are missing")
     layout = None
     if kept is not None:
-        layout = Text(text, kept, how, (value_at,), np.asarray(holes).reshape(-1, 4))
-    return Entries(
-        np.asarray(rows), np.asarray(cols), found, (d1, d2), tuple(row_ids), tuple(col_ids), tuple(notes), layout
-    )
+        where = np.column_stack([holes, np.full(len(holes), value_at), row_of[holes], col_of[holes]])
+        layout = Text(text, kept, how, (value_at,), where)
+    if len(holes):
+        row_of, col_of, values = row_of[~missing], col_of[~missing], values[~missing]
+    notes += outliers_that_repeat(values)
+    return Entries(row_of, col_of, values, (len(row_ids), len(col_ids)), row_ids, col_ids, tuple(notes), layout)
+
+
+def _values(text: DelimitedText, block: Block, k: int, how: Cells) -> np.ndarray:
+    """The numbers in column `k`, NaN where one is missing; raises if one is none, or infinite."""
+    fields, which = block.distinct(k)
+    try:
+        values = how.values(fields)
+    except ValueError:
+        line, field = block.first(k, lambda field: not how.is_number(field) and not how.is_missing(field))
+        raise text.error(f"the value (column {k + 1}) is {shown(field)}, {how.hint(field)}", line) from None
+    if np.isinf(values).any():
+        line, field = block.first(k, lambda field: math.isinf(how.value(field)))
+        problem = f"the value is {shown(field)}, but entries are finite. Leave it empty if the entry is missing."
+        raise text.error(problem, line)
+    return values if which is None else values[which]
 
 
 def _roles(text: DelimitedText, stated: Stated, how: Cells) -> tuple[list[str] | None, tuple[int, int, int]]:

@@ -69,10 +69,10 @@ def read_pairs(
         elif unknown and header is None:
             about_header = [f"the first line ({_first(text, 2)}) is taken as a pair (--header takes it as a header)"]
         one: dict[str, str] = {}  # so that a million lines hold each id once
-        for record in text:
+        for line, record in text:
             row, col = record[0].strip(), record[1].strip()
             if not (row and col):
-                raise text.error("an id is empty. Give both, or leave the line out.", record)
+                raise text.error("an id is empty. Give both, or leave the line out.", line)
             rows.append(one.setdefault(row, row))
             cols.append(one.setdefault(col, col))
         if not rows:
@@ -108,7 +108,7 @@ def read_row_ids(
     with readable(path) as file, open_delimited(file, ("row id",), lambda record: record[0].strip() in known) as text:
         if header or (header is None and not text.single and text.first[0] not in known and _is_header(text, 1)):
             text.skip_header()
-        ids = [record[0].strip() for record in text]
+        ids = [record[0].strip() for _, record in text]
         if not ids:
             raise text.error("a header, but no row id follows. Give at least one.")
         return ids, tuple(_notes(text, 1))

@@ -152,6 +152,23 @@ class Cells:
             raise
         return math.nan if value in self._numbers else value
 
+    def values(self, texts: Sequence[str]) -> np.ndarray:
+        """The numbers that fields are, as `value` reads each; ValueError if one is neither a number nor missing."""
+        whole = "\n".join(texts)
+        if self._thousands is not None:
+            whole = whole.replace(self._thousands, "")
+        if whole.isascii() and "_" not in whole and not (self._comma and "." in whole):
+            fields = (whole.replace(",", ".") if self._comma else whole).split("\n")
+            try:
+                values = np.fromiter(map(float, fields), np.float64, len(texts))
+            except ValueError:  # a missing cell, a mistake, or a field that goes over lines
+                pass
+            else:
+                if self._numbers:
+                    values[np.isin(values, list(self._numbers))] = math.nan
+                return values
+        return np.array([self.value(text) for text in texts])
+
     def is_number(self, text: str) -> bool:
         """Whether a field is a number, NaN and infinities included."""
         try:
@@ -197,9 +214,14 @@ class Column:
     def __init__(self, cells: Sequence[str], how: Cells) -> None:
         self.filled = [cell for cell in cells if not how.is_missing(cell)]
         self.complete = len(self.filled) == len(cells)
-        meant = sum(map(how.is_meant, self.filled))
+        numbers, meant = [], 0
+        for cell in self.filled:
+            try:
+                numbers.append(how.number(cell))
+            except ValueError:
+                meant += how.is_meant(cell)
+        meant += len(numbers)
         self.is_numeric = meant > 0 and 2 * meant >= len(self.filled)  # the others are mistakes, and refused
-        numbers = [how.number(cell) for cell in self.filled if how.is_number(cell)]
         self.is_whole = bool(numbers) and len(numbers) == len(self.filled) and all(n.is_integer() for n in numbers)
         self.numbers = np.array(numbers)
         self.is_distinct = len(set(self.filled)) == len(self.filled)
@@ -319,17 +341,20 @@ def _check_guess(columns: Sequence[Column], row: int, col: int, value: int, wher
 
 def outliers_that_repeat(values: np.ndarray) -> list[str]:
     """Note on values such as -999 that repeat far outside all others, and may mark missing cells."""
-    notes, rest = [], values[np.isfinite(values)]
-    for extreme in (min, max, min, max):
-        if len(rest) < 4:
+    notes, rest = [], np.isfinite(values)
+    for extreme in (np.min, np.max, np.min, np.max):
+        if np.count_nonzero(rest) < 4:
             break
-        outer = float(rest.min() if extreme is min else rest.max())
-        others = rest[rest != outer]
-        count = len(rest) - len(others)
-        if count < 2 or len(others) < 2:
+        side = 1 if extreme is np.min else -1
+        outer = float(extreme(values, where=rest, initial=side * np.inf))
+        others = rest & (values != outer)
+        count = int(np.count_nonzero(rest)) - int(np.count_nonzero(others))
+        if count < 2 or np.count_nonzero(others) < 2:
             continue
-        first, last = float(others.min()), float(others.max())
-        gap = first - outer if extreme is min else outer - last
+        first, last = (
+            float(bound(values, where=others, initial=start)) for bound, start in ((np.min, np.inf), (np.max, -np.inf))
+        )
+        gap = first - outer if side == 1 else outer - last
         if last > first and gap / 3 > last - first:
             notes.append(
                 f"the value {outer:.10g} occurs {count:,} times, far outside the others: if it marks missing entries, pass "

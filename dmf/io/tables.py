@@ -142,8 +142,7 @@ class _Cells:
         self.wrong: dict[int, tuple[int, str]] = {}  # line and text of the first cell that is no finite number
         self.names: list[str] = []  # the column of row names as text
         self.lines: list[int] = []
-        for record in text:
-            line = text.first_line(record)
+        for line, record in text:
             self.lines.append(line)
             self.names.append(record[index].strip())
             for k, field in enumerate(record):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmf.errors import FileError
+from dmf.io import delimited
 from dmf.io.matrices import read_entries
 
 from matrix_files import MTX, triplets, words
@@ -170,3 +171,48 @@ def test_text_is_read_in_one_pass_so_that_pipes_work():
         assert triplets(read_entries(f"/dev/fd/{read_end}")) == [("a", "b", 1), ("c", "d", 2)]
     finally:
         os.close(read_end)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["1", "17", "0", "00", "007", "12345678", "123456789", "-3", "+3", "u1", "ä", "x" * 9, "1.5"]
+            ),
+            st.sampled_from([" 1", "2 ", "03", "abc", "99999999", "16777216", "Zoë"]),
+            st.sampled_from(["1", "2.5", "-3e-5", " 4", "0.123456789", "12345678.5", "+1", ".5", "NA", ""]),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.sampled_from([1, 2, 5, 1_000]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_blocks_of_arrays_and_single_records_read_the_same(folder, entries, chunk, quoted, blank):
+    """However the file is cut into chunks, and whether records of some need the general reader."""
+    lines = [("user", "item", "rating"), ("a", "b", "9"), *entries]
+    kept = [(row.strip(), col.strip(), float(value)) for row, col, value in lines[1:] if value not in ("NA", "")]
+    if quoted:
+        lines[len(lines) // 2] = tuple(f'"{field}"' for field in lines[len(lines) // 2])
+    path = folder / "blocks.csv"
+    path.write_text("".join(",".join(line) + "\n" + "\n" * blank for line in lines), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "_CHUNK", chunk)
+        patch.setattr(delimited, "_SAMPLE_LINES", 2)
+        found = read_entries(path, "entries")
+    assert triplets(found) == sorted(kept)
+
+
+def test_a_whole_number_written_with_point_zero_is_the_same_id(write):
+    """As pandas writes whole numbers beside a missing one; "007" and names stay as they are."""
+    found = read_entries(write("a.csv", "u,i,r\n1.0,007,1\n1,7,2\n10.0,7.0,3\n2,x1.0,4\n"))
+    assert found.row_ids == ("1", "10", "2") and found.rows.tolist() == [0, 0, 1, 2]
+    assert found.col_ids == ("007", "7", "7.0", "x1.0")
+
+
+def test_errors_in_later_chunks_name_their_line(write):
+    lines = ["u,i,r", *("a,b,1" for _ in range(3_000)), "a,b,2", "c,,3"]
+    for bad, message in (("c,,3", "an id is empty"), ("c,d,x", "'x'"), ("c,d,inf", "'inf'"), ("c,d", "2 columns")):
+        with pytest.raises(FileError, match=rf"line 3003: .*{message}"):
+            read_entries(write("a.csv", "\n".join([*lines[:-1], bad])))
