@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         SubsampledTransform,
     )
     from dmf.recovery import Recovery, calibrate, load, new_columns, new_rows, prediction_interval
-    from dmf.solvers import gradient_descent
+    from dmf.solvers import Checkpoint, gradient_descent
     from dmf.tables import TableRecovery, complete_table
 
 __version__ = metadata.version("dmf")
@@ -41,7 +41,7 @@ _HOMES = {
         "SubsampledTransform",
     ),
     "dmf.recovery": ("Recovery", "calibrate", "load", "new_columns", "new_rows", "prediction_interval"),
-    "dmf.solvers": ("gradient_descent",),
+    "dmf.solvers": ("Checkpoint", "gradient_descent"),
     "dmf.tables": ("TableRecovery", "complete_table"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -51,6 +51,7 @@ _MODULES = (
 )  # fmt: skip
 
 __all__ = [
+    "Checkpoint",
     "DeepLinearNetwork",
     "FullMatrix",
     "LinearMeasurements",

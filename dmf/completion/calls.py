@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from dmf.arrays.backend import Array, namespace, number, on_device_of
@@ -26,6 +27,7 @@ from dmf.observations.conversion import as_entries
 from dmf.recovery.intervals import calibrate
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Plan
+from dmf.solvers.checkpoints import Checkpoint, CheckpointLike, seen
 from dmf.solvers.loop import Callback
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
@@ -48,6 +50,8 @@ def complete(
     iterations: int = _ITERATIONS,
     seed: int = 0,
     callback: Callback | None = None,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Recovery:
     """Complete a matrix from some of its entries.
 
@@ -83,6 +87,10 @@ def complete(
         Seed of the split and of the randomised singular value decomposition.
     callback : callable, optional
         Called with a `Snapshot` at every iteration; may raise StopIteration to end the whole.
+    checkpoint : path or Checkpoint, optional
+        Where all fits are kept every minute, at the end of each stage and on Ctrl-C, for a process that ends before its time.
+    resume : bool
+        Go on from `checkpoint`, to the same last bits, if there is one.
 
     Returns
     -------
@@ -111,14 +119,15 @@ def complete(
         )
     observations = as_entries(data, weights)
     plan = _plan(observations, rank, iterations, seed, offsets, check_option("holdout", holdout), check_bounds(bounds))
+    kept = _expecting("complete", observations, plan, checkpoint, resume)
     if better_on_host(observations):
-        return from_host(_judged, observations, plan, callback)
-    return _judged(observations, plan, callback)
+        return from_host(partial(_judged, kept), observations, plan, callback)
+    return _judged(kept, observations, plan, callback)
 
 
-def _judged(observations: Entries, plan: Plan, callback: Callback | None) -> Recovery:
+def _judged(checkpoint: Checkpoint | None, observations: Entries, plan: Plan, callback: Callback | None) -> Recovery:
     """The fit to all entries, with the errors of one without the held-out entries, where any are."""
-    journal = Journal(callback)
+    journal = Journal(callback, checkpoint)
     if plan.holdout == 0:
         return _completed(observations, plan, journal)
     journal.fit = HOLD_OUT
@@ -213,6 +222,8 @@ def sense(
     iterations: int = _ITERATIONS,
     seed: int = 0,
     callback: Callback | None = None,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Recovery:
     """Recover a matrix from linear measurements ``y_i = <A_i, X>``.
 
@@ -225,7 +236,7 @@ def sense(
         The measurements y.
     shape : (int, int), optional
         (d1, d2); needed only for an operator without an attribute ``shape``, and must agree where both are given.
-    rank, iterations, seed, callback
+    rank, iterations, seed, callback, checkpoint, resume
         As in `complete`.
 
     Returns
@@ -243,7 +254,8 @@ def sense(
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3 (the network and its start).
     """
     observations = operator if isinstance(operator, Observations) else LinearMeasurements(operator, values, shape)
-    return fit(observations, _plan(observations, rank, iterations, seed), Journal(callback))
+    plan = _plan(observations, rank, iterations, seed)
+    return fit(observations, plan, Journal(callback, _expecting("sense", observations, plan, checkpoint, resume)))
 
 
 def solve_on(device: str, solve: Callable[..., Recovery], observations: Observations, **options: Any) -> Recovery:
@@ -267,6 +279,17 @@ def solve_on(device: str, solve: Callable[..., Recovery], observations: Observat
     moved = observations.to_device(device)
     with on_device_of(moved.like):
         return solve(moved, **options).to_device("cpu")
+
+
+def _expecting(
+    call: str, observations: Observations, plan: Plan, checkpoint: CheckpointLike | None, resume: bool
+) -> Checkpoint | None:
+    """The checkpoint, where there is one, bound to this call."""
+    kept = Checkpoint.opened(checkpoint, resume)
+    if kept is not None:
+        with observations.threads():
+            kept.expect(call=call, **vars(plan), data=seen(observations))
+    return kept
 
 
 def _plan(

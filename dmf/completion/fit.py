@@ -18,6 +18,7 @@ from dmf.models import LowRank
 from dmf.observations import Entries, Observations
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Plan, StageRun
+from dmf.solvers.checkpoints import Checkpoint
 from dmf.solvers.loop import Callback, Snapshot, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History, Run
@@ -33,11 +34,14 @@ class Journal:
     Parameters
     ----------
     callback : callable or None
+    checkpoint : Checkpoint or None
+        Where the runs are kept.
     fit : str
         The fit that is under way.
     """
 
     callback: Callback | None = None
+    checkpoint: Checkpoint | None = None
     fit: str = FINAL
     runs: list[StageRun] = field(default_factory=list)
     histories: list[History] = field(default_factory=list)
@@ -168,7 +172,7 @@ def _run(
 
     most = left if task.most is None else min(left, task.most)
     callback = journal.watching(task.stage, seen)
-    done = run(task.solver, observations, start, iterations=most, callback=callback)
+    done = run(task.solver, observations, start, iterations=most, callback=callback, checkpoint=journal.checkpoint)
     journal.add(task.stage, done)
     return done
 

@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,14 @@ from dmf.io.writing import write_atomically
 
 _HEADER = "header"
 _MOST_MEMBERS = 10_000
-_WAY_OUT = "Pass a model file that dmf wrote."
 
 
-def write_archive(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def write_archive(
+    path: str | os.PathLike,
+    header: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    previous: Path | None = None,
+) -> None:
     """Write arrays and a JSON header to one npz file.
 
     Parameters
@@ -29,6 +34,8 @@ def write_archive(path: str | os.PathLike, header: Mapping[str, Any], arrays: Ma
     header : mapping
         Anything that JSON holds.
     arrays : mapping of str to numeric arrays
+    previous : path, optional
+        What becomes of a file that was there before.
 
     Raises
     ------
@@ -37,11 +44,11 @@ def write_archive(path: str | os.PathLike, header: Mapping[str, Any], arrays: Ma
     """
     text = json.dumps(dict(header), allow_nan=False)
     members = {_HEADER: np.frombuffer(text.encode(), np.uint8), **arrays}
-    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **members))
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **members), previous)
 
 
-def read_archive(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read what `write_archive` wrote, without trusting it.
+def read_archive(path: str | os.PathLike, what: str = "model") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read what `write_archive` wrote, a "model" or whatever messages should call it, without trusting it.
 
     Every array is numeric and exactly as long as its header says; nothing is unpickled or decompressed, so the memory needed is
     bounded by the size of the file.
@@ -52,19 +59,20 @@ def read_archive(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.
         If the file is missing, a folder, truncated, or not such an archive.
     """
     arrays: dict[str, np.ndarray] = {}
-    with readable(path) as file, open_npz(file, _WAY_OUT) as archive:
+    advice = f"Pass a {what} file that dmf wrote."
+    with readable(path) as file, open_npz(file, advice) as archive:
         if archive.others or len(archive.names) > _MOST_MEMBERS:
-            what = repr(archive.others[0]) if archive.others else f"more than {_MOST_MEMBERS}"
-            raise FileError(f"cannot read {path}: unexpected members in a model file ({what}). {_WAY_OUT}")
+            other = repr(archive.others[0]) if archive.others else f"more than {_MOST_MEMBERS}"
+            raise FileError(f"cannot read {path}: unexpected members in a {what} file ({other}). {advice}")
         if archive.methods - {zipfile.ZIP_STORED}:
-            raise FileError(f"cannot read {path}: its members are compressed, as dmf never writes them. {_WAY_OUT}")
+            raise FileError(f"cannot read {path}: its members are compressed, as dmf never writes them. {advice}")
         if _HEADER not in archive.names:
-            raise FileError(f"cannot read {path}: it has no member {_HEADER!r}. {_WAY_OUT}")
+            raise FileError(f"cannot read {path}: it has no member {_HEADER!r}. {advice}")
         arrays = {name: archive.read(name, empty=True) for name in archive.names}
     try:
         header = json.loads(arrays.pop(_HEADER).tobytes().decode())
     except (ValueError, RecursionError) as error:
-        raise FileError(f"cannot read {path}: its header is not JSON ({error}). {_WAY_OUT}") from error
+        raise FileError(f"cannot read {path}: its header is not JSON ({error}). {advice}") from error
     if not isinstance(header, dict):
-        raise FileError(f"cannot read {path}: its header is a JSON {type(header).__name__}, not an object. {_WAY_OUT}")
+        raise FileError(f"cannot read {path}: its header is a JSON {type(header).__name__}, not an object. {advice}")
     return header, arrays

@@ -31,10 +31,11 @@ _SPECIAL = (
 _WAY_OUT = "Name a file in a folder that exists and can be written to."
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) -> None:
+def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], Any], previous: Path | None = None) -> None:
     """Call ``write(file)`` on a temporary file, then rename it to `path`, or to what `path` links to.
 
-    A file that is replaced hands its permissions on. Temporary files of runs that were killed are removed from the folder.
+    A file that is replaced hands its permissions on, and becomes `previous`, where that is named. Temporary files of runs that
+    were killed are removed from the folder.
 
     Raises
     ------
@@ -48,6 +49,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], Any]) 
         file.flush()
         os.fsync(file.fileno())
         temporary.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+        if previous is not None and target.exists():
+            target.replace(previous)
         temporary.replace(target)
 
 

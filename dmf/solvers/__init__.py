@@ -1,6 +1,7 @@
 """Solvers: one driver loop, one file for each method."""
 
 from dmf.solvers.alternating import alternating_minimization
+from dmf.solvers.checkpoints import Checkpoint
 from dmf.solvers.descent import gradient_descent, largest_curvature
 from dmf.solvers.flow import follow_gradient_flow
 from dmf.solvers.gauss_newton import refine
@@ -10,6 +11,7 @@ from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History, Run
 
 __all__ = [
+    "Checkpoint",
     "History",
     "Outcome",
     "Run",

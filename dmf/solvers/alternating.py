@@ -11,6 +11,7 @@ from dmf.arrays.checks import check_option
 from dmf.arrays.linalg import conjugate_gradient
 from dmf.models import DeepLinearNetwork, spectral_network
 from dmf.observations import Observations
+from dmf.solvers.checkpoints import CheckpointLike
 from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
@@ -24,7 +25,7 @@ class AlternatingMinimization:
     inner_tolerance: float = 1e-10
     inner_iterations: int = 200
 
-    def prepare(self, observations: Observations) -> Observations:
+    def prepare(self, observations: Observations, start: Any) -> Observations:
         """The observations themselves."""
         return observations
 
@@ -92,6 +93,8 @@ def alternating_minimization(
     record_every: int = 1,
     callback: Callback | None = None,
     seed: int = 0,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Run:
     """Fit two factors in turns, each by least squares: the AltMin baseline of the paper.
 
@@ -107,8 +110,8 @@ def alternating_minimization(
     tolerance : float, >= 0
         Converged once the loss (mean, as in `gradient_descent`) is at or below it.
     record_every : int, >= 1
-    callback : callable, optional
-        See `dmf.solvers.loop.run`.
+    callback, checkpoint, resume
+        As in `gradient_descent`.
     seed : int
         Seed of the randomised singular value decomposition of the start, the surrogate's top singular vectors.
 
@@ -136,4 +139,6 @@ def alternating_minimization(
         tolerance=tolerance,
         record_every=record_every,
         callback=callback,
+        checkpoint=checkpoint,
+        resume=resume,
     )

@@ -16,9 +16,11 @@ from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
 from dmf.models.gradients import loss_and_gradients, pull_back, push_forward
 from dmf.observations import FullMatrix, Observations
+from dmf.solvers.checkpoints import CheckpointLike
 from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
+from dmf.theory.compression import ExactCompression
 from dmf.theory.compression import exact_compression as exact_compression_of
 from dmf.theory.recursions import matrix_descent, scalar_descent
 
@@ -39,7 +41,7 @@ class GradientDescent:
         """Step size of each layer: ``outer_scale * step_size`` on W_1 and W_L, ``step_size`` between."""
         return tuple((self.step_size * layer_factors(depth, self.outer_scale)).tolist())
 
-    def prepare(self, observations: Observations) -> Observations:
+    def prepare(self, observations: Observations, start: Any) -> Observations:
         """The observations themselves."""
         return observations
 
@@ -96,10 +98,10 @@ class GradientDescent:
 
 
 class CompressedDescent(GradientDescent):
-    """The same trajectory, carried by a network of width 2r; a state is (compression, weights, rho, shrunk, loss)."""
+    """The same trajectory, carried by a network of width 2r; a state is (weights, rho, steps, loss)."""
 
-    def init(self, observations: Observations, network: DeepLinearNetwork) -> Any:
-        """State at the start; the small weights are float64 arrays on the host."""
+    def prepare(self, observations: Observations, network: DeepLinearNetwork) -> ExactCompression:  # type: ignore[override]
+        """The compression of the start."""
         if not isinstance(observations, FullMatrix):
             raise ArgumentError(
                 f"exact_compression=True with {type(observations).__name__}, but the compression is exact only where every "
@@ -108,50 +110,53 @@ class CompressedDescent(GradientDescent):
                 value=type(observations).__name__,
                 limit="FullMatrix",
             )
-        compression = exact_compression_of(observations.matrix, network)
+        return exact_compression_of(observations.matrix, network)
+
+    def init(self, compression: ExactCompression, network: DeepLinearNetwork) -> Any:  # type: ignore[override]
+        """State at the start; the small weights are float64 arrays on the host."""
         weights = tuple(to_host(w).astype(np.float64) for w in compression.network.weights)
-        state = self._with_loss(compression, weights, compression.subspaces.scales.astype(np.float64), 1.0)
-        self._after(state, 0)  # compiles
+        state = self._with_loss(compression, weights, compression.subspaces.scales.astype(np.float64), 0)
+        self._after(compression, state, 0)  # compiles
         return state
 
-    def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
+    def advance(self, compression: ExactCompression, state: Any, iterations: int) -> tuple[Any, int]:  # type: ignore[override]
         """State after at most `iterations` steps, and their number."""
-        following = self._after(state, iterations)
+        following = self._after(compression, state, iterations)
         if following is not None:
             return following, iterations
         for step in range(iterations):  # up to the last finite state
-            following = self._after(state, 1)
+            following = self._after(compression, state, 1)
             if following is None:
                 return state, step
             state = following
         return state, iterations
 
-    def _after(self, state, count):
+    def _after(self, compression, state, count):
         """State after `count` steps; None if its loss, or one before it, is not finite."""
-        compression, weights, rho, shrunk, _ = state
+        weights, rho, steps, _ = state
         options = self.step_size, self.outer_scale, self.weight_decay, self.reduction
         rates, shrink = compression.subspaces.coefficients(*options)
-        steps = np.array([count])
-        moved, _ = matrix_descent(weights, to_host(compression.target), rates, shrink, steps)
-        passive = scalar_descent(rho[:, None], np.zeros(1), rates, shrink, steps)
+        records = np.array([count])
+        moved, _ = matrix_descent(weights, to_host(compression.target), rates, shrink, records)
+        passive = scalar_descent(rho[:, None], np.zeros(1), rates, shrink, records)
         if len(moved[0]) == 0 or len(passive) == 0:
             return None
-        following = self._with_loss(compression, tuple(w[0] for w in moved), passive[0, :, 0], shrunk * shrink**count)
+        following = self._with_loss(compression, tuple(w[0] for w in moved), passive[0, :, 0], steps + count)
         return following if math.isfinite(following[-1]) else None
 
-    def _with_loss(self, compression, weights, rho, shrunk):
+    def _with_loss(self, compression, weights, rho, steps):
         d1, d2 = compression.subspaces.shape
         square = compression.square_error(chain_product(weights[::-1]), np.prod(rho))
-        return compression, weights, rho, shrunk, float(square) / (2 if self.reduction == "sum" else 2 * d1 * d2)
+        return weights, rho, steps, float(square) / (2 if self.reduction == "sum" else 2 * d1 * d2)
 
     def loss(self, state: Any) -> float:
         """Training loss of a state."""
-        return state[4]
+        return state[3]
 
-    def model(self, observations: Observations, state: Any) -> DeepLinearNetwork:
+    def model(self, compression: ExactCompression, state: Any) -> DeepLinearNetwork:  # type: ignore[override]
         """The wide network of a state."""
-        compression, weights, rho, shrunk, _ = state
-        return compression.lift(weights, rho, shrunk)
+        weights, rho, steps, _ = state
+        return compression.lift(weights, rho, (1 - self.step_size * self.weight_decay) ** steps)
 
 
 def gradient_descent(
@@ -166,6 +171,8 @@ def gradient_descent(
     record_every: int = 1,
     callback: Callback | None = None,
     exact_compression: bool = False,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Run:
     """Train a deep linear network by gradient descent with a fixed step.
 
@@ -197,6 +204,10 @@ def gradient_descent(
         Follow the same trajectory on a network of width 2r, for a `FullMatrix` of rank r and a wide start with orthogonal
         layers: a step costs O(L r^3) whatever d is, and the wide network is formed only where it is asked for (at the
         end, and by callbacks that look at it). See `dmf.theory.exact_compression`.
+    checkpoint : path or Checkpoint, optional
+        Where the run is kept every minute, at its end and on Ctrl-C, for a process that ends before its time.
+    resume : bool
+        Go on from `checkpoint`, to the same last bits, if there is one.
 
     Returns
     -------
@@ -225,6 +236,8 @@ def gradient_descent(
         tolerance=tolerance,
         record_every=record_every,
         callback=callback,
+        checkpoint=checkpoint,
+        resume=resume,
     )
 
 

@@ -20,6 +20,7 @@ from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
 from dmf.models.gradients import Weights, loss_and_gradients, pull_back, push_forward
 from dmf.observations import Observations
+from dmf.solvers.checkpoints import CheckpointLike
 from dmf.solvers.descent import GradientDescent, scale_of
 from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
@@ -67,7 +68,7 @@ class GradientFlow:
     reduction: str = "mean"
     accuracy: float = 1e-2
 
-    def prepare(self, observations: Observations) -> Observations:
+    def prepare(self, observations: Observations, start: Any) -> Observations:
         """The observations themselves."""
         return observations
 
@@ -264,6 +265,8 @@ def follow_gradient_flow(
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Run:
     """Follow the gradient flow ``dW_l/dt = -alpha_l dL/dW_l``, the limit of `gradient_descent` for small steps.
 
@@ -290,14 +293,14 @@ def follow_gradient_flow(
         Converged once the loss is at or below it; checked at recorded iterations.
     record_every : int, >= 1
         Iterations between two records of the history.
-    callback : callable, optional
-        See `dmf.solvers.loop.run`.
+    callback, checkpoint, resume
+        As in `gradient_descent`.
 
     Returns
     -------
     Run
         The history has the columns "time", t, and "evaluations", the gradients computed.
-        Never NaN: where no step succeeds the run ends at its last finite state and says so. Resumed from its network, a run
+        Never NaN: where no step succeeds the run ends at its last finite state and says so. Started again from its network, a run
         goes on along the path with other steps; its time begins at 0.
 
     Raises
@@ -329,4 +332,6 @@ def follow_gradient_flow(
         tolerance=tolerance,
         record_every=record_every,
         callback=callback,
+        checkpoint=checkpoint,
+        resume=resume,
     )

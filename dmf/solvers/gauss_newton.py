@@ -12,6 +12,7 @@ from dmf.errors import RankError
 from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Observations
 from dmf.observations.checks import check_rank
+from dmf.solvers.checkpoints import CheckpointLike
 from dmf.solvers.loop import Callback, check_problem, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
@@ -64,7 +65,7 @@ class GaussNewton:
     inner: int = 500
     tries: int | None = None
 
-    def prepare(self, observations: Observations) -> Observations:
+    def prepare(self, observations: Observations, start: Any) -> Observations:
         """The observations themselves."""
         return observations
 
@@ -163,6 +164,8 @@ def refine(
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Run:
     """Carry a matrix that is nearly right to machine precision, at fixed rank.
 
@@ -175,7 +178,7 @@ def refine(
         and the matrix is missed.
     iterations : int, >= 0
         Most Gauss-Newton steps, tried or taken.
-    tolerance, record_every, callback
+    tolerance, record_every, callback, checkpoint, resume
         As in `gradient_descent`; the loss is half the mean squared residual.
 
     Returns
@@ -207,5 +210,14 @@ def refine(
                 limit=(1, model.width),
             )
         model = model.truncated(rank)
-    options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every, "callback": callback}
-    return run(GaussNewton(), observations, model, **options)  # type: ignore[arg-type]
+    return run(
+        GaussNewton(),
+        observations,
+        model,
+        iterations=iterations,
+        tolerance=tolerance,
+        record_every=record_every,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=resume,
+    )

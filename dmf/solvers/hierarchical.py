@@ -84,7 +84,7 @@ class HierarchicalBayes:
     seed: int = 0
     noise: float = 0.0
 
-    def prepare(self, observations: Entries) -> _Data:
+    def prepare(self, observations: Entries, start: Any) -> _Data:
         """The centred entries, and features of rows and columns."""
         mean, centred = observations.centred()
         return _Data(centred, mean, pattern_features(observations, self.seed))

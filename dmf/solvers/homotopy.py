@@ -22,6 +22,7 @@ from dmf.arrays.checks import check_option, positive_integer
 from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Observations
+from dmf.solvers.checkpoints import CheckpointLike
 from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
@@ -43,7 +44,7 @@ class _State:
     noise: float  # variance: the level
     square: float  # mean squared residual
     rank: int  # components that are there: above the edge of the noise, or with means that their spread does not hide
-    sizes: Any = None  # of the components, spread included: float64, shape (w,)
+    sizes: np.ndarray  # of the components, spread included: float64, shape (w,); set by the first sweep at a level
     sweeps: int = 0  # at this level
     arrived: bool = False
     finished: Outcome | None = None
@@ -75,7 +76,7 @@ class _Alternating:
     sweeps: int = 1
     uncertain: ClassVar[bool] = False
 
-    def prepare(self, observations: Observations) -> Observations:
+    def prepare(self, observations: Observations, start: Any) -> Observations:
         """The observations themselves."""
         return observations
 
@@ -89,7 +90,8 @@ class _Alternating:
             left, right, square, finished = 0 * left, 0 * right, 0.0, Outcome.TRIVIAL
         factors = left, namespace(right).matrix_transpose(right)
         variances = (0 * factors[0], 0 * factors[1]) if self.uncertain else (None, None)
-        return _State(*factors, variances, noise, square, 0, finished=finished)
+        sizes = np.zeros(left.shape[1])
+        return _State(*factors, variances, noise, square, 0, sizes, finished=finished)
 
     def advance(self, observations: Observations, state: Any, iterations: int) -> tuple[Any, int]:
         """State after at most `iterations` sweeps, and their number."""
@@ -211,6 +213,8 @@ def variational_bayes(
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Run:
     """Posterior mean of a low-rank matrix under noise of unknown level, its rank found on the way.
 
@@ -222,7 +226,7 @@ def variational_bayes(
         ``observations.surrogate_svd``; the small scales of `spectral_network` take some sweeps more.
     iterations : int, >= 0
         Most sweeps.
-    tolerance, record_every, callback
+    tolerance, record_every, callback, checkpoint, resume
         As in `gradient_descent`; the loss is half the mean squared residual.
 
     Returns
@@ -241,8 +245,17 @@ def variational_bayes(
     ----------
     .. [1] Lim, Teh, Variational Bayesian approach to movie rating prediction, KDD Cup 2007.
     """
-    options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every, "callback": callback}
-    return run(VariationalBayes(), observations, start, **options)  # type: ignore[arg-type]
+    return run(
+        VariationalBayes(),
+        observations,
+        start,
+        iterations=iterations,
+        tolerance=tolerance,
+        record_every=record_every,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
 
 
 def continuation(
@@ -257,6 +270,8 @@ def continuation(
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Run:
     """Follow the minimiser of a deep network with weight decay as the decay falls to zero, in the limit of many layers.
 
@@ -279,7 +294,7 @@ def continuation(
         Noise variance, relative to the mean square of the measurements, at which the path ends.
     iterations : int, >= 0
         Most sweeps.
-    tolerance, record_every, callback
+    tolerance, record_every, callback, checkpoint, resume
         As in `gradient_descent`; the loss is half the mean squared residual.
 
     Returns
@@ -302,8 +317,17 @@ def continuation(
             limit=(0, 1),
         )
     solver = Continuation(decay, floor, None, until, positive_integer(sweeps, "sweeps"))
-    options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every, "callback": callback}
-    return run(solver, observations, start, **options)  # type: ignore[arg-type]
+    return run(
+        solver,
+        observations,
+        start,
+        iterations=iterations,
+        tolerance=tolerance,
+        record_every=record_every,
+        callback=callback,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
 
 
 def noise_edge(observations: Observations, noise: float) -> float:

@@ -5,33 +5,39 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from dmf.arrays.backend import as_array, namespace, to_host
+from dmf.arrays.backend import namespace
 from dmf.arrays.checks import check_kind, check_option
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Observations
+from dmf.solvers.checkpoints import Checkpoint, CheckpointLike, Progress, seen
 from dmf.solvers.outcomes import Outcome
+from dmf.solvers.packing import fingerprint
+from dmf.solvers.records import Records
 from dmf.solvers.runs import History, Run
 
-_COLUMNS = ("iteration", "loss", "seconds")
 _CHUNK_SECONDS = 0.1  # longest time for which a solver works without listening to Ctrl-C
 
 
 class Solver(Protocol):
     """A frozen dataclass of options with pure functions; a state is arrays and numbers, all that it needs to go on but the data.
 
+    States are tuples or dataclasses, nested or not, and those of a run are made alike: arrays of the same shapes and dtypes in
+    the same places. So a checkpoint can hold any of them.
+
     To add a solver: write these functions, call `run`, and add it to the suite tests/contracts/test_solvers.py.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
-    def prepare(self, observations: Observations) -> Any:
-        """What the other functions take as their data: the observations, or what follows from them and never changes."""
+    def prepare(self, observations: Observations, start: Any) -> Any:
+        """What the other functions take as their data: the observations, or what follows from both and never changes."""
 
     def init(self, data: Any, start: Any) -> Any:
         """State at the start, a `LowRank` or a `DeepLinearNetwork`."""
@@ -103,68 +109,6 @@ class Snapshot:
 Callback = Callable[[Snapshot], Mapping[str, Any] | None]
 
 
-class _Records:
-    """Rows of the history. The first answer of the callback fixes its columns; a row without an answer holds NaN there."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[int, float, float]] = []
-        self._found: list[dict[str, float]] = []
-        self._measured: list[dict[str, np.ndarray]] = []
-        self._first: dict[str, np.ndarray] = {}
-
-    def add(
-        self,
-        iteration: int,
-        loss: float,
-        seconds: float,
-        found: dict[str, float],
-        measured: Mapping[str, Any] | None = None,
-    ) -> None:
-        if measured is not None and not isinstance(measured, Mapping):
-            raise ArgumentError(
-                f"callback returned a {type(measured).__name__}, but it returns a mapping of names to numbers, or None. Return "
-                "{'name': number}.",
-                argument="callback",
-                value=type(measured).__name__,
-                limit="Mapping",
-            )
-        row = {name: to_host(as_array(value, name)) for name, value in (measured or {}).items()}
-        for name, value in row.items():
-            if value.dtype.kind not in "fiub" or name in (*_COLUMNS, *found):
-                raise ArgumentError(
-                    f"callback measured {name!r} of dtype {value.dtype}, but it returns real numbers or arrays of them, "
-                    f"under names other than {', '.join((*_COLUMNS, *found))}, which the history has already. Convert or "
-                    "rename it.",
-                    argument="callback",
-                    value=name,
-                )
-        self._first = self._first or row
-        shapes, before = ({name: value.shape for name, value in r.items()} for r in (row, self._first))
-        if row and shapes != before:
-            raise ArgumentError(
-                f"callback measured {shapes} (names and shapes) at iteration {iteration}, but {before} before. Return the "
-                "same names and shapes each time.",
-                argument="callback",
-                value=shapes,
-                limit=before,
-            )
-        self._rows.append((iteration, loss, seconds))
-        self._found.append(found)
-        self._measured.append(row)
-
-    def last_iteration(self) -> int:
-        return self._rows[-1][0] if self._rows else -1
-
-    def history(self) -> History:
-        columns = dict(zip(_COLUMNS, map(np.asarray, zip(*self._rows, strict=True)), strict=True))
-        measured = {
-            name: np.stack([row.get(name, np.full(value.shape, np.nan)) for row in self._measured])
-            for name, value in self._first.items()
-        }
-        found = {name: np.asarray([row[name] for row in self._found]) for name in self._found[0]}
-        return History({**measured, **found, **columns})
-
-
 def run(
     solver: Solver,
     observations: Observations,
@@ -174,6 +118,8 @@ def run(
     tolerance: float = 0.0,
     record_every: int = 1,
     callback: Callback | None = None,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Run:
     """Run a solver from `start` until it converges, its budget is spent, or it must stop.
 
@@ -192,6 +138,10 @@ def run(
     callback : callable, optional
         Called with a `Snapshot` at each recorded iteration. It may return a mapping of names to numbers (or arrays of one
         shape), which become columns of the history, and may raise StopIteration("reason") to end the run.
+    checkpoint : path or Checkpoint, optional
+        Where the run is kept every minute, at its end and on Ctrl-C, so that it can go on after the process has ended.
+    resume : bool
+        Go on from `checkpoint`, to the same last bits, if there is one. Callbacks are not called again.
 
     Returns
     -------
@@ -200,9 +150,12 @@ def run(
     """
     if start is not None:
         check_problem(observations, start)
+    kept = Checkpoint.opened(checkpoint, resume)
     with observations.threads():
-        data = solver.prepare(observations)
-        options = {"tolerance": tolerance, "record_every": record_every, "callback": callback}
+        if kept is not None:
+            kept.expect(data=seen(observations))
+        data = solver.prepare(observations, start)
+        options = {"tolerance": tolerance, "record_every": record_every, "callback": callback, "checkpoint": kept}
         return follow(solver, data, start, iterations=iterations, **options)  # type: ignore[arg-type]
 
 
@@ -215,11 +168,12 @@ def follow(
     tolerance: float,
     record_every: int,
     callback: Callback | None,
+    checkpoint: Checkpoint | None = None,
 ) -> Run:
     """The loop of `run` for anything with the functions of a `Solver`, whatever its data and its model are."""
-    check_option("iterations", iterations, least=0, whole=True)
-    check_option("record_every", record_every, least=1, whole=True)
-    check_option("tolerance", tolerance, least=0)
+    iterations = int(check_option("iterations", iterations, least=0, whole=True))
+    record_every = int(check_option("record_every", record_every, least=1, whole=True))
+    tolerance = check_option("tolerance", tolerance, least=0)
     if callback is not None and not callable(callback):
         raise ArgumentError(
             f"callback={callback!r}, but it is a function of a snapshot. Pass one, or None.",
@@ -228,63 +182,88 @@ def follow(
         )
     with remembered_interrupts() as interrupts:
         with np.errstate(over="ignore", invalid="ignore"):
-            state = solver.init(data, start)
-        if not math.isfinite(solver.loss(state)):
+            at = Progress(solver.init(data, start))
+        if not math.isfinite(solver.loss(at.state)):
             raise ArgumentError(
                 "the loss at the start is not finite. Start from smaller weights, or scale the data down.",
                 argument="network",
             )
-        iteration, seconds, rate = 0, 0.0, 0.0  # rate: iterations per second, 0 until known
-        records = _Records()
-        wish = ""  # of the callback that ended the run
+        if checkpoint is not None:
+            options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every}
+            checkpoint.expect(solver=repr(solver), start=fingerprint(start), **options)
+            at = checkpoint.stored(at.state, solver.findings(at.state)) or at
+        # State and iteration belong together: `at` is replaced as a whole, as Ctrl-C may come between any two steps.
+        records, wish, end = Records(at.columns, solver.findings(at.state)), at.wish, at.end
+        rate = 0.0  # iterations per second, 0 until known
 
-        def ends() -> Outcome | None:
-            """Record this iteration; the outcome if the run ends here."""
+        def record() -> None:
+            """Record this iteration."""
             nonlocal wish
-            loss = solver.loss(state)
-            measured, stop = None, None
+            loss, measured = solver.loss(at.state), None
             if callback is not None:
                 try:
-                    measured = callback(Snapshot(iteration, loss, seconds, lambda: solver.model(data, state)))
+                    measured = callback(Snapshot(at.iteration, loss, at.seconds, lambda: solver.model(data, at.state)))
                 except StopIteration as reason:
-                    stop, wish = Outcome.STOPPED, str(reason)
-            records.add(iteration, loss, seconds, solver.findings(state), measured)
-            finished = solver.finished(state)
+                    wish = str(reason)
+            records.add(at.iteration, loss, at.seconds, solver.findings(at.state), measured)
+
+        def ends() -> Outcome | None:
+            """The outcome if the run ends at this recorded iteration."""
+            finished = solver.finished(at.state)
             if finished is not None:
                 return finished
-            return Outcome.TOLERANCE if loss <= tolerance else stop
+            if solver.loss(at.state) <= tolerance:
+                return Outcome.TOLERANCE
+            if wish is not None:
+                return Outcome.STOPPED
+            return Outcome.BUDGET if at.iteration >= iterations else None
 
-        end = None
+        def keep(interrupted: bool = False) -> None:
+            """Write the checkpoint; Ctrl-C waits until it is there."""
+            if checkpoint is not None:
+                with interrupts.held():
+                    checkpoint.keep(replace(at, columns=records.columns(), wish=wish, end=end), interrupted)
+
+        outcome = end
         try:
-            end = ends()
-            while end is None and iteration < iterations:
-                interrupts.check()
-                chunk = min(
-                    record_every - iteration % record_every, iterations - iteration, max(1, int(rate * _CHUNK_SECONDS))
-                )
-                begin = time.perf_counter()
-                with np.errstate(over="ignore", invalid="ignore"):
-                    state, done = solver.advance(data, state, chunk)
-                elapsed = time.perf_counter() - begin
-                seconds, iteration, rate = seconds + elapsed, iteration + done, chunk / max(elapsed, 1e-6)
-                if done < chunk and solver.finished(state) is None:
-                    end = Outcome.DIVERGED
-                elif done < chunk or iteration % record_every == 0 or iteration == iterations:
+            while end is None:
+                left = iterations - at.iteration
+                if at.iteration % record_every == 0 or left == 0 or solver.finished(at.state) is not None:
+                    if records.last_iteration() < at.iteration:
+                        record()
                     end = ends()
+                if end is None:
+                    interrupts.check()
+                    if checkpoint is not None and checkpoint.due:
+                        keep()
+                    chunk = min(record_every - at.iteration % record_every, left, max(1, int(rate * _CHUNK_SECONDS)))
+                    begin = time.perf_counter()
+                    with np.errstate(over="ignore", invalid="ignore"):
+                        state, done = solver.advance(data, at.state, chunk)
+                    elapsed = time.perf_counter() - begin
+                    at = Progress(state, at.iteration + done, at.seconds + elapsed)
+                    rate = chunk / max(elapsed, 1e-6)
+                    if done < chunk and solver.finished(state) is None:
+                        end = Outcome.DIVERGED
+                if end is not None:
+                    keep()
+            outcome = end
         except (KeyboardInterrupt, SystemError) as error:
             if not _interrupted(error):
                 raise
             interrupts.pending = False
-            end = Outcome.INTERRUPTED
-        loss, findings = solver.loss(state), solver.findings(state)
-        if records.last_iteration() < iteration:
-            records.add(iteration, loss, seconds, findings)
-        outcome = Outcome.BUDGET if end is None else end
-        message = f"{_detail(outcome, iteration, loss, tolerance, wish)}. {solver.advice(outcome)}".strip()
-        return Run(solver, solver.model(data, state), outcome, message, records.history(), findings, state)
+            outcome = Outcome.INTERRUPTED
+            keep(interrupted=True)
+        loss, findings = solver.loss(at.state), solver.findings(at.state)
+        if records.last_iteration() < at.iteration:
+            records.add(at.iteration, loss, at.seconds, findings)
+        assert outcome is not None
+        message = f"{_detail(outcome, at.iteration, loss, tolerance, wish)}. {solver.advice(outcome)}".strip()
+        history = History(records.columns())
+        return Run(solver, solver.model(data, at.state), outcome, message, history, findings, at.state)
 
 
-def _detail(outcome: Outcome, iteration: int, loss: float, tolerance: float, wish: str) -> str:
+def _detail(outcome: Outcome, iteration: int, loss: float, tolerance: float, wish: str | None) -> str:
     match outcome:
         case Outcome.BUDGET:
             return f"after {iteration:,} iterations the loss is {loss:.3g}"

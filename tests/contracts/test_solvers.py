@@ -11,10 +11,7 @@ from dmf.arrays.backend import to_host
 from dmf.arrays.checks import check_option
 from dmf.solvers import Outcome
 from dmf.solvers.alternating import AlternatingMinimization
-from dmf.solvers.descent import GradientDescent
-from dmf.solvers.flow import GradientFlow
 from dmf.solvers.gauss_newton import GaussNewton
-from dmf.solvers.homotopy import Continuation, VariationalBayes
 from dmf.solvers.loop import run
 
 from helpers import (
@@ -29,16 +26,9 @@ from helpers import (
     start,
     weights_of,
 )
+from solver_cases import SOLVERS
 
 EPS = np.finfo(float).eps
-SOLVERS = {
-    "gradient descent": GradientDescent(0.05, 2.0, 0.01, "sum"),
-    "alternating minimization": AlternatingMinimization(0.1),
-    "variational Bayes": VariationalBayes(decay=0.9),
-    "continuation": Continuation(decay=0.9),
-    "Gauss-Newton": GaussNewton(),
-    "gradient flow": GradientFlow(2.0, "sum"),
-}
 MEMORYLESS = ["gradient descent", "alternating minimization"]  # those whose state is the network
 EXACT = [
     "gradient descent"
@@ -131,7 +121,7 @@ def test_callback_sees_the_run_and_adds_columns(solver, observations):
     history = recovery.history
     assert [i for i, _ in seen] == history.iteration.tolist() == [0, 2, 4]
     np.testing.assert_array_equal([s for _, s in seen], history.seconds)
-    data = solver.prepare(observations)
+    data = solver.prepare(observations, start(observations))
     found = solver.findings(solver.init(data, start(observations)))
     assert set(history) == {"iteration", "loss", "seconds", "norm", "diagonal", *found}
     assert all(recovery.findings[name] == history[name][-1] for name in found)
