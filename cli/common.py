@@ -223,10 +223,10 @@ class Progress:
 
 
 class InputFile(click.Path):
-    """A file to read. A dash is none: models are named after their files, and some formats cannot be read from a pipe."""
+    """A file, or folder of files, to read. A dash is none: models are named after it, and some forms cannot come from a pipe."""
 
-    def __init__(self) -> None:
-        super().__init__(exists=True, dir_okay=False, path_type=Path)
+    def __init__(self, folders: bool = False) -> None:
+        super().__init__(exists=True, dir_okay=folders, path_type=Path)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """The path."""
@@ -285,6 +285,8 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--skip", type=click.IntRange(min=0), default=0, help="Lines at the top to leave out, such as a title."
     )
+    @click.option("--sheet", help="Sheet of an Excel workbook; the first unless given.")
+    @click.option("--query", metavar="SQL", help="What to read from a DuckDB database; its only table unless given.")
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> Any:
         stated = {field.name: options.pop(field.name) for field in fields(Stated)}

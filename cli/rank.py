@@ -26,7 +26,7 @@ from dmf_cli.common import (
 
 
 @click.command()
-@click.argument("file", type=InputFile())
+@click.argument("file", type=InputFile(folders=True))
 @click.option(
     "--most", type=click.IntRange(min=1), help="Largest rank tried; as many as the entries allow unless given."
 )

@@ -100,7 +100,7 @@ class _Bounds(click.ParamType):
 
 
 @click.command()
-@click.argument("file", type=InputFile())
+@click.argument("file", type=InputFile(folders=True))
 @_model_options("Upper bound on the rank")
 @_iterations_option
 @device_option
@@ -122,8 +122,8 @@ def complete(file, output, model, report, ranks, device, offsets, stated, seed, 
     """Complete a matrix from some of its entries.
 
     FILE holds the known entries: delimited text, either with the columns row, column and value (ids may be any text; further
-    columns are ignored) or as a table with missing cells (empty, NA, NaN, null); a Matrix Market file, an .npy file with NaN for
-    missing entries, or an .npz file.
+    columns are ignored) or as a table with missing cells (empty, NA, NaN, null); the same as Parquet (a file or a folder), Excel
+    workbook or DuckDB database; a Matrix Market file, an .npy file with NaN for missing entries, or an .npz file.
 
     The error is measured, and intervals for `dmf predict --interval` follow, on entries that a first fit does not see. Then all
     entries are fitted, and this is what is written.

@@ -8,11 +8,12 @@ import csv
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from dmf.errors import FileError
 from dmf.io.blocks import Block, PlainBlock
+from dmf.io.compressed import decompressed
 from dmf.io.messages import shown
 
 BLANKS = "blanks"
@@ -30,7 +31,6 @@ _LONGEST_LINE = 2**20  # of the sample: a binary file without line ends is not r
 _CHUNK = 2**23  # bytes that are read at once; of fewer, the ids would be looked up more often
 _BLOCK = 2**9  # records that are split at once: more of them would leave the processor's caches
 _OTHER_FORMATS = {
-    b"\x1f\x8b": "it is compressed by gzip. Decompress it first.",
     b"PK\x03\x04": "it is a zip archive. If it is an npz file, let its name end in .npz; otherwise unpack it first.",
     b"\x93NUMPY": "it is a NumPy array. Let its name end in .npy.",
     b"PAR1": "it is a Parquet file. Let its name end in .parquet.",
@@ -70,6 +70,7 @@ class DelimitedText:
         columns: Sequence[str],
         plausible: Callable[[list[str]], bool],
         skip: int = 0,
+        dialects: Mapping[str, str] = _DELIMITERS,
     ) -> None:
         self.path, self._line, self._ended = path, 0, 0  # the last line read, and the last that ended a record
         self._file, self._start = file, 1
@@ -77,7 +78,8 @@ class DelimitedText:
         self._sample = self._read_sample(skip)
         self._line = self._start - 1
         lines = list(self._decoded([b"".join(self._sample)]))
-        self.delimiter = max(_DELIMITERS, key=lambda delimiter: _fit(lines, delimiter, len(columns), plausible))
+        self._dialects = dialects
+        self.delimiter = max(dialects, key=lambda delimiter: _fit(lines, delimiter, len(columns), plausible))
         records = _first_records(lines, self.delimiter)
         if not records:
             raise FileError(f"cannot read {path}: it holds no {' and '.join(columns)}, only blank lines or comments.")
@@ -105,7 +107,7 @@ class DelimitedText:
 
     def dialect(self) -> str:
         """How fields are separated, for messages."""
-        return _DELIMITERS[self.delimiter]
+        return self._dialects[self.delimiter]
 
     def comments(self) -> list[str]:
         """Note on the comment lines at the top, if any."""
@@ -261,7 +263,7 @@ class DelimitedText:
 def open_delimited(
     path: os.PathLike, columns: Sequence[str], plausible: Callable[[list[str]], bool], skip: int = 0
 ) -> Iterator[DelimitedText]:
-    """Open a delimited text file (UTF-8, with or without byte order mark).
+    """Open a delimited text file (UTF-8, with or without byte order mark), perhaps compressed by gzip or zstd.
 
     The delimiter is the one of tab, ``::``, ``;``, ``|``, ``,`` and blanks that gives the most of the first lines enough
     columns and makes the most of them plausible. Fields may be quoted by ``"`` where the delimiter is one character.
@@ -282,8 +284,8 @@ def open_delimited(
     FileError
         Inside the ``with`` block too, when a record cannot be read; the message names file and line.
     """
-    with open(path, "rb") as file:  # noqa: PTH123 - also takes pipes
-        yield DelimitedText(path, file, columns, plausible, skip)
+    with open(path, "rb") as file, decompressed(path, file) as content:  # noqa: PTH123 - also takes pipes
+        yield DelimitedText(path, content, columns, plausible, skip)
 
 
 def _starts(first: int, records: Iterable[list[str]]) -> list[int]:

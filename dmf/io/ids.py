@@ -6,6 +6,7 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,20 +14,43 @@ _LARGEST = 2**24  # integers up to here are looked up in an array
 _WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 
 
+class Stack:
+    """An array that grows: what is held twice while it does is little."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._array, self._length = np.empty(0, dtype), 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def add(self, values: np.ndarray) -> None:
+        """Append values."""
+        end = self._length + len(values)
+        if end > len(self._array):
+            self._array.resize(max(end, len(self._array) * 5 // 4), refcheck=False)
+        self._array[self._length : end] = values
+        self._length = end
+
+    def result(self) -> np.ndarray:
+        """All values; nothing is added after this."""
+        self._array.resize(self._length, refcheck=False)
+        return self._array
+
+
 class Numbering:
     """Numbers given to ids, in the order in which they come."""
 
     def __init__(self) -> None:
-        self._numbers: defaultdict[str, int] = defaultdict(itertools.count().__next__)
-        self._parts: list[np.ndarray] = []
+        self._places: defaultdict[str, int] = defaultdict(itertools.count().__next__)
+        self._numbers = Stack(np.int32)
         self._of_integers = np.zeros(0, np.int32)  # their numbers + 1, where they have one
 
     def add(self, texts: Sequence[str], which: np.ndarray | None = None) -> bool:
         """Number further ids, the blanks around them removed: those of `which` texts, or all. Whether none so far is empty."""
         ids = map(str.strip, texts)
-        numbers = np.fromiter(map(self._numbers.__getitem__, ids), np.int32, len(texts))
-        self._parts.append(numbers if which is None else numbers[which])
-        return "" not in self._numbers
+        numbers = np.fromiter(map(self._places.__getitem__, ids), np.int32, len(texts))
+        self._numbers.add(numbers if which is None else numbers[which])
+        return "" not in self._places
 
     def add_integers(self, ids: np.ndarray) -> None:
         """Number further ids, which are integers."""
@@ -36,18 +60,19 @@ class Numbering:
             self.add(list(map(str, different.tolist())), which)
             return
         if largest >= len(self._of_integers):
-            grown = np.zeros(2 * largest + 1, np.int32)
-            grown[: len(self._of_integers)] = self._of_integers
-            self._of_integers = grown
-        new = distinct(ids[self._of_integers[ids] == 0])[0].tolist()
-        self._of_integers[new] = [1 + self._numbers[str(k)] for k in new]
-        self._parts.append(self._of_integers[ids] - 1)
+            self._of_integers.resize(2 * largest + 1, refcheck=False)  # the new ones are 0
+        numbers = self._of_integers[ids]
+        is_new = numbers == 0
+        if is_new.any():
+            new = distinct(ids[is_new])[0].tolist()
+            self._of_integers[new] = [1 + self._places[str(k)] for k in new]
+            numbers = self._of_integers[ids]
+        numbers -= 1
+        self._numbers.add(numbers)
 
     def result(self) -> tuple[np.ndarray, tuple[str, ...]]:
         """The number of each id that was added, and the ids by number."""
-        numbers = np.concatenate([np.zeros(0, np.int32), *self._parts])
-        self._parts.clear()
-        return merged(numbers, list(self._numbers))
+        return merged(self._numbers.result(), list(self._places))
 
 
 def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from dmf.errors import FileError
 from dmf.io.blocks import Block
 from dmf.io.delimited import DelimitedText
 from dmf.io.filling import Text
-from dmf.io.ids import Numbering
+from dmf.io.ids import Numbering, Stack
 from dmf.io.messages import ignored, shown
 from dmf.io.reading import Entries
 from dmf.io.roles import Cells, Column, Stated, entry_columns, outliers_that_repeat
@@ -35,34 +36,54 @@ def read_lines(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     kept = text.keep_lines() if keep_text else None
     if names is not None:
         text.skip_header()
-    rows, cols, parts, n_read = Numbering(), Numbering(), [], 0
+    rows, cols, values, any_value = Numbering(), Numbering(), Stack(np.float64), False
     for block in text.blocks():
-        parts.append(_values(text, block, value_at, how))
+        found = _values(text, block, value_at, how)
+        any_value |= not np.isnan(found).all()
+        values.add(found)
         for ids, k in ((rows, row_at), (cols, col_at)):
             integers = block.integers(k)
             if integers is not None:
                 ids.add_integers(integers)
             elif not ids.add(*block.distinct(k)):
                 raise text.error("an id is empty. Give every id.", block.first(k, lambda field: not field)[0])
-        n_read += len(block)
-    values = np.concatenate([np.zeros(0), *parts])
-    missing = np.isnan(values)
-    if missing.all():
-        what = "no value in any line" if n_read else "a header, but no entry follows"
+    if not any_value:
+        what = "no value in any line" if len(values) else "a header, but no entry follows"
         raise text.error(f"{what}. Give at least one line of row id, column id and value.")
+    entries, holes = gathered(rows, cols, values, value_at)
+    layout = None if kept is None else Text(text, kept, how, (value_at,), holes)
+    notes = (*_notes(text, names, (row_at, col_at, value_at)), *entries.notes)
+    return replace(entries, notes=notes, text=layout)
+
+
+def gathered(rows: Numbering, cols: Numbering, stack: Stack, column: int) -> tuple[Entries, np.ndarray]:
+    """Entries of ids and values, NaN where one is missing, and where these are.
+
+    Parameters
+    ----------
+    rows, cols : Numbering
+    stack : Stack
+        The values.
+    column : int
+        In which they stand.
+
+    Returns
+    -------
+    Entries
+        Those that have a value; with notes on the others, and on values that may mark missing ones.
+    holes : int array, shape (n, 4)
+        Of the others: record, column, row and column of the matrix.
+    """
+    values = stack.result()
     (row_of, row_ids), (col_of, col_ids) = rows.result(), cols.result()
-    notes = _notes(text, names, (row_at, col_at, value_at))
-    holes = np.flatnonzero(missing)
-    if len(holes):
-        notes.append(f"{len(holes):,} lines have no value: these entries are missing")
-    layout = None
-    if kept is not None:
-        where = np.column_stack([holes, np.full(len(holes), value_at), row_of[holes], col_of[holes]])
-        layout = Text(text, kept, how, (value_at,), where)
-    if len(holes):
+    missing = np.isnan(values)
+    at, notes = np.flatnonzero(missing), []
+    holes = np.column_stack([at, np.full(len(at), column), row_of[at], col_of[at]])
+    if len(at):
+        notes.append(f"{len(at):,} lines have no value: these entries are missing")
         row_of, col_of, values = row_of[~missing], col_of[~missing], values[~missing]
     notes += outliers_that_repeat(values)
-    return Entries(row_of, col_of, values, (len(row_ids), len(col_ids)), row_ids, col_ids, tuple(notes), layout)
+    return Entries(row_of, col_of, values, (len(row_ids), len(col_ids)), row_ids, col_ids, tuple(notes)), holes
 
 
 def _values(text: DelimitedText, block: Block, k: int, how: Cells) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""Matrices and their entries in files: npy, npz, Matrix Market, Parquet and delimited text, all read with suspicion."""
+"""Matrices and their entries in files of all forms, all read with suspicion."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,21 @@ import numpy as np
 
 from dmf.errors import FileError
 from dmf.io.arrays import open_npz
-from dmf.io.delimited import open_delimited
+from dmf.io.arrow import load_duckdb, load_parquet
+from dmf.io.delimited import DelimitedText, open_delimited
+from dmf.io.excel import open_sheet
 from dmf.io.formats import load_npy, load_npz, members_text
 from dmf.io.lines import TRIPLET, read_lines
 from dmf.io.matrix_market import load_mtx
 from dmf.io.messages import ignored, times
-from dmf.io.parquet import load_parquet
 from dmf.io.reading import Entries, Matrix, readable, real
 from dmf.io.roles import Cells, Stated
 from dmf.io.tables import is_table, read_table
 
 _READERS: dict[str, Callable[[Path], Entries | Matrix]]
 _READERS = {".npy": load_npy, ".npz": load_npz, ".mtx": load_mtx}
+_COLUMNS: dict[str, Callable[[Path, Stated], Entries | Matrix]] = {".parquet": load_parquet, ".duckdb": load_duckdb}
+_WORKBOOKS = (".xlsx", ".xlsm")
 
 
 def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bool = False, **stated: Any) -> Entries:
@@ -39,16 +43,20 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
           ``rows``, ``cols``, ``values`` and perhaps ``shape``; or one 2-D array.
         - ``.mtx``: Matrix Market, coordinate (stored means observed) or array. Rows and columns are counted from 1 there, and so
           are the ids "1", "2", ...; positions in the observations count from 0, as everywhere.
-        - ``.parquet``: a row id, a column id and a value in each row.
-        - anything else: delimited text, see `dmf.io.delimited.open_delimited`. Either lines of row id, column id, value, see
-          `dmf.io.lines.read_lines`; or a table with missing cells, see `dmf.io.tables.read_table`.
+        - ``.parquet``, or a folder of such files: see below.
+        - ``.duckdb``: what `query` gives, or the only table.
+        - ``.xlsx``: a sheet, the first unless `sheet` names another.
+        - anything else: delimited text, perhaps compressed by gzip or zstd, see `dmf.io.delimited.open_delimited`.
+
+        The last four hold either a row id, a column id and a value in each line, see `dmf.io.lines.read_lines`, or a table with
+        missing cells, see `dmf.io.tables.read_table`.
     layout : {"auto", "entries", "table"}
-        What delimited text holds; "auto": decided by its first lines, see `dmf.io.tables.is_table`.
+        Which of these two; "auto": decided by the first lines, see `dmf.io.tables.is_table`.
     keep_text : bool
         Keep delimited text with the entries, to write it with its missing entries filled.
     **stated
-        What the file does not say itself: `columns`, `value`, `index_column`, `header`, `missing`, `decimal`, `thousands` and
-        `skip`, as in `dmf.io.roles.Stated`. What is left open is inferred, and told in the notes.
+        What the file does not say itself: `columns`, `value`, `index_column`, `header`, `missing`, `decimal`, `thousands`,
+        `skip`, `sheet` and `query`, as in `dmf.io.roles.Stated`. What is left open is inferred, and told in the notes.
 
     Returns
     -------
@@ -62,7 +70,7 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
         If the file cannot be read, or holds something else, a value that is no finite number, or no entry; if roles of columns
         cannot be guessed without risk; if something is stated that this kind of file does not need.
     MissingPackageError
-        If Parquet is asked for and pyarrow is not installed.
+        If the file needs a package that is not installed: pyarrow, openpyxl or duckdb.
     """
     found = _load(path, Stated(layout, **stated), keep_text)
     return found.entries() if isinstance(found, Matrix) else found
@@ -155,22 +163,33 @@ def read_sensing(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, tuple
 
 def is_delimited(path: str | os.PathLike) -> bool:
     """Whether a file of this name is read as delimited text."""
-    return Path(path).suffix.lower() not in (*_READERS, ".parquet")
+    path = Path(path)
+    return path.suffix.lower() not in (*_READERS, *_COLUMNS, *_WORKBOOKS) and not path.is_dir()
 
 
 def _load(path: str | os.PathLike, stated: Stated, keep_text: bool = False) -> Entries | Matrix:
-    with readable(path) as file:
-        if is_delimited(file):
-            return _load_text(file, stated, keep_text)
-        suffix, open_fields = file.suffix.lower(), Stated()
-        allowed = ("columns", "value") if suffix == ".parquet" else ()
-        for name in (field.name for field in fields(stated)):
-            if name not in allowed and getattr(stated, name) != getattr(open_fields, name):
-                raise FileError(
-                    f"cannot read {path} with {name}={getattr(stated, name)!r}: only delimited text comes in two layouts and "
-                    f"needs to be explained, and {suffix} files say themselves what they hold. Leave it out."
-                )
-        return load_parquet(file, stated) if suffix == ".parquet" else _READERS[suffix](file)
+    with readable(path, folder=True) as file:
+        suffix = ".parquet" if file.is_dir() else file.suffix.lower()
+        _check_stated(file, suffix, stated)
+        if suffix in _COLUMNS:
+            return _COLUMNS[suffix](file, stated)
+        return _READERS[suffix](file) if suffix in _READERS else _load_text(file, stated, keep_text)
+
+
+def _check_stated(path: Path, suffix: str, stated: Stated) -> None:
+    """Raise if something is stated that a file of this suffix does not need."""
+    allowed: tuple[str, ...] = ()
+    if suffix in _COLUMNS:
+        allowed = ("layout", "columns", "value", "index_column", "missing", *["query"] * (suffix == ".duckdb"))
+    elif suffix not in _READERS:
+        allowed = tuple(field.name for field in fields(Stated) if field.name != "query")
+        allowed = tuple(name for name in allowed if name != "sheet" or suffix in _WORKBOOKS)
+    for field in fields(Stated):
+        if field.name not in allowed and getattr(stated, field.name) != field.default:
+            raise FileError(
+                f"cannot read {path} with {field.name}={getattr(stated, field.name)!r}: such a file does not need it, and says "
+                "itself what it holds. Leave it out."
+            )
 
 
 def _load_text(path: Path, stated: Stated, keep_text: bool) -> Entries | Matrix:
@@ -180,7 +199,14 @@ def _load_text(path: Path, stated: Stated, keep_text: bool) -> Entries | Matrix:
     def plausible(record: list[str]) -> bool:
         return any(how.is_missing(field) or how.is_meant(field) for field in record[len(needed) - 1 :])
 
-    with open_delimited(path, needed, plausible, stated.skip) as text:
+    workbook = path.suffix.lower() in _WORKBOOKS
+    opened: AbstractContextManager[DelimitedText]
+    opened = (
+        nullcontext(open_sheet(path, needed, plausible, stated))
+        if workbook
+        else open_delimited(path, needed, plausible, stated.skip)
+    )
+    with opened as text:
         if stated.is_table or (not stated.is_entries and is_table(text, stated, how)):
             return read_table(text, stated, keep_text)
         return read_lines(text, stated, keep_text)

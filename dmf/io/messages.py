@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
-from dmf.errors import printable
+from dmf.errors import MissingPackageError, printable
 
-__all__ = ["ignored", "listed", "number", "printable", "shown", "times"]
+__all__ = ["ignored", "listed", "number", "package", "printable", "shown", "times"]
 
 _LONGEST = 40  # characters of a name
 
@@ -41,3 +42,14 @@ def number(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def package(name: str, path: object, extra: str) -> Any:
+    """A package that is an extra of dmf; MissingPackageError, which names it, without it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        needed = name.partition(".")[0]
+        raise MissingPackageError(
+            f"cannot read {path}: this needs the package {needed}. Run: pip install 'dmf[{extra}]'"
+        ) from error

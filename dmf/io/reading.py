@@ -72,13 +72,13 @@ class Matrix:
 
 
 @contextlib.contextmanager
-def readable(path: str | os.PathLike) -> Iterator[Path]:
-    """The path, with the errors of the operating system as FileError."""
+def readable(path: str | os.PathLike, folder: bool = False) -> Iterator[Path]:
+    """The path, with the errors of the operating system as FileError; `folder`: one of Parquet files will do."""
     path = Path(path)
     try:
         status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise FileError(f"cannot read {path}: it is a folder. Name a file.")
+        if stat.S_ISDIR(status.st_mode) and not (folder and any(path.rglob("*.parquet"))):
+            raise FileError(f"cannot read {path}: it is a folder{' without Parquet files' * folder}. Name a file.")
         if stat.S_ISREG(status.st_mode) and status.st_size == 0:
             raise FileError(f"cannot read {path}: it is empty (0 bytes). Name a file with something in it.")
     except ValueError as error:  # a NUL byte

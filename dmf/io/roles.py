@@ -37,7 +37,7 @@ _ENOUGH = 20  # lines from which repetitions say something
 
 @dataclass(frozen=True)
 class Stated:
-    """What the user says of a delimited text or Parquet file; each field may be left open.
+    """What the user says of a file with rows and columns; each field may be left open.
 
     Attributes
     ----------
@@ -60,6 +60,10 @@ class Stated:
         What groups the digits of numbers, such as "," or " "; nothing unless given.
     skip : int
         Lines at the top to leave out, such as a title.
+    sheet : str, optional
+        The sheet of an Excel workbook; the first unless given.
+    query : str, optional
+        What to read from a DuckDB database; its only table unless given.
     """
 
     layout: str = "auto"
@@ -71,6 +75,8 @@ class Stated:
     decimal: str = "."
     thousands: str | None = None
     skip: int = 0
+    sheet: str | None = None
+    query: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -124,6 +130,7 @@ class Cells:
         self._comma = stated.decimal == ","
         marks = [mark.strip() for mark in stated.missing]
         self._marks = _MARKS | {mark.lower() for mark in marks}
+        self._spelled = self._marks | set(map(str.upper, self._marks)) | set(map(str.title, self._marks))
         self._numbers = {self.number(mark) for mark in marks if self.is_number(mark)}
 
     def number(self, text: str) -> float:
@@ -159,15 +166,18 @@ class Cells:
             whole = whole.replace(self._thousands, "")
         if whole.isascii() and "_" not in whole and not (self._comma and "." in whole):
             fields = (whole.replace(",", ".") if self._comma else whole).split("\n")
+            spelled = self._spelled
             try:
-                values = np.fromiter(map(float, fields), np.float64, len(texts))
-            except ValueError:  # a missing cell, a mistake, or a field that goes over lines
+                values = np.fromiter((float("nan" if f in spelled else f) for f in fields), np.float64, len(texts))
+            except ValueError:  # a mistake, a mark in another spelling, or a field that goes over lines
                 pass
             else:
-                if self._numbers:
-                    values[np.isin(values, list(self._numbers))] = math.nan
-                return values
+                return self.unmarked(values)
         return np.array([self.value(text) for text in texts])
+
+    def unmarked(self, values: np.ndarray) -> np.ndarray:
+        """Numbers with NaN in the place of those that mark missing cells."""
+        return np.where(np.isin(values, list(self._numbers)), math.nan, values) if self._numbers else values
 
     def is_number(self, text: str) -> bool:
         """Whether a field is a number, NaN and infinities included."""
@@ -341,20 +351,22 @@ def _check_guess(columns: Sequence[Column], row: int, col: int, value: int, wher
 
 def outliers_that_repeat(values: np.ndarray) -> list[str]:
     """Note on values such as -999 that repeat far outside all others, and may mark missing cells."""
-    notes, rest = [], np.isfinite(values)
-    for extreme in (np.min, np.max, np.min, np.max):
-        if np.count_nonzero(rest) < 4:
+    finite = np.isfinite(values)
+    notes, rest = [], values if finite.all() else values[finite]
+    for sign in (1, -1, 1, -1):
+        if len(rest) < 4:
             break
-        side = 1 if extreme is np.min else -1
-        outer = float(extreme(values, where=rest, initial=side * np.inf))
-        others = rest & (values != outer)
-        count = int(np.count_nonzero(rest)) - int(np.count_nonzero(others))
-        if count < 2 or np.count_nonzero(others) < 2:
+        ends = float(rest.min()), float(rest.max())
+        outer, far = ends[::sign]
+        probe = rest[:: max(len(rest) // 1_000, 1)]  # a few say in most cases that the others are not that far away
+        if ((probe != outer) & (sign * probe < sign * (outer + 0.75 * (far - outer)))).any():
             continue
-        first, last = (
-            float(bound(values, where=others, initial=start)) for bound, start in ((np.min, np.inf), (np.max, -np.inf))
-        )
-        gap = first - outer if side == 1 else outer - last
+        others = rest[rest != outer]
+        count = len(rest) - len(others)
+        if count < 2 or len(others) < 2:
+            continue
+        first, last = float(others.min()), float(others.max())
+        gap = first - outer if sign == 1 else outer - last
         if last > first and gap / 3 > last - first:
             notes.append(
                 f"the value {outer:.10g} occurs {count:,} times, far outside the others: if it marks missing entries, pass "

@@ -9,9 +9,9 @@ What the user does not state is inferred from the content, and told: see `read_t
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from math import isfinite, isnan, nan
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from dmf.io.filling import Text
 from dmf.io.messages import ignored, listed, shown
 from dmf.io.reading import Matrix
 from dmf.io.roles import Cells, Column, Stated, outliers_that_repeat, position, role_of
+from dmf.io.sheets import Sheet
 
 _MANY = 4  # lines of ids and a value have at most this many columns of numbers: two ids, the value, a time
 _FEW = 5  # a line of at least this many increasing whole numbers is a header
@@ -30,7 +31,23 @@ _APART = 10  # ids this much larger than all else are no data
 _LARGE = 1e7  # values of data stay below it where a column of seconds since 1970 stands beside them
 
 
-def is_table(text: DelimitedText, stated: Stated, how: Cells) -> bool:
+class Sample(Protocol):
+    """The first records of a file as text, perhaps with names of columns on top."""
+
+    @property
+    def first(self) -> list[str]:
+        """The very first record."""
+
+    @property
+    def sample(self) -> list[list[str]]:
+        """The first records."""
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+
+
+def is_table(text: Sample, stated: Stated, how: Cells) -> bool:
     """Whether the first records are those of a table, rather than lines of row id, column id and value.
 
     They are if at least two columns hold numbers and, of these columns, one has a missing cell or there are more than four;
@@ -80,44 +97,78 @@ def read_table(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     how = Cells(stated)
     lines = text.keep_lines() if keep_text else None
     has_header, about_header = _has_header(text.sample, stated, how)
-    header = text.first if has_header else None
     if has_header:
         text.skip_header()
-    index = None
+    sheet = Sheet(text.path, text.dialect(), text.first if has_header else None, text.width)
+    index = index_column(sheet, stated) or 0
+    for block in text.blocks():
+        sheet.add_text(block, how, index)
+    found = understood(sheet, stated, how, [*text.comments(), *about_header])
+    layout = None if lines is None else Text(text, lines, how, found.columns, found.holes, found.n_left_empty)
+    return replace(found.matrix, text=layout)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was understood.
+
+    Attributes
+    ----------
+    matrix : Matrix
+    columns : list of int
+        Columns of the file that are those of the matrix.
+    holes : int array, shape (n, 4)
+        Of each missing cell of the matrix: record and column of the file, row and column of the matrix.
+    n_left_empty : int
+        Number of other cells that are missing: in rows and columns that hold no number.
+    """
+
+    matrix: Matrix
+    columns: list[int]
+    holes: np.ndarray
+    n_left_empty: int
+
+
+def index_column(sheet: Sheet, stated: Stated) -> int | None:
+    """The column that is stated to hold row names, if any."""
+    if stated.index_column in (None, "none"):
+        return None
+    return position(str(stated.index_column), sheet.header, sheet.width, sheet.path, "--index-column")
+
+
+def understood(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str]) -> Table:
+    """What the cells of a file mean: names of rows and columns, and the matrix; see `read_table`."""
+    header, index = sheet.header, index_column(sheet, stated)
     left_out: list[int] = []  # columns of numbers that are no data
-    if stated.index_column not in (None, "none"):
-        index = position(str(stated.index_column), header, text.width, text.path, "--index-column")
-    cells = _Cells(text, how, 0 if index is None else index)
-    numeric = cells.numeric()
+    numeric = sheet.numeric()
+    about_index: list[str] = []
     if stated.columns is not None:
-        numeric = sorted({position(name, header, text.width, text.path, "--columns") for name in stated.columns})
-        about_index: list[str] = []
+        numeric = sorted({position(name, header, sheet.width, sheet.path, "--columns") for name in stated.columns})
     elif stated.index_column is None:
-        index, left_out, about_index = _guessed_index(text, cells, numeric, header)
-    else:
-        about_index = []
-    if index is not None:
-        _check_row_names(text, cells, stated)
+        index, left_out, about_index = _guessed_index(sheet, numeric)
+    if index is not None and stated.index_column is not None and (problem := _repetition(sheet)) is not None:
+        record, reason = problem
+        raise sheet.error(
+            record, f"{reason}. Give each row a name of its own, or name another column (--index-column)."
+        )
     numeric = [k for k in numeric if k != index and k not in left_out]
-    _check(text, cells, numeric, how)
+    _check(sheet, numeric, how)
     if stated.columns is None and stated.index_column is None:
-        _check_no_times(text, cells, numeric, header)
+        _check_no_times(sheet, numeric)
     if header is not None:
-        _check_names(text, header, numeric)
-    everything = cells.matrix()
-    known = ~np.isnan(everything[:, numeric])
+        _check_names(sheet, header, numeric)
+    known = ~np.isnan(sheet.values[:, numeric])
     rows = np.flatnonzero(known.any(axis=1))
-    matrix = everything[np.ix_(rows, np.array(numeric))]
-    row_ids = tuple(cells.names[i] if index is not None else str(i) for i in rows.tolist())
+    matrix = sheet.values[np.ix_(rows, np.array(numeric))]
+    row_ids = tuple(sheet.names[i] if index is not None else str(i) for i in rows.tolist())
     col_ids = tuple(str(k - (index is not None and index < k)) if header is None else header[k] for k in numeric)
-    others = [k for k in range(text.width) if k not in numeric and k != index and k not in left_out]
-    empty_columns = [k for k in others if cells.numbers[k] == cells.texts[k] == 0]
+    others = [k for k in range(sheet.width) if k not in numeric and k != index and k not in left_out]
+    n_empty_columns = sum(sheet.numbers[k] == sheet.texts[k] == 0 for k in others)
     missing = np.argwhere(np.isnan(matrix))
     notes = [
-        f"{text.dialect()}; a table, {'column names in the first line' if has_header else 'no header'}, "
+        f"{sheet.dialect}; a table, {'no header' if header is None else 'column names in the first line'}, "
         + ("no row names" if index is None else f"row names in column {shown(header[index]) if header else index + 1}"),
-        *text.comments(),
-        *about_header,
+        *notes,
         *about_index,
         *ignored("columns without numbers", [header[k] if header else f"number {k + 1}" for k in others]),
     ]
@@ -125,53 +176,9 @@ def read_table(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
         notes.append(f"{left} rows without any number ignored")
     notes.append(f"{len(missing)} of {matrix.size} cells are missing")
     notes += outliers_that_repeat(matrix.ravel())
-    layout = None
-    if lines is not None:
-        holes = np.column_stack([rows[missing[:, 0]], np.array(numeric)[missing[:, 1]], missing])
-        unknown = left * len(numeric) + len(known) * len(empty_columns)
-        layout = Text(text, lines, how, numeric, holes, unknown)
-    return Matrix(matrix, row_ids, col_ids, tuple(notes), layout)
-
-
-class _Cells:
-    """Cells of all columns as numbers, NaN where there is none, and what else was met."""
-
-    def __init__(self, text: DelimitedText, how: Cells, index: int) -> None:
-        self._width, self._values = text.width, array("d")
-        self.numbers, self.texts = [0] * text.width, [0] * text.width
-        self.wrong: dict[int, tuple[int, str]] = {}  # line and text of the first cell that is no finite number
-        self.names: list[str] = []  # the column of row names as text
-        self.lines: list[int] = []
-        for line, record in text:
-            self.lines.append(line)
-            self.names.append(record[index].strip())
-            for k, field in enumerate(record):
-                self._values.append(self._number(k, field, line, how))
-
-    def _number(self, k: int, field: str, line: int, how: Cells) -> float:
-        try:
-            value = how.value(field)
-        except ValueError:
-            value, meant = nan, how.is_meant(field.strip())
-            self.numbers[k] += meant
-            self.texts[k] += not meant
-            self.wrong.setdefault(k, (line, field.strip()))
-            return value
-        if isnan(value):
-            return value
-        self.numbers[k] += 1
-        if not isfinite(value):
-            self.wrong.setdefault(k, (line, field.strip()))
-        return value
-
-    def matrix(self) -> np.ndarray:
-        """All cells, one column of the text in each."""
-        return np.frombuffer(self._values).reshape(-1, self._width)
-
-    def numeric(self) -> list[int]:
-        """Columns that hold numbers."""
-        counts = zip(self.numbers, self.texts, strict=True)
-        return [k for k, (numbers, texts) in enumerate(counts) if numbers > 0 and numbers >= texts]
+    holes = np.column_stack([rows[missing[:, 0]], np.array(numeric)[missing[:, 1]], missing])
+    n_left_empty = left * len(numeric) + len(known) * n_empty_columns
+    return Table(Matrix(matrix, row_ids, col_ids, tuple(notes)), numeric, holes, n_left_empty)
 
 
 def _has_header(sample: Sequence[Sequence[str]], stated: Stated, how: Cells) -> tuple[bool, list[str]]:
@@ -202,31 +209,26 @@ def _has_header(sample: Sequence[Sequence[str]], stated: Stated, how: Cells) -> 
     return False, []
 
 
-def _guessed_index(
-    text: DelimitedText, cells: _Cells, numeric: Sequence[int], header: Sequence[str] | None
-) -> tuple[int | None, list[int], list[str]]:
+def _guessed_index(sheet: Sheet, numeric: Sequence[int]) -> tuple[int | None, list[int], list[str]]:
     """The column of row names, the first one if any; the columns of numbers that are no data; and what is assumed of these."""
-    heading = None if header is None else header[0].strip()
+    heading = None if sheet.header is None else sheet.header[0].strip()
     called = "the first column" if not heading else f"the column {shown(heading)}"
-    problem = _repetition(cells)
+    problem = _repetition(sheet)
+    where = "" if problem is None else sheet.place(problem[0])
     if 0 not in numeric:
-        if not any(cells.names):
+        if not any(sheet.names):
             return None, [], []
-        return (
-            (0, [], [])
-            if problem is None
-            else (None, [], [f"{called} names no rows (line {problem[0]}: {problem[1]})"])
-        )
-    values = cells.matrix()
+        return (0, [], []) if problem is None else (None, [], [f"{called} names no rows ({where}: {problem[1]})"])
+    values = sheet.values
     column = values[:, 0]
     whole = bool(np.isfinite(column).all()) and bool((column % 1 == 0).all())
     role = "name" if heading == "" else role_of(heading or "-")
     if problem is not None and role == "time":
-        note = f"{called} is left out: it names no rows (line {problem[0]}: {problem[1]}; --index-column none takes it as data)"
+        note = f"{called} is left out: it names no rows ({where}: {problem[1]}; --index-column none takes it as data)"
         return None, [0], [note]
     if problem is not None and role in ("row", "name"):
         raise FileError(
-            f"cannot read {text.path}, line {problem[0]}: {called} seems to hold row names, but {problem[1]}. Give each row a "
+            f"cannot read {sheet.path}, {where}: {called} seems to hold row names, but {problem[1]}. Give each row a "
             "name of its own, or say what it is: --index-column none takes it as data, --index-column NAME another as row names."
         )
     if problem is not None or not (whole or role == "time"):
@@ -247,62 +249,55 @@ def _is_ids(column: np.ndarray) -> bool:
     return bool(np.isfinite(column).all() and (column % 1 == 0).all()) and len(np.unique(column)) == len(column)
 
 
-def _repetition(cells: _Cells) -> tuple[int, str] | None:
-    """Line of the first row name that is empty or was there before, and what is wrong with it."""
+def _repetition(sheet: Sheet) -> tuple[int, str] | None:
+    """Record of the first row name that is empty or was there before, and what is wrong with it."""
     seen: dict[str, int] = {}
-    for name, line in zip(cells.names, cells.lines, strict=True):
+    for record, name in enumerate(sheet.names):
         if not name:
-            return line, "the row name is empty"
+            return record, "the row name is empty"
         if name in seen:
-            return line, f"the row name {shown(name)} was on line {seen[name]} already"
-        seen[name] = line
+            return record, f"the row name {shown(name)} was on {sheet.place(seen[name])} already"
+        seen[name] = record
     return None
 
 
-def _check_row_names(text: DelimitedText, cells: _Cells, stated: Stated) -> None:
-    if stated.index_column is not None and (problem := _repetition(cells)) is not None:
-        line, reason = problem
-        raise text.error(
-            f"{reason}. Give each row a name of its own, or name another column (--index-column).", line=line
-        )
-
-
-def _check(text: DelimitedText, cells: _Cells, numeric: Sequence[int], how: Cells) -> None:
+def _check(sheet: Sheet, numeric: Sequence[int], how: Cells) -> None:
     """Raise unless there are columns of numbers, all of which are finite."""
     if len(numeric) < 2:
         raise FileError(
-            f"cannot read {text.path} as a table: {len(numeric)} of {text.width} columns ({text.dialect()}) hold numbers, but "
+            f"cannot read {sheet.path} as a table: {len(numeric)} of {sheet.width} columns ({sheet.dialect}) hold numbers, but "
             "at least 2 are needed. If its lines are row id, column id and value, read it as entries."
         )
-    wrong = [(*cells.wrong[k], k + 1) for k in numeric if k in cells.wrong]
+    wrong = [(*sheet.wrong[k], k) for k in numeric if k in sheet.wrong]
     if wrong:
-        line, cell, k = min(wrong)
+        record, cell, k = min(wrong)
+        column = f"column {k + 1}" if sheet.header is None else f"column {k + 1} ({shown(sheet.header[k])})"
         finite = "but cells are finite numbers. Leave the cell empty if it is missing."
-        raise text.error(f"column {k} is {shown(cell)}, {finite if how.is_number(cell) else how.hint(cell)}", line=line)
+        raise sheet.error(record, f"{column} is {shown(cell)}, {finite if how.is_number(cell) else how.hint(cell)}")
 
 
-def _check_no_times(text: DelimitedText, cells: _Cells, numeric: Sequence[int], header: Sequence[str] | None) -> None:
+def _check_no_times(sheet: Sheet, numeric: Sequence[int]) -> None:
     """Raise if a column of seconds since 1970 would be taken for one of the matrix."""
-    values = cells.matrix()
+    values = sheet.values
     largest = [float(np.nanmax(np.abs(values[:, k]), initial=0)) for k in numeric]
     for k, size in zip(numeric, largest, strict=True):
         column = values[:, k][~np.isnan(values[:, k])]
         if column.min() >= 1e8 and (column % 1 == 0).all() and sorted(largest)[0] < _LARGE and size < 42e11:
-            name = header[k] if header else str(k + 1)
-            rest = [header[j] if header else str(j + 1) for j in numeric if j != k]
+            rest = [sheet.called(j) for j in numeric if j != k]
             raise FileError(
-                f"cannot read {text.path}: column {k + 1} ({shown(name)}) holds whole numbers like seconds since 1970, which "
-                f"would spoil the others as data. Take it as the row names (--index-column {k + 1}), say that it is data "
-                f"(--index-column none), or name the columns of the matrix (--format table --columns {','.join(listed(rest))})."
+                f"cannot read {sheet.path}: column {k + 1} ({shown(sheet.called(k))}) holds whole numbers like seconds since "
+                f"1970, which would spoil the others as data. Take it as the row names (--index-column {k + 1}), say that it is "
+                "data (--index-column none), or name the columns of the matrix (--format table --columns "
+                f"{','.join(listed(rest))})."
             )
 
 
-def _check_names(text: DelimitedText, header: Sequence[str], numeric: Sequence[int]) -> None:
+def _check_names(sheet: Sheet, header: Sequence[str], numeric: Sequence[int]) -> None:
     seen: dict[str, int] = {}
     for k in numeric:
         name = header[k]
         if not name or name in seen:
             twice = f"columns {seen.get(name, k) + 1} and {k + 1} are both called {shown(name)}"
             problem = twice if name else f"column {k + 1} has no name"
-            raise FileError(f"cannot read {text.path}: {problem}. Give each column of numbers a name of its own.")
+            raise FileError(f"cannot read {sheet.path}: {problem}. Give each column of numbers a name of its own.")
         seen[name] = k

@@ -1,6 +1,7 @@
 """Delimited text: every dialect reads the same, and bad text is refused with its line."""
 
 import csv
+import gzip
 import io
 import os
 
@@ -132,7 +133,8 @@ TEXT_ERRORS = {
     "latin-1 far down": (("a,b,1\n" * 500 + "caf\xe9,b,1\n").encode("latin-1"), "line 501: no UTF-8 text"),
     "NUL bytes": (b"\x01\x02\0\0", "line 1: no text"),
     "UTF-16": ("a,b,1\n".encode("utf-16"), "UTF-16"),
-    "gzip": (b"\x1f\x8b\x08\0", "gzip"),
+    "gzip that was cut off": (gzip.compress(b"a,b,1\n" * 50)[:-9], "it is damaged or was cut off"),
+    "damaged gzip": (b"\x1f\x8b\x08\0" + bytes(20), "cannot read"),
     "zip": (b"PK\x03\x04rest", "zip archive"),
     "npy": (b"\x93NUMPY\x01\0", ".npy"),
     "parquet": (b"PAR1rest", ".parquet"),

@@ -262,7 +262,7 @@ def test_what_stays_empty_is_counted(write):
 
 def test_options_of_text_are_refused_for_files_that_need_none(tmp_path):
     np.save(tmp_path / "m.npy", np.eye(3))
-    with pytest.raises(FileError, match="say themselves what they hold"):
+    with pytest.raises(FileError, match="says itself what it holds"):
         read_matrix(tmp_path / "m.npy", decimal=",")
 
 

@@ -117,7 +117,7 @@ def test_the_layout_can_be_given(write):
     wide = write("w.csv", "1,1,4,2,2\n1,2,3,,2\n3,1,4,2,2\n")
     assert read_entries(wide, "entries").shape == (2, 2)
     np.testing.assert_array_equal(read_matrix(path, "table").matrix, [[1, 1, 4], [1, 2, 3]])
-    with pytest.raises(FileError, match="only delimited text comes in two layouts"):
+    with pytest.raises(FileError, match="says itself what it holds"):
         read_entries(write("m.npy", npy_of(np.eye(2))), "table")
 
 
@@ -165,13 +165,16 @@ def test_numbers_are_as_precise_as_their_column(write, tmp_path, observed, fille
 
 
 ERRORS = {
-    "text among numbers": ("a,b,c\n1,2,\n,x,4\n3,4,5\n", "line 3: column 2 is 'x', which is no number"),
-    "digits in groups": ("a,b,c\n1,2,\n1_000,2,4\n3,4,5\n", "line 3: column 1 is '1_000', which is no number"),
-    "another mark": ("a,b,c\n1,2,\n?,2,4\n3,4,5\n", "line 3: column 1 is '?', which is no number"),
-    "decimal comma": ("x;y;z\n1,5;2;3\n;3,4;4\n", "line 2: column 1 is '1,5', but numbers have the decimal sign '.'"),
-    "grouping comma": ('a,b,c\n"1,234.5",2,\n"2,234.5",2,1\n', "line 2: column 1 is '1,234.5', but numbers have"),
-    "infinity": ("a,b,c\n1,2,\n,inf,4\n", "line 3: column 2 is 'inf', but cells are finite"),
-    "overflow": ("a,b,c\n1,2,\n,1e999,4\n", "line 3: column 2 is '1e999', but cells are finite"),
+    "text among numbers": ("a,b,c\n1,2,\n,x,4\n3,4,5\n", "line 3: column 2 ('b') is 'x', which is no number"),
+    "digits in groups": ("a,b,c\n1,2,\n1_000,2,4\n3,4,5\n", "line 3: column 1 ('a') is '1_000', which is no number"),
+    "another mark": ("a,b,c\n1,2,\n?,2,4\n3,4,5\n", "line 3: column 1 ('a') is '?', which is no number"),
+    "decimal comma": (
+        "x;y;z\n1,5;2;3\n;3,4;4\n",
+        "line 2: column 1 ('x') is '1,5', but numbers have the decimal sign '.'",
+    ),
+    "grouping comma": ('a,b,c\n"1,234.5",2,\n"2,234.5",2,1\n', "line 2: column 1 ('a') is '1,234.5', but numbers have"),
+    "infinity": ("a,b,c\n1,2,\n,inf,4\n", "line 3: column 2 ('b') is 'inf', but cells are finite"),
+    "overflow": ("a,b,c\n1,2,\n,1e999,4\n", "line 3: column 2 ('b') is '1e999', but cells are finite"),
     "error in the first line": ("inf,2,\n1,2,3\n", "line 1: column 1 is 'inf'"),
     "ragged": ("a,b,c\n1,2,\n,4\n3,4,5\n", "line 3: 2 columns, but the first record has 3"),
     "repeated name": ("a,b,a\n1,2,\n,3,4\n", "columns 1 and 3 are both called 'a'"),

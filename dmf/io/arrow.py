@@ -1,0 +1,257 @@
+"""Columns as Arrow holds them: Parquet files, folders of them, and what a query of DuckDB gives. Entries, or a table."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmf.errors import FileError
+from dmf.io.arrays import most_bytes
+from dmf.io.ids import Numbering, Stack, distinct
+from dmf.io.lines import TRIPLET, gathered
+from dmf.io.messages import ignored, listed, package, shown
+from dmf.io.reading import Entries, Matrix
+from dmf.io.roles import Cells, Column, Stated, entry_columns
+from dmf.io.sheets import Sheet
+from dmf.io.tables import index_column, is_table, understood
+
+_SAMPLE = 1_000  # records by which columns are told apart
+_BATCH = 2**18  # records that are decoded at once
+_AHEAD = 4  # batches that are decoded while one is numbered
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Records of named columns.
+
+    Attributes
+    ----------
+    path : path
+    dialect : str
+        What it is, for messages.
+    first : list of str
+        Names of the columns.
+    sample : list of lists of str
+        The names, and the first records as text.
+    scan : callable
+        Called with names of columns; iterates over record batches of Arrow, of all records.
+    """
+
+    path: object
+    dialect: str
+    first: list[str]
+    sample: list[list[str]]
+    scan: Callable[[list[str]], Iterable[Any]]
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return len(self.first)
+
+
+def load_parquet(path: Path, stated: Stated) -> Entries | Matrix:
+    """Read a Parquet file or a folder of them: entries, see `dmf.io.roles.entry_columns`, or a table."""
+    pyarrow, dataset = package("pyarrow", path, "parquet"), package("pyarrow.dataset", path, "parquet")
+    with _errors_of(path, pyarrow):
+        folders = "hive" if path.is_dir() else None
+        source = dataset.dataset(path, format="parquet", partitioning=folders)
+        fragments = list(source.get_fragments())
+        if not sum(fragment.metadata.num_rows for fragment in fragments):
+            raise FileError(f"cannot read {path}: a table without rows. Give at least one entry.")
+        _check_size(path, fragments)
+        # Ids stay dictionaries: repeated long texts would otherwise unpack to any size.
+        kinds = pyarrow.types
+        texts = {field.name for field in source.schema if kinds.is_string(field.type) or kinds.is_binary(field.type)}
+        reading = dataset.ParquetFileFormat(read_options=dataset.ParquetReadOptions(dictionary_columns=texts))
+        source = dataset.dataset(path, format=reading, partitioning=folders)
+
+        def scan(names: list[str]) -> Iterable[Any]:
+            options = {"batch_size": _BATCH, "batch_readahead": _AHEAD, "fragment_readahead": 1}
+            return source.scanner(columns=names, **options).to_batches()
+
+        dialect = "Parquet" if len(fragments) == 1 else f"Parquet, {len(fragments)} files"
+        names = source.schema.names
+        columns = Columns(
+            path, dialect, names, _sample(names, source.head(_SAMPLE, batch_readahead=0, fragment_readahead=0)), scan
+        )
+        return from_columns(columns, stated, pyarrow)
+
+
+def load_duckdb(path: Path, stated: Stated) -> Entries | Matrix:
+    """Read what a query of a DuckDB database gives, or its only table."""
+    query = stated.query
+    duckdb, pyarrow = package("duckdb", path, "duckdb"), package("pyarrow", path, "duckdb")
+    try:
+        with _errors_of(path, pyarrow), duckdb.connect(str(path), read_only=True) as database:
+            if query is None:
+                tables = [name for (name,) in database.execute("select table_name from duckdb_tables()").fetchall()]
+                if len(tables) != 1:
+                    raise FileError(
+                        f"cannot read {path}: {len(tables)} tables ({', '.join(listed(tables))}). Say what to read: --query "
+                        "'select row, column, value from ...'."
+                    )
+                query = 'from "{}"'.format(tables[0].replace('"', '""'))
+            result = database.sql(query)
+            if result is None:
+                raise FileError(f"cannot read {path}: the query {shown(query)} gives no rows. Pass a select.")
+            reader = result.to_arrow_reader(_BATCH)
+            names = reader.schema.names
+            first = next(iter(reader), None)
+            if first is None or not len(first):
+                raise FileError(f"cannot read {path}: the query gives no rows. Give at least one entry.")
+            parts = itertools.chain([first], reader)  # a query is not run twice: it may give something else
+            sample = _sample(names, first.slice(0, _SAMPLE))
+            return from_columns(Columns(path, "DuckDB", names, sample, lambda _: parts), stated, pyarrow)
+    except duckdb.Error as error:
+        raise FileError(f"cannot read {path}: {error}") from error
+
+
+def from_columns(columns: Columns, stated: Stated, pyarrow: Any) -> Entries | Matrix:
+    """Entries, or a table, of columns: as stated, or by what they look like."""
+    how = Cells(stated)
+    if len(set(columns.first)) < columns.width:
+        raise FileError(
+            f"cannot read {columns.path}: column names repeat ({', '.join(listed(columns.first))}). Rename them."
+        )
+    if stated.is_table or (not stated.is_entries and is_table(columns, replace(stated, header=True), how)):
+        return _table(columns, stated, how, pyarrow)
+    if columns.width < len(TRIPLET):
+        raise FileError(
+            f"cannot read {columns.path}: {columns.width} columns {columns.first}, but {len(TRIPLET)} are needed: "
+            f"{', '.join(TRIPLET)}."
+        )
+    samples = [Column(cells, how) for cells in zip(*columns.sample[1:], strict=True)]
+    places = entry_columns(columns.first, samples, stated, columns.path)
+    row, col, value = chosen = [columns.first[k] for k in places]
+    rows, cols, begin, where = Numbering(), Numbering(), 0, f"{columns.path}, column"
+    stack: Stack | None = None
+    for batch in columns.scan(chosen):
+        batch.validate(full=True)  # dictionaries of damaged files lead anywhere
+        values = _numbers(batch.column(value), pyarrow, f"{where} {shown(value)}")
+        _check_finite(values, begin, f"{where} {shown(value)}")
+        if stack is None:
+            stack = Stack(values.dtype)
+        stack.add(how.unmarked(values))
+        for ids, name in ((rows, row), (cols, col)):
+            _number_ids(ids, batch.column(name), pyarrow, f"{where} {shown(name)}", begin)
+        begin += len(batch)
+    if stack is None or np.isnan(stack.result()).all():
+        raise FileError(f"cannot read {where} {shown(value)}: no value in any row. Give at least one.")
+    found, _ = gathered(rows, cols, stack, places[2])
+    notes = [
+        f"{columns.dialect}; row ids in column {shown(row)}, column ids in {shown(col)}, values in {shown(value)} (--columns "
+        "changes it)",
+        *ignored("columns", [name for name in columns.first if name not in chosen]),
+        *found.notes,
+    ]
+    return replace(found, notes=tuple(notes))
+
+
+def _table(columns: Columns, stated: Stated, how: Cells, pyarrow: Any) -> Matrix:
+    sheet = Sheet(columns.path, columns.dialect, columns.first, columns.width, "row")
+    index = index_column(sheet, stated) or 0
+    begin = 1
+    for batch in columns.scan(columns.first):
+        batch.validate(full=True)
+        numeric = map(_is_numeric, itertools.repeat(pyarrow), batch.schema.types)
+        cells = [
+            how.unmarked(_numbers(column, pyarrow, "")) if wanted else None
+            for column, wanted in zip(batch.columns, numeric, strict=True)
+        ]
+        names = ["" if name is None else name.strip() for name in _texts(batch.column(index), pyarrow)]
+        sheet.add_columns(range(begin, begin + len(batch)), cells, names)
+        begin += len(batch)
+    return understood(sheet, stated, how, []).matrix
+
+
+def _sample(names: list[str], head: Any) -> list[list[str]]:
+    cells = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in head.columns]
+    return [names, *map(list, zip(*cells, strict=True))]
+
+
+def _check_size(path: Path, fragments: Sequence[Any]) -> None:
+    """Raise if what is read may take more memory than the files account for, by what their footers say."""
+    most = sum(most_bytes(fragment.path) for fragment in fragments)
+    size = n_rows = 0
+    for fragment in fragments:
+        metadata = fragment.metadata
+        n_rows += metadata.num_rows
+        for group in range(metadata.num_row_groups):
+            chunks = [metadata.row_group(group).column(k) for k in range(metadata.num_columns)]
+            size += sum(max(chunk.total_uncompressed_size, 0) for chunk in chunks)
+    size += 16 * n_rows
+    if size > most:
+        raise FileError(
+            f"cannot read {path}: {n_rows} rows take {size} bytes, but at most {most} are read from files of this size. Remove "
+            "repeated rows, and shorten ids."
+        )
+
+
+def _number_ids(ids: Numbering, column: Any, pyarrow: Any, where: str, begin: int) -> None:
+    """Number the ids of a column of a batch, whose first record is the one after `begin`."""
+    kinds = pyarrow.types
+    if column.null_count:
+        first = begin + 1 + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise FileError(
+            f"cannot read {where}: {column.null_count} ids are null, the first in row {first}. Give every id."
+        )
+    if kinds.is_floating(column.type):
+        numbers = column.to_numpy()
+        if (numbers % 1 == 0).all() and np.abs(numbers).max(initial=0) < 2**53:
+            column = column.cast(pyarrow.int64())
+    if kinds.is_integer(column.type):
+        ids.add_integers(column.to_numpy().astype(np.int64, copy=False))
+        return
+    if not kinds.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    codes, which = distinct(column.indices.to_numpy())
+    texts = [text or "" for text in column.dictionary.take(pyarrow.array(codes)).cast(pyarrow.string()).to_pylist()]
+    if not ids.add(texts, which):
+        row = begin + 1 + int(np.flatnonzero(which == [text.strip() for text in texts].index(""))[0])
+        raise FileError(f"cannot read {where}: an id is empty, in row {row}. Give every id.")
+
+
+def _is_numeric(pyarrow: Any, kind: Any) -> bool:
+    return pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_decimal(kind)
+
+
+def _numbers(column: Any, pyarrow: Any, where: str) -> np.ndarray:
+    """The numbers of a column in float32 or float64, NaN for null."""
+    if not _is_numeric(pyarrow, column.type):
+        kind = column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type
+        raise FileError(f"cannot read {where}: values of type {kind}, but numbers are needed. Convert the column.")
+    if column.type not in (pyarrow.float32(), pyarrow.float64()):
+        column = column.cast(pyarrow.float32() if column.type == pyarrow.float16() else pyarrow.float64(), safe=False)
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _check_finite(values: np.ndarray, begin: int, where: str) -> None:
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        raise FileError(
+            f"cannot read {where}: {len(infinite)} values are infinite (the first in row {begin + infinite[0] + 1}), but entries "
+            "are finite. Write null where one is missing."
+        )
+
+
+def _texts(column: Any, pyarrow: Any) -> list[str | None]:
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pyarrow.string()).to_pylist()
+
+
+@contextlib.contextmanager
+def _errors_of(path: object, pyarrow: Any) -> Iterator[None]:
+    """What Arrow raises as FileError."""
+    try:
+        yield
+    except (FileError, MemoryError):
+        raise
+    except (pyarrow.ArrowException, ValueError, TypeError, KeyError, IndexError, OSError, OverflowError) as error:
+        raise FileError(f"cannot read {path}: {error}. Write it again.") from error
