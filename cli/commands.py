@@ -50,5 +50,6 @@ class _Commands(click.Group):
 def program() -> None:
     """Recover low-rank matrices with compressed deep linear networks.
 
-    Start with `dmf demo`, or complete a file of ratings with `dmf complete FILE`. Exit codes: 0 done, 1 error, 2 wrong usage.
+    Start with `dmf demo`, or complete a file of ratings with `dmf complete FILE`. Exit codes: 0 done, 1 error, 2 wrong usage,
+    130, 143 and 129 after Ctrl-C, SIGTERM and SIGHUP.
     """

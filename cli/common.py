@@ -32,6 +32,8 @@ _SHOWN = 0.9  # coverage of the intervals that summaries mention
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --seed, --threads, --json and --debug, and turn errors into one line on stderr with exit code 1.
 
+    After Ctrl-C, SIGTERM and SIGHUP, which all end what is done in the same way, the exit code tells which one it was.
+
     With --json, stdout holds one JSON object then, too, with the member "error"; not after wrong usage (exit code 2).
 
     The command gets the keyword arguments `seed` and `as_json`.
@@ -47,22 +49,26 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(command)
     def wrapper(*args: Any, threads: int | None, debug: bool, **options: Any) -> Any:
-        try:
-            with contextlib.nullcontext() if threads is None else dmf.threads(threads), remembered_interrupts():
-                return command(*args, **options)
-        except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
-            raise
-        except (Exception, KeyboardInterrupt) as error:
-            if debug:
-                traceback.print_exception(error)
-            problem = _problem(error)
-            for text, err in [
-                (f"Error: {problem}", True),
-                *[(json_text({"error": problem}), False)] * options["as_json"],
-            ]:
-                with contextlib.suppress(dmf.errors.FileError):  # nothing can be written there: the exit code remains
-                    echo(text, err=err)
-            raise click.exceptions.Exit(1) from error
+        with remembered_interrupts(whole_process=True) as interrupts:
+            try:
+                with contextlib.nullcontext() if threads is None else dmf.threads(threads):
+                    return command(*args, **options)
+            except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
+                raise
+            except (Exception, KeyboardInterrupt) as error:
+                if debug:
+                    traceback.print_exception(error)
+                problem = _problem(error)
+                for text, err in [
+                    (f"Error: {problem}", True),
+                    *[(json_text({"error": problem}), False)] * options["as_json"],
+                ]:
+                    with contextlib.suppress(
+                        dmf.errors.FileError
+                    ):  # nothing can be written there: the exit code remains
+                        echo(text, err=err)
+                code = interrupts.exit_code if isinstance(error, KeyboardInterrupt) else 1
+                raise click.exceptions.Exit(code) from error
 
     return wrapper
 
@@ -251,6 +257,39 @@ device_option = click.option(
     "--device", metavar="cpu|cuda[:N]", default="cpu", show_default=True, callback=_with_one_compilation_of_headers,
     help="Where to compute: the CPU, or a CUDA device.",
 )  # fmt: skip
+
+
+def checkpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --checkpoint, --resume and --checkpoint-every; the command gets a `Checkpoint`, or None, as `checkpoint`.
+
+    To be applied before `common_options`, which tells what is wrong with a checkpoint.
+    """
+
+    @click.option(
+        "--checkpoint", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+        help="Keep what is done in FILE, so that --resume can go on from there, to the same last bits.",
+    )  # fmt: skip
+    @click.option("--resume", is_flag=True, help="Go on from the checkpoint, if it is there.")
+    @click.option(
+        "--checkpoint-every", "every", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
+        help="Time between two writes of a checkpoint, which is also written at the end of each stage and on Ctrl-C.",
+    )  # fmt: skip
+    @functools.wraps(command)
+    def wrapper(*args: Any, checkpoint: Path | None, resume: bool, every: float, **options: Any) -> Any:
+        if checkpoint is None:
+            if resume:
+                raise click.UsageError("--resume goes on from a checkpoint. Name it with --checkpoint FILE.")
+            return command(*args, checkpoint=None, **options)
+        kept = dmf.Checkpoint(checkpoint, resume, every)
+        try:
+            return command(*args, checkpoint=kept, **options)
+        except (KeyboardInterrupt, click.exceptions.Exit) as error:
+            interrupted = not isinstance(error, click.exceptions.Exit) or error.exit_code > 128
+            if interrupted and checkpoint.exists():
+                echo(f"with --checkpoint {checkpoint} --resume the same command goes on from here", err=True)
+            raise
+
+    return wrapper
 
 
 class _Listed(click.ParamType):

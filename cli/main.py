@@ -39,7 +39,7 @@ def ended_by_interrupts() -> Iterator[None]:
 def _end(number: int, frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
         os.write(2, b"Error: interrupted.\n")
-    os._exit(1)
+    os._exit(128 + number)
 
 
 def _fill_closed_streams() -> None:

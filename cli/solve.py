@@ -21,10 +21,12 @@ from dmf.io.matrices import read_entries, read_matrix, read_sensing
 from dmf.io.reading import Entries
 from dmf.io.writing import check_writable, json_text, write_text
 from dmf.report.page import check_report_path, write_report
+from dmf.solvers import Outcome
 from dmf_cli.common import (
     InputFile,
     Progress,
     check_distinct,
+    checkpoint_options,
     common_options,
     compare_ranks,
     device_option,
@@ -118,7 +120,8 @@ class _Bounds(click.ParamType):
 @click.option("--report", type=_OUTPUT, help="Report to write: pictures and numbers in one .html or .png file.")
 @click.option("--ranks", is_flag=True, help="Compare ranks for the report, as `dmf rank` does: one more fit for each.")
 @common_options
-def complete(file, output, model, report, ranks, device, offsets, stated, seed, as_json, **options):
+@checkpoint_options
+def complete(file, output, model, report, ranks, device, offsets, stated, checkpoint, seed, as_json, **options):
     """Complete a matrix from some of its entries.
 
     FILE holds the known entries: delimited text, either with the columns row, column and value (ids may be any text; further
@@ -140,7 +143,7 @@ def complete(file, output, model, report, ranks, device, offsets, stated, seed, 
         raise click.UsageError("--ranks is for a report. Name one with --report, or use `dmf rank`.")
     if filled is None:
         model = _model_path(file, output)
-    _check_names(file, model, the_filled_table=filled, the_report=report)
+    _check_names(file, model, checkpoint, the_filled_table=filled, the_report=report)
     if report is not None:
         check_report_path(report)
     check_device(device)
@@ -154,7 +157,7 @@ def complete(file, output, model, report, ranks, device, offsets, stated, seed, 
     options["offsets"] = "auto" if offsets is None else offsets
     single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0
     options["holdout"] = _holdout(options["holdout"], single, as_json)
-    recovery, seconds = _timed(dmf.complete, known, device, callback=True, seed=seed, **options)
+    recovery, seconds = _timed(dmf.complete, known, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
     train = _train_rmse(recovery)
     facts = {"train RMSE": f"{train:.4g}", **error_texts(recovery)}
     lines = [f"{name:<14} {text}" for name, text in facts.items()]
@@ -181,7 +184,7 @@ def complete(file, output, model, report, ranks, device, offsets, stated, seed, 
             lines.append(f"report         {report}")
     except BaseException:
         if model is not None:
-            echo(f"the fit had ended: its model is in {model}", err=True)
+            echo(_kept_in(model), err=True)
         raise
     _tell(model, filled, recovery, told | more, lines, as_json)
 
@@ -242,13 +245,14 @@ def factorize(file, output, device, stated, seed, as_json, **options):
 @device_option
 @_holdout_option("Share of the measurements set aside for an honest error; 0: fit to all.")
 @common_options
-def sense(file, output, device, holdout, seed, as_json, **options):
+@checkpoint_options
+def sense(file, output, device, holdout, checkpoint, seed, as_json, **options):
     """Recover a matrix from linear measurements y_i = <A_i, X>.
 
     FILE is an .npz file with the arrays A (m, d1, d2) and y (m,).
     """
     output = _model_path(file, output)
-    _check_names(file, output)
+    _check_names(file, output, checkpoint)
     check_device(device)
     operator, values, notes = read_sensing(file)
     measured = dmf.LinearMeasurements(operator, values)
@@ -256,7 +260,7 @@ def sense(file, output, device, holdout, seed, as_json, **options):
     _begin(output, [], (*notes, f"{values.shape[0]:,} measurements of a {d1:,} x {d2:,} matrix"), as_json)
     holdout = _holdout(holdout, measured.n_measurements == 1, as_json)
     kept, held = measured.split(holdout, seed) if holdout else (measured, None)
-    recovery, seconds = _timed(dmf.sense, kept, device, callback=True, seed=seed, **options)
+    recovery, seconds = _timed(dmf.sense, kept, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
     errors = {"train_relative_error": _relative_error(recovery, kept)}
     lines = [
         f"relative error of the fit        {errors['train_relative_error']:.4g} on {kept.n_measurements:,} measurements"
@@ -280,9 +284,12 @@ def _model_path(file: Path, output: Path | None) -> Path:
     return Path(f"{file.stem}.dmf.npz") if output is None else output
 
 
-def _check_names(file: Path, model: Path | None, **others: Path | None) -> None:
-    """Input, model, its report and the other files written are all different files."""
-    check_distinct(FILE=file, the_model=model, the_JSON_beside_the_model=model and _report_path(model), **others)
+def _check_names(
+    file: Path, model: Path | None, checkpoint: dmf.Checkpoint | None = None, **others: Path | None
+) -> None:
+    """Input, model, its report, the checkpoint and the other files written are all different files."""
+    written = {"the_model": model, "the_JSON_beside_the_model": model and _report_path(model)}
+    check_distinct(FILE=file, **written, the_checkpoint=checkpoint and checkpoint.path, **others)
 
 
 def _begin(model: Path | None, others: Sequence[Path | None], found: Sequence[str], as_json: bool) -> None:
@@ -333,10 +340,18 @@ def _keep(
         report["model"] = str(model)
         history = {name: np.asarray(column).tolist() for name, column in recovery.history.items()}
         text = json_text(report | {"history": history}) + "\n"
-        with remembered_interrupts() as interrupts, interrupts.held():
-            recovery.save(model)
-            write_text(_report_path(model), text)
+        try:
+            with remembered_interrupts() as interrupts, interrupts.held():
+                recovery.save(model)
+                write_text(_report_path(model), text)
+        except KeyboardInterrupt:
+            echo(_kept_in(model), err=True)
+            raise
     return report
+
+
+def _kept_in(model: Path) -> str:
+    return f"the fit had ended: its model is in {model}"
 
 
 def _tell(
@@ -347,7 +362,7 @@ def _tell(
     lines: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Print the summary; exit code 1 if the solve was interrupted or diverged, which wrote its last good state."""
+    """Print the summary; the exit code tells if the solve was interrupted or diverged, which wrote its last good state."""
     found = recovery.found
     parts = [f"rank {found.rank}", *[f"noise {found.noise:.3g}"] * (not found.exact)]
     parts += ["row and column offsets"] * found.offsets
@@ -365,4 +380,5 @@ def _tell(
     emit(as_json, report, summary)
     if recovery.outcome.broken_off:
         echo(f"Error: {recovery.outcome.name.lower()}; the last good state was written to {model or filled}.", err=True)
-        raise click.exceptions.Exit(1)
+        with remembered_interrupts() as interrupts:
+            raise click.exceptions.Exit(interrupts.exit_code if recovery.outcome is Outcome.INTERRUPTED else 1)

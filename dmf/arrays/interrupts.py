@@ -1,4 +1,4 @@
-"""Ctrl-C that neither gets lost in a compiler nor breaks what it is compiling."""
+"""Ctrl-C that neither gets lost in a compiler nor breaks what it is compiling, and other requests to end that do the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 _COMPILERS = ("numba", "llvmlite")
+# What asks a process to end, and the handler that Python begins with; Windows has no SIGHUP.
+REQUESTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+if hasattr(signal, "SIGHUP"):
+    REQUESTS[signal.SIGHUP] = signal.SIG_DFL
 
 
 class Interrupts:
@@ -18,10 +22,13 @@ class Interrupts:
     ----------
     pending : bool
         Set by Ctrl-C; cleared by whoever ends its work because of it.
+    exit_code : int
+        With which a program ends that was asked to, as shells count it: 128 and the number of the signal.
     """
 
     def __init__(self) -> None:
         self.pending = False
+        self.exit_code = exit_code(signal.SIGINT)
         self._held = False
 
     def check(self) -> None:
@@ -41,16 +48,23 @@ class Interrupts:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """The handler of the signal: raises KeyboardInterrupt; within a compiler only the second time, not where held."""
-        again, self.pending = self.pending, True
+        again, self.pending, self.exit_code = self.pending, True, exit_code(number)
         if self._held:
             return
         if again or not _compiling(frame):
             signal.default_int_handler(number, frame)
 
 
+def exit_code(number: int) -> int:
+    """Of a program that a signal ended."""
+    return 128 + number
+
+
 @contextmanager
-def remembered_interrupts() -> Iterator[Interrupts]:
+def remembered_interrupts(whole_process: bool = False) -> Iterator[Interrupts]:
     """Within it, Ctrl-C while a kernel is loaded or compiled waits for the next `check`; else it acts at once, as ever.
+
+    Where the `whole_process` is ours, SIGTERM and SIGHUP do what Ctrl-C does.
 
     Numba does that by way of callbacks from C. Python can raise nothing through them: it would print the KeyboardInterrupt as
     ignored and go on, at times with a kernel that is never finished.
@@ -58,18 +72,20 @@ def remembered_interrupts() -> Iterator[Interrupts]:
     Contexts may be nested: all of them yield the same object. Outside the main thread, which alone gets signals, and where a
     program has a handler of its own, nothing is changed and nothing is ever pending.
     """
-    current, interrupts = signal.getsignal(signal.SIGINT), Interrupts()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupts
+        yield Interrupts()
         return
-    if current is not signal.default_int_handler:
-        yield current if isinstance(current, Interrupts) else interrupts
-        return
-    signal.signal(signal.SIGINT, interrupts)
+    current = {number: signal.getsignal(number) for number in REQUESTS}
+    interrupts = next((handler for handler in current.values() if isinstance(handler, Interrupts)), Interrupts())
+    ours = REQUESTS if whole_process else {signal.SIGINT}
+    taken = [number for number in ours if current[number] is REQUESTS[number]]
+    for number in taken:
+        signal.signal(number, interrupts)
     try:
         yield interrupts
     finally:
-        signal.signal(signal.SIGINT, current)
+        for number in taken:
+            signal.signal(number, current[number])
 
 
 def _compiling(frame: FrameType | None) -> bool:

@@ -88,6 +88,10 @@ class Checkpoint:
     seconds : float, >= 0
         Between two writes of a run.
 
+    Attributes
+    ----------
+    path : Path
+
     Raises
     ------
     ArgumentError
@@ -99,11 +103,11 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike, resume: bool = False, seconds: float = _SECONDS) -> None:
         check_path(path)
         check_kind("resume", resume, bool, "Pass True to go on from the checkpoint.")
-        self._path, self._seconds = Path(path), check_option("seconds", seconds)
-        check_writable(self._path)
+        self.path, self._seconds = Path(path), check_option("seconds", seconds)
+        check_writable(self.path)
         self._previous = Path(f"{os.path.realpath(path)}.previous")
         self._entries: list[_Entry] = []
-        found = [file for file in (self._path, self._previous) if file.exists()]
+        found = [file for file in (self.path, self._previous) if file.exists()]
         if found and not resume:
             raise ArgumentError(
                 f"the checkpoint {found[0]} exists, and would be overwritten. Pass resume=True (--resume) to go on from it, or "
@@ -160,7 +164,7 @@ class Checkpoint:
             for name in differ
         ]
         return ArgumentError(
-            f"the checkpoint {self._path} is of something else: {'; '.join(how)}. Pass the same data and options as when it was "
+            f"the checkpoint {self.path} is of something else: {'; '.join(how)}. Pass the same data and options as when it was "
             "written, or another checkpoint.",
             argument="checkpoint",
             value={name: asked.get(name) for name in differ},
@@ -189,7 +193,7 @@ class Checkpoint:
             return _progress(entry.record, entry.content, like, found)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise FileError(
-                f"cannot read the checkpoint {self._path}: it holds no state of such a run ({error}). {_ANEW}"
+                f"cannot read the checkpoint {self.path}: it holds no state of such a run ({error}). {_ANEW}"
             ) from error
 
     @property
@@ -218,7 +222,7 @@ class Checkpoint:
             "entries": [{"asked": entry.asked, "record": entry.record} for entry in self._entries],
         }
         contents = {_member(k): entry.content for k, entry in enumerate(self._entries)}
-        write_archive(self._path, header, contents, self._previous)
+        write_archive(self.path, header, contents, self._previous)
         self._written = time.monotonic()
 
 

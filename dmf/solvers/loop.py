@@ -272,7 +272,7 @@ def _detail(outcome: Outcome, iteration: int, loss: float, tolerance: float, wis
         case Outcome.DIVERGED:
             return f"the loss was no longer finite after iteration {iteration:,}; this is the last finite state"
         case Outcome.INTERRUPTED:
-            return f"Ctrl-C after iteration {iteration:,}; this is the last good state"
+            return f"interrupted after iteration {iteration:,}; this is the last good state"
         case Outcome.STOPPED if wish:
             return wish
     return outcome.value

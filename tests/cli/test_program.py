@@ -44,7 +44,7 @@ def test_ctrl_c_during_the_imports_is_one_line(started_program, tmp_path, import
     handler = signal.SIG_IGN if ignored else signal.SIG_DFL
     done = started_program(
         "--help",
-        code=7 if ignored else 1,
+        code=7 if ignored else 130,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         preexec_fn=partial(signal.signal, signal.SIGINT, handler),
     )

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import dmf
+from dmf.arrays.threads import thread_count
 from dmf.recovery import HeldOut
 from dmf.solvers import Outcome
 from dmf_cli.commands import program
@@ -59,7 +60,7 @@ def test_complete_prints_one_json_object(dmf_program, ratings):
 
 def test_same_seed_same_model(dmf_program, ratings, tmp_path):
     """Also with another number of threads."""
-    for name, threads in (("a", 1), ("b", os.cpu_count())):
+    for name, threads in (("a", 1), ("b", thread_count())):
         dmf_program("complete", ratings, "--iterations", 200, "--seed", 5, "--threads", threads, "-o", f"{name}.npz")
     a, b = dmf.load(tmp_path / "a.npz"), dmf.load(tmp_path / "b.npz")
     for one, other in zip(a.factors(), b.factors(), strict=True):
@@ -90,42 +91,83 @@ def test_sense(dmf_program, tmp_path, rng):
     np.testing.assert_allclose(dmf.load(tmp_path / "x.npz").product(), matrix, atol=1e-10)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are sent differently on Windows")
-def test_interrupt_writes_the_last_good_state(tmp_path, rng):
-    """Ctrl-C: exit code 1, a finished model file marked as interrupted, no traceback.
-
-    The progress on a terminal tells when the solver is at work; noise keeps it busy for thousands of iterations.
-    """
-    noise = rng.standard_normal((400, 400))
-    np.save(tmp_path / "noise.npy", np.where(rng.random(noise.shape) < 0.05, noise, np.nan))
-    command = [PROGRAM, "complete", "noise.npy", "--rank", "10", "--no-offsets", "-o", "m.npz", "--holdout", "0"]
-    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # jobs in the background of a shell ignore it
+@contextlib.contextmanager
+def at_work(folder, *arguments):
+    """The program, once its progress on a terminal tells that the solver is at work, and a function for what it shows."""
     screen, terminal = os.openpty()
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # jobs in the background of a shell ignore it
+    shown = b""
+
+    def rest():
+        nonlocal shown
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while more := os.read(screen, 1000):
+                shown += more
+        return shown
+
     with subprocess.Popen(
-        [*command, "--iterations", "1000000000"],
-        cwd=tmp_path,
-        preexec_fn=listening,
-        stdout=subprocess.DEVNULL,
-        stderr=terminal,
+        [PROGRAM, *arguments], cwd=folder, preexec_fn=listening, stdout=subprocess.DEVNULL, stderr=terminal
     ) as running:
         os.close(terminal)
-        shown = b""
         try:
             while not re.search(rb"iteration [1-9]", shown):
                 shown += os.read(screen, 1000)
-            running.send_signal(signal.SIGINT)
-            with contextlib.suppress(OSError):  # the end of a terminal
-                while more := os.read(screen, 1000):
-                    shown += more
-            assert running.wait(60) == 1, shown
+            yield running, rest
         finally:
             running.kill()
             os.close(screen)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent differently on Windows")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_request_to_end_writes_the_last_good_state(tmp_path, rng, name, code):
+    """A finished model file marked as interrupted, and a checkpoint to go on from; no traceback.
+
+    Noise keeps it busy for thousands of iterations.
+    """
+    noise = rng.standard_normal((400, 400))
+    np.save(tmp_path / "noise.npy", np.where(rng.random(noise.shape) < 0.05, noise, np.nan))
+    command = ["complete", "noise.npy", "--rank", "10", "--no-offsets", "-o", "m.npz", "--holdout", "0"]
+    with at_work(tmp_path, *command, "--iterations", "1000000000", "--checkpoint", "c.npz") as (running, rest):
+        running.send_signal(getattr(signal, name))
+        shown = rest()
+        assert running.wait(60) == code, shown
     assert b"interrupted; the last good state was written to m.npz" in shown
+    assert b"--checkpoint c.npz --resume" in shown
     assert b"Traceback" not in shown
     model = dmf.load(tmp_path / "m.npz")
     assert model.outcome is Outcome.INTERRUPTED
     assert all(np.isfinite(weight).all() for weight in model.network.weights)
+    assert (tmp_path / "c.npz").exists()
+
+
+def test_a_command_goes_on_from_its_checkpoint(dmf_program, ratings, monkeypatch, tmp_path):
+    """Killed in the middle of the second fit, it ends with the model of an uninterrupted one."""
+    command = ["complete", ratings, "--rank", 3, "--iterations", 40]
+    dmf_program(*command, "-o", "whole.npz")
+    calls = len(dmf.load(tmp_path / "whole.npz").history.iteration)
+
+    def killed(self, snapshot):
+        nonlocal calls
+        calls -= 1
+        if not calls:
+            raise MemoryError
+
+    kept = ["--checkpoint", "c.npz", "--checkpoint-every", 0]
+    with monkeypatch.context() as patched:
+        patched.setattr("dmf_cli.solve.Progress.solver", killed)
+        dmf_program(*command, "-o", "m.npz", *kept, "--resume", code=1)
+    assert not (tmp_path / "m.npz").exists()
+    assert "Pass resume=True (--resume)" in error_line(dmf_program(*command, "-o", "m.npz", *kept, code=1))
+    dmf_program(*command, "-o", "m.npz", *kept, "--resume")
+    one, other = (dmf.load(tmp_path / name) for name in ("whole.npz", "m.npz"))
+    for name in ("u", "s", "vt"):
+        np.testing.assert_array_equal(getattr(one.model, name), getattr(other.model, name))
+    assert "seed is 1, there 0" in error_line(dmf_program(*command, *kept, "--resume", "--seed", 1, code=1))
+    dmf_program(*command, "--resume", code=2)
+    dmf_program(*command, "--checkpoint", "ratings.csv", "--resume", code=1)
+    dmf_program(*command, "-o", "m.npz", "--checkpoint", "m.npz", "--resume", code=1)
+    dmf_program(*command, "-o", "new.npz", "--checkpoint", "new.npz", code=2)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_an_interrupted_fit_is_kept_and_no_further_one_begun(monkeypatch, measur
     monkeypatch.setattr(solve, "write_report", report)
     arguments = [str(path), "-o", "m.npz", "--report", "r.html", "--ranks"]
     done = CliRunner().invoke(solve.complete, arguments)
-    assert done.exit_code == 1 and "Error: interrupted." in done.output and "its model is in m.npz" in done.output
+    assert done.exit_code == 130 and "Error: interrupted." in done.output and "its model is in m.npz" in done.output
 
 
 def test_a_model_and_its_json_are_both_written_when_ctrl_c_comes_between_them(monkeypatch, measured, tmp_path):
@@ -138,7 +138,7 @@ def test_a_model_and_its_json_are_both_written_when_ctrl_c_comes_between_them(mo
     monkeypatch.setattr(solve, "write_text", interrupted)
     done = CliRunner().invoke(solve.complete, [str(path), "-o", "m.npz", "--rank", "2"])
     signal.signal(signal.SIGINT, before)
-    assert done.exit_code == 1 and "Error: interrupted." in done.output
+    assert done.exit_code == 130 and "Error: interrupted." in done.output and "its model is in m.npz" in done.output
     assert json.loads((tmp_path / "m.json").read_text())["model"] == "m.npz" and dmf.load("m.npz").shape == (40, 12)
 
 

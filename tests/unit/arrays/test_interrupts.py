@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import dmf
-from dmf.arrays.interrupts import remembered_interrupts
+from dmf.arrays.interrupts import REQUESTS, remembered_interrupts
 from dmf.solvers import Outcome
 from dmf.solvers.alternating import AlternatingMinimization
 
@@ -89,6 +89,17 @@ def test_held_it_waits_however_often_it_comes():
             pass
         with pytest.raises(KeyboardInterrupt):
             press()
+
+
+@pytest.mark.parametrize("number", REQUESTS)
+def test_in_a_program_of_ours_all_requests_to_end_are_alike(number):
+    with remembered_interrupts(whole_process=True) as interrupts:
+        with remembered_interrupts() as inner, pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        assert inner is interrupts and interrupts.exit_code == 128 + number
+    assert all(signal.getsignal(one) is handler for one, handler in REQUESTS.items())
+    with remembered_interrupts():  # in a library, they keep the meaning that they have
+        assert (signal.getsignal(number) is REQUESTS[number]) == (number != signal.SIGINT)
 
 
 def test_handlers_of_others_and_other_threads_are_left_alone():
