@@ -12,15 +12,15 @@ from typing import Any
 from dmf.arrays.backend import Array, namespace, number, on_device_of
 from dmf.arrays.checks import check_bounds, check_option
 from dmf.arrays.linalg import dense_svd
-from dmf.completion.determined import apart, short_of
-from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
+from dmf.completion.determined import judged, symmetrised
+from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit, rounding_of
+from dmf.completion.offsets import Rest, without_dominant_offsets
 from dmf.completion.placement import better_on_host, from_host
-from dmf.completion.state import relative_residual
+from dmf.completion.state import relative_residual, to_rounding
 from dmf.completion.submatrix import occupied_part
 from dmf.completion.visible_rank import visible_rank
-from dmf.errors import ArgumentError, ObservationError
+from dmf.errors import ArgumentError
 from dmf.models import LowRank
-from dmf.models.offsets import fit_offsets
 from dmf.observations import Entries, FullMatrix, LinearMeasurements, Observations
 from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.conversion import as_entries
@@ -32,10 +32,7 @@ from dmf.solvers.loop import Callback
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
-_HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
-_FEWEST_HELD_OUT = 20  # fewer say too little to choose by, and further ones are held out in their place
 _OFFSETS_GAIN = 0.9  # offsets are taken if they alone cut the held-out mean square below this share
-_ROUNDS = 2  # of fitting them for that
 _ITERATIONS = 10_000
 
 
@@ -146,26 +143,47 @@ def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
     """One fit to all of these entries; rows and columns without any take no part in it."""
     part = occupied_part(observations)
     if part is None:
-        recovery = _fitted(observations, plan, journal, lambda model: model)
-    else:
-        bound = None if plan.rank is None else min(plan.rank, *part.observations.shape)
-        recovery = _fitted(part.observations, replace(plan, rank=bound), journal, part.widened)
-        recovery = replace(recovery, model=part.widened(recovery.model), observations=observations, settings=plan)
+        return judged(_fitted(observations, plan, journal, lambda model: model))
+    bound = None if plan.rank is None else min(plan.rank, *part.observations.shape)
+    recovery = judged(_fitted(part.observations, replace(plan, rank=bound), journal, part.widened))
     found = recovery.found
-    if not found.exact or found.rank == 0:
-        return recovery
-    loose = apart(observations)
-    if any(loose):
-        return replace(recovery, found=replace(found, exact=False, undetermined=loose), outcome=Outcome.UNDETERMINED)
-    return replace(recovery, found=replace(found, undetermined=short_of(observations, found.rank)))
+    if found.exact or recovery.outcome is Outcome.UNDETERMINED:
+        rows, cols = (tuple(index.tolist()) for index in part.outside(*found.undetermined))
+        found = replace(found, undetermined=(rows, cols))
+    model = part.widened(recovery.model)
+    return replace(recovery, model=model, found=found, observations=observations, settings=plan)
 
 
-def _fitted(observations: Entries, plan: Plan, journal: Journal, whole: Callable[[LowRank], LowRank]) -> Recovery:
+def _fitted(
+    observations: Entries, plan: Plan, journal: Journal, whole: Callable[[LowRank], LowRank], rounding: float = 0.0
+) -> Recovery:
+    """One fit, with offsets or without; `rounding`: root mean square of the errors that taking offsets away has left."""
+    rest = without_dominant_offsets(observations, plan.seed)
+    if rest.taken is not None and plan.offsets is not False:
+        return _fitted_beside(rest, observations, plan, journal, whole)
     offsets, plain = plan.offsets is True, plan.offsets is not True
     if plan.offsets == "auto":
         single = observations.shape == (1, 1)  # of one entry nothing but the mean is known
-        offsets, plain = single or _offsets_help(observations, plan.seed), not single
-    return fit(observations, plan, journal, offsets=offsets, plain=plain, whole=whole)
+        offsets, plain = single or rounding > 0 or rest.share < _OFFSETS_GAIN, not single
+    rounding = max(rounding, rounding_of(observations, rest.entries.mean_square * rest.share))
+    return fit(observations, plan, journal, offsets=offsets, plain=plain, rounding=rounding, whole=whole)
+
+
+def _fitted_beside(
+    rest: Rest, observations: Entries, plan: Plan, journal: Journal, whole: Callable[[LowRank], LowRank]
+) -> Recovery:
+    """A fit to what dominant offsets leave, and these."""
+
+    def with_offsets(model: LowRank) -> LowRank:
+        assert rest.taken is not None
+        return replace(model, offsets=rest.taken if model.offsets is None else rest.taken.plus(model.offsets))
+
+    size = math.sqrt(observations.mean_square)
+    rounding = float(namespace(observations.like).finfo(observations.dtype).eps) * size
+    recovery = _fitted(rest.entries, plan, journal, lambda model: whole(with_offsets(model)), rounding)
+    ratio = math.sqrt(rest.entries.mean_square) / size
+    found = replace(recovery.found, offsets=True, relative_residual=ratio * recovery.found.relative_residual)
+    return replace(recovery, model=with_offsets(recovery.model), found=found, observations=observations)
 
 
 def factorize(matrix: Any, rank: int | None = None, *, seed: int = 0) -> Recovery:
@@ -201,7 +219,7 @@ def factorize(matrix: Any, rank: int | None = None, *, seed: int = 0) -> Recover
     model = LowRank(u, s, vt).truncated(kept)
     square = 2 * number(observations.loss(*model.factors())) / observations.n_measurements
     relative = relative_residual(square / 2, observations.mean_square)
-    exact = relative <= float(namespace(s).finfo(observations.dtype).eps) ** (2 / 3)
+    exact = relative <= to_rounding(float(namespace(s).finfo(observations.dtype).eps))
     found = Found(
         rank=kept,
         noise=0.0 if exact else math.sqrt(square) if noise is None else noise,
@@ -242,7 +260,8 @@ def sense(
     Returns
     -------
     Recovery
-        ``product()`` gives the matrix; ``found`` as in `complete`.
+        ``product()`` gives the matrix; ``found`` as in `complete`. Measurements by symmetric matrices, such as
+        ``y_i = a_i^T X a_i``, see the symmetric part of X alone: that is returned, and not called exact.
 
     Raises
     ------
@@ -255,7 +274,8 @@ def sense(
     """
     observations = operator if isinstance(operator, Observations) else LinearMeasurements(operator, values, shape)
     plan = _plan(observations, rank, iterations, seed)
-    return fit(observations, plan, Journal(callback, _expecting("sense", observations, plan, checkpoint, resume)))
+    journal = Journal(callback, _expecting("sense", observations, plan, checkpoint, resume))
+    return symmetrised(judged(fit(observations, plan, journal)))
 
 
 def solve_on(device: str, solve: Callable[..., Recovery], observations: Observations, **options: Any) -> Recovery:
@@ -311,17 +331,3 @@ def _plan(
         int(check_option("iterations", iterations, least=0, whole=True)),
         int(check_option("seed", seed, whole=True)),
     )
-
-
-def _offsets_help(observations: Entries, seed: int) -> bool:
-    """Whether offsets alone predict held-out entries to some extent."""
-    alone = nothing = held_out = 0.0
-    while held_out < _FEWEST_HELD_OUT:
-        try:
-            kept, held = observations.split(_HELD_OUT, seed)
-        except ObservationError:  # all are of one entry
-            return False
-        alone += 2 * number(held.loss(*fit_offsets(kept, _ROUNDS).factors()))
-        nothing += held.mean_square * held.n_measurements
-        held_out, seed = held_out + held.n_measurements, seed + 1
-    return alone < _OFFSETS_GAIN * nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from dmf.arrays.backend import namespace
 from dmf.arrays.interrupts import remembered_interrupts
-from dmf.completion.state import Facts, Stage, State, Task, relative_residual
+from dmf.completion.state import Facts, Stage, State, Task, relative_residual, to_rounding
 from dmf.completion.strategy import begin, step
 from dmf.completion.submatrix import Submatrix, dense_core
 from dmf.errors import ArgumentError
@@ -24,6 +25,7 @@ from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History, Run
 
 FINAL, HOLD_OUT = "final fit", "hold-out fit"
+_ROUNDED = 8.0  # units in the last place
 _START_SWEEPS = 2  # of the singular value decomposition: the first sweeps of a solver do what more of them would
 
 
@@ -98,6 +100,7 @@ def fit(
     *,
     offsets: bool = False,
     plain: bool = True,
+    rounding: float | None = None,
     whole: Callable[[LowRank], LowRank] = lambda model: model,
 ) -> Recovery:
     """Recover a matrix of unknown rank and noise level.
@@ -110,6 +113,8 @@ def fit(
         Gets the runs.
     offsets, plain : bool
         Whether a model with row and column offsets is tried, and one without.
+    rounding : float, optional
+        See `Facts`; `rounding_of` the measurements as they are unless given.
     whole : callable
         Makes of a model of these observations the one that callbacks see.
 
@@ -119,7 +124,7 @@ def fit(
     """
     with observations.threads(), remembered_interrupts():
         core = dense_core(observations) if offsets and isinstance(observations, Entries) else None
-        facts = _facts(observations, plan, offsets, plain, core)
+        facts = _facts(observations, plan, offsets, plain, core, rounding)
         state, task = begin(facts)
         while task is not None:
             if core is not None and task.stage is not Stage.CORE:
@@ -131,7 +136,9 @@ def fit(
         return _recovery(state, observations, plan, journal)
 
 
-def _facts(observations: Observations, plan: Plan, offsets: bool, plain: bool, core: Submatrix | None) -> Facts:
+def _facts(
+    observations: Observations, plan: Plan, offsets: bool, plain: bool, core: Submatrix | None, rounding: float | None
+) -> Facts:
     spread = observations.mean_square
     if offsets and isinstance(observations, Entries):
         spread = observations.centred()[1].mean_square
@@ -141,7 +148,7 @@ def _facts(observations: Observations, plan: Plan, offsets: bool, plain: bool, c
         n_measurements=observations.n_measurements,
         mean_square=observations.mean_square,
         spread=spread,
-        epsilon=float(namespace(observations.like).finfo(observations.dtype).eps),
+        rounding=rounding_of(observations, observations.mean_square) if rounding is None else rounding,
         rank=plan.rank,
         iterations=plan.iterations,
         seed=plan.seed,
@@ -149,6 +156,15 @@ def _facts(observations: Observations, plan: Plan, offsets: bool, plain: bool, c
         plain=plain,
         core=None if core is None else core.observations.shape,
     )
+
+
+def rounding_of(observations: Observations, left: float) -> float:
+    """Root mean square of the residual up to which measurements are fitted to rounding, if offsets leave this mean square.
+
+    Errors of rounding add up in a fit; to some units in the last place of what is measured at least.
+    """
+    epsilon = float(namespace(observations.like).finfo(observations.dtype).eps)
+    return max(to_rounding(epsilon) * math.sqrt(left), _ROUNDED * epsilon * math.sqrt(observations.mean_square))
 
 
 def _run(

@@ -37,8 +37,8 @@ class Facts:
     n_distinct, n_measurements : int
     mean_square, spread : float
         Mean square of the measurements, and of what their mean leaves.
-    epsilon : float
-        Rounding error of the dtype.
+    rounding : float
+        Root mean square of the residual up to which the measurements count as fitted to rounding.
     rank : int or None
         The user's bound.
     iterations : int
@@ -54,7 +54,7 @@ class Facts:
     n_measurements: int
     mean_square: float
     spread: float
-    epsilon: float
+    rounding: float
     rank: int | None
     iterations: int
     seed: int
@@ -107,7 +107,7 @@ class Estimate:
 
     def is_exact(self, facts: Facts) -> bool:
         """Whether the measurements are fitted to rounding."""
-        return relative_residual(self.loss, facts.mean_square) <= facts.epsilon ** (2 / 3)
+        return math.sqrt(2 * self.loss) <= facts.rounding
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,11 @@ class State:
     def exhausted(self) -> bool:
         """Whether the user or the budget has ended the whole."""
         return self.broken is not None or self.spent >= self.facts.iterations
+
+
+def to_rounding(epsilon: float) -> float:
+    """Relative residual up to which measurements count as fitted to rounding, whose errors add up."""
+    return epsilon ** (2 / 3)
 
 
 def relative_residual(loss: float, mean_square: float) -> float:

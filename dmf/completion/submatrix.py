@@ -10,6 +10,7 @@ of them do. The solution of this dense core is a good start for all of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +51,13 @@ class Submatrix:
         if offsets is not None and self.mean is not None:
             offsets = replace(offsets, mean=self.mean, row=offsets.row + (offsets.mean - self.mean))
         return replace(model, offsets=offsets).placed(self.rows, self.cols, self.shape)
+
+    def outside(
+        self, rows: Sequence[int] | np.ndarray, cols: Sequence[int] | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and columns of the whole matrix that are no part of the submatrix, or are among these of it."""
+        known = np.delete(self.rows, np.asarray(rows, np.int64)), np.delete(self.cols, np.asarray(cols, np.int64))
+        return np.delete(np.arange(self.shape[0]), known[0]), np.delete(np.arange(self.shape[1]), known[1])
 
 
 def occupied_part(observations: Entries) -> Submatrix | None:

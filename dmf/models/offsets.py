@@ -25,6 +25,10 @@ class Offsets:
     row: Array
     col: Array
 
+    def plus(self, other: Offsets) -> Offsets:
+        """The sum of both."""
+        return Offsets(self.mean + other.mean, self.row + other.row, self.col + other.col)
+
     def factors(self) -> tuple[Array, Array]:
         """The matrix as a product of arrays (d1, 2) and (2, d2)."""
         xp = namespace(self.row, self.col)

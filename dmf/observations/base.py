@@ -384,8 +384,8 @@ class Entries(Observations):
         """
 
     @abstractmethod
-    def counts(self, side: int, distinct: bool = False) -> Array:
-        """Number of measurements in each row (side 0) or column (side 1), int64, shape (d,); `distinct`: of different ones."""
+    def counts(self, side: int) -> Array:
+        """Number of measurements in each row (side 0) or column (side 1), int64, shape (d,)."""
 
     @abstractmethod
     def restricted(self, rows: Array, cols: Array) -> Self:

@@ -286,10 +286,8 @@ class SampledEntries(Entries):
             return self._kernel.adjoint(ones, xp.zeros((d1, 0), **like), xp.matrix_transpose(factor))[0]
         return xp.matrix_transpose(self._kernel.adjoint(ones, factor, xp.zeros((0, d2), **like))[1])
 
-    def counts(self, side, distinct=False):
-        if not distinct or self.n_distinct == self.n_measurements:
-            return self._kernel.counts(side)
-        return self._subset(self._new_positions).counts(side)
+    def counts(self, side):
+        return self._kernel.counts(side)
 
     def restricted(self, rows, cols):
         places = [to_host(index) for index in (rows, cols)]

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dmf.io.messages import listed
 from dmf.recovery.values import Found, StageRun
 from dmf.solvers.outcomes import Outcome
 
 _FEW = 2.0  # measurements for each degree of freedom, below which more of them would help most
 
 
-def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun]) -> str:
-    """One or two sentences: what was found, or why the work ended before."""
+def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequence[Sequence[str] | None]) -> str:
+    """One or two sentences: what was found, or why the work ended before; `ids` are the names of rows and of columns."""
     if outcome.broken_off:
         told = next((run.message for run in reversed(runs) if run.outcome is outcome), f"{outcome.value}.")
         return f"{outcome.name.lower()}: {told}"
     if found.exact:
-        return _exact(found)
+        return _exact(found, ids)
     if outcome is Outcome.UNDETERMINED:
-        rows, cols = found.undetermined
-        return (
-            f"rank {found.rank} fits all entries to {found.relative_residual:.1g}, but {rows:,} rows and {cols:,} columns share "
-            "no entry with the others: what lies between these blocks is not determined. Complete the blocks apart, or add "
-            "entries that join them."
-        )
-    text = f"rank {found.rank}{' and offsets' if found.offsets else ''}"
+        return _undetermined(found, ids)
+    text = _model(found)
     if outcome is Outcome.SOLVED:
         return f"{text}; relative error {found.relative_residual:.3g}."
     text += f"; noise of standard deviation {found.noise:.3g}."
@@ -35,16 +31,34 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun]) -> str:
     return text
 
 
-def _exact(found: Found) -> str:
+def _exact(found: Found, ids: Sequence[Sequence[str] | None]) -> str:
     if found.rank == 0:
         return "rank 0, no noise: all measurements are 0."
     text = (
-        f"rank {found.rank}, no noise: the measurements are {found.oversampling:.2f} times the degrees of freedom, and are "
-        f"fitted to {found.relative_residual:.1g}."
+        f"{_model(found)}, no noise: the measurements are {found.oversampling:.2f} times the degrees of freedom, and are fitted "
+        f"to {found.relative_residual:.1g}."
     )
-    short = [f"{count:,} {kind}" for count, kind in zip(found.undetermined, ("rows", "columns"), strict=True) if count]
-    if short:
-        text += (
-            f" Of {' and '.join(short)} fewer entries are seen than the rank: the others there are one of many fits."
-        )
-    return text
+    return f"{text} Nothing is known of {_open(found, ids)}, without any entry." if any(found.undetermined) else text
+
+
+def _undetermined(found: Found, ids: Sequence[Sequence[str] | None]) -> str:
+    text = (
+        f"{_model(found)} fit{'s' * (not found.offsets)} all measurements to {found.relative_residual:.1g}, but they "
+    )
+    if found.symmetric:
+        return f"{text}see the symmetric part of the matrix alone: this is that part."
+    return f"{text}do not determine {_open(found, ids)}: other values there fit as well. More measurements there would help."
+
+
+def _model(found: Found) -> str:
+    return f"rank {found.rank}{' and offsets' if found.offsets else ''}"
+
+
+def _open(found: Found, ids: Sequence[Sequence[str] | None]) -> str:
+    """The undetermined rows and columns, a few of them by name."""
+    texts = []
+    for index, names, kind in zip(found.undetermined, ids, ("row", "column"), strict=True):
+        if index:
+            few = listed([str(i) if names is None else names[i] for i in index])
+            texts.append(f"{len(index):,} {kind}{'s' * (len(index) > 1)} ({', '.join(few)})")
+    return " and ".join(texts)

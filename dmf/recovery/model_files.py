@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any]) -> None:
         "heldout": None if heldout is None else {n: getattr(heldout, n) for n in _HELD_OUT},
         "runs": [asdict(run) | {"outcome": run.outcome.name} for run in recovery["runs"]],
         "history": list(recovery["history"]),
+        "ids": [name for name in ("row_ids", "col_ids") if name in arrays],
     }
     write_archive(path, jsonable(header), arrays)
 
@@ -139,8 +141,10 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         if column is None or column.shape[:1] != (length,):
             raise fail(f"the history column {name!r} is missing or not of length {length}")
         columns[name] = column
-    record, heldout = _Record(fail), header.get("heldout")
+    record, heldout, named = _Record(fail), header.get("heldout"), entry("ids", list)
     found = record.of(Found, "found", entry("found", dict))
+    if any(index and index[-1] >= size for index, size in zip(found.undetermined, shape, strict=True)):
+        raise fail(f"the header entry 'found' names undetermined rows or columns outside of the {shape} matrix")
     if found.offsets != (offsets is not None):
         raise fail("the header entry 'found' does not agree with the arrays on offsets")
     return {
@@ -151,8 +155,8 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         "settings": record.of(Plan, "settings", entry("settings", dict)),
         "heldout": None if heldout is None else record.of(HeldOut, "heldout", heldout),
         "runs": tuple(record.of(StageRun, "runs", run) for run in entry("runs", list)),
-        "row_ids": _read_ids(arrays, "row_ids", shape[0], fail),
-        "col_ids": _read_ids(arrays, "col_ids", shape[1], fail),
+        "row_ids": _read_ids(arrays, "row_ids", shape[0], fail) if "row_ids" in named else None,
+        "col_ids": _read_ids(arrays, "col_ids", shape[1], fail) if "col_ids" in named else None,
     }
 
 
@@ -189,12 +193,17 @@ class _Record:
         if name == "bounds" and value is not None:
             return tuple(end if n is None else float(n) for n, end in zip(value, _NO_BOUNDS, strict=True))
         if isinstance(value, list):
-            return tuple(value)
+            return tuple(tuple(v) if isinstance(v, list) else v for v in value)
         return math.nan if value is None and name in _SIZES else value
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _are_positions(value: Any) -> bool:
+    """Whether they are ascending numbers from 0."""
+    return isinstance(value, list) and all(map(_is_count, value)) and all(a < b for a, b in pairwise(value))
 
 
 def _is_size(value: Any) -> bool:
@@ -223,11 +232,11 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("count", "iterations", "seed", "nit"), _is_count),
     **dict.fromkeys(("stage", "fit", "solver", "message"), lambda value: isinstance(value, str)),
     "rank": lambda value: value is None or _is_count(value),
-    "exact": lambda value: isinstance(value, bool),
+    **dict.fromkeys(("exact", "symmetric"), lambda value: isinstance(value, bool)),
     "offsets": lambda value: isinstance(value, bool) or value == "auto",
     "bounds": _are_bounds,
     "outcome": lambda value: isinstance(value, str),
-    "undetermined": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)),
+    "undetermined": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_are_positions, value)),
     "quantiles": lambda value: isinstance(value, list) and bool(value) and all(map(_is_size, value)),
 }
 
@@ -239,7 +248,7 @@ def _short(value: Any) -> str:
 
 def _read_ids(arrays, name, size, fail):
     if name not in arrays:
-        return None
+        raise fail(f"the array {name!r} is missing")
     if arrays[name].dtype != np.uint8:
         raise fail(f"the array {name!r} has dtype {arrays[name].dtype}")
     try:

@@ -67,7 +67,7 @@ class Recovery:
     @property
     def message(self) -> str:
         """What was found, or why the work ended before, in a sentence."""
-        return describe(self.found, self.outcome, self.runs)
+        return describe(self.found, self.outcome, self.runs, (self.row_ids, self.col_ids))
 
     @property
     def nit(self) -> int:

@@ -46,17 +46,20 @@ class Found:
     noise : float
         Standard deviation of the noise of an entry of weight 1, in the units of the data; 0 where the recovery is exact.
     exact : bool
-        Whether a matrix of this rank fits all measurements to rounding, which are more than its degrees of freedom, and
-        determine it but for the rows and columns of `undetermined`.
+        Whether a matrix of this rank fits all measurements to rounding, and these, which are more than its degrees of
+        freedom, determine it: no other matrix of this rank near it fits them. Rows and columns without any entry are not
+        looked at.
     offsets : bool
         Whether mean, row and column offsets are part of the model.
     relative_residual : float
         Root mean square of the residual, relative to that of the measurements.
     oversampling : float
         Different measurements for each degree of freedom of a matrix of this rank.
-    undetermined : (int, int)
-        Of entries fitted to rounding: rows and columns with fewer entries than the rank, or in blocks that share no entry
-        with the others (the recovery is not exact then); other values there fit as well.
+    undetermined : (tuple of int, tuple of int)
+        Of measurements fitted to rounding: the rows and columns in which other values fit as well, in ascending order; those
+        without entries, with fewer entries than the rank, or in blocks that too few entries join to the largest one.
+    symmetric : bool
+        Whether the measurements see the symmetric part of a matrix alone, which the recovery then is.
     """
 
     rank: int
@@ -65,7 +68,8 @@ class Found:
     offsets: bool = False
     relative_residual: float = 0.0
     oversampling: float = 0.0
-    undetermined: tuple[int, int] = (0, 0)
+    undetermined: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    symmetric: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from dmf.models.offsets import Offsets
 from dmf.solvers import History, Outcome, Run
 
 # 60 x 60; 3,600 different entries: 2.0 for each degree of freedom up to rank 19, 4.0 up to rank 7.
-FACTS = Facts((60, 60), 3_600, 3_600, 1.0, 1.0, 2**-52, rank=None, iterations=100, seed=3)
+FACTS = Facts((60, 60), 3_600, 3_600, 1.0, 1.0, 1e-11, rank=None, iterations=100, seed=3)
 SCARCE = replace(FACTS, n_distinct=600, n_measurements=600)  # 2.0 only up to rank 2, 1.05 up to rank 5
 NOISE, NONE = Outcome.NOISE_SETTLED, Outcome.NO_NOISE
 

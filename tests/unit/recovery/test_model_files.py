@@ -157,7 +157,7 @@ def test_the_tools_of_this_suite_make_files_that_load(folder, saved):
 
 REQUIRED = [
     "header", "u", "s", "vt", "offsets_row", "offsets_col", "history_iteration", "history_loss",
-    "history_seconds", "history_held out",
+    "history_seconds", "history_held out", "row_ids", "col_ids",
 ]  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def test_a_missing_member(name, folder, saved):
     assert_refused(load_bytes(folder, archive_of(contents)), "missing|no member")
 
 
-@pytest.mark.parametrize("name", [name for name in REQUIRED if name != "header"])
+@pytest.mark.parametrize("name", REQUIRED[1:-2])
 def test_a_member_of_another_shape(name, folder, saved):
     """Columns of callbacks may have any shape, but as many rows as the others."""
     array = np.load(io.BytesIO(members(saved)[f"{name}.npy"]))
@@ -300,6 +300,7 @@ def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved
         ({"history": "iteration"}, "'history' is 'iteration'"),
         ({"history": ["iteration", "loss", "seconds", "other"]}, "column 'other' is missing"),
         ({"history": ["iteration", "loss", "seconds", {}]}, "column '{}' is missing"),
+        ({"ids": True}, "'ids' is True"),
         ({"outcome": "DONE"}, "outcome is 'DONE'"),
         ({"outcome": []}, "outcome is"),
         ({"found": []}, "'found' is"),
@@ -323,7 +324,8 @@ def test_a_header_that_does_not_fit(changes, match, folder, saved):
         ("found", "noise", 10**400),
         ("found", "exact", 1),
         ("found", "offsets", "auto"),
-        ("found", "undetermined", [1]),
+        *(("found", "undetermined", bad) for bad in ([1], [1, 2], [[2, 1], []], [[], [-1]], [[], [10**6]])),
+        ("found", "symmetric", None),
         ("settings", "seed", 1.5),
         ("settings", "offsets", "yes"),
         *(

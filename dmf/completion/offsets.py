@@ -1,0 +1,88 @@
+"""Mean, row and column offsets before the fit: whether they are part of the model, and whether they dwarf the rest.
+
+Times in milliseconds since 1970 that differ by seconds, or voltages that differ in the seventh digit: beside the mean, all else
+is as small as rounding errors are beside other matrices. Such offsets are taken away first, and the rest is fitted on its own;
+what counts as fitted to rounding follows from what offsets leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dmf.arrays.backend import namespace, number
+from dmf.errors import ObservationError
+from dmf.models.offsets import Offsets, fit_offsets
+from dmf.observations import Entries
+
+_HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
+_FEWEST_HELD_OUT = 20  # fewer say too little to choose by, and further ones are held out in their place
+_ROUNDS = 2  # of fitting them for that
+_NEARLY_ALL = 1e-2  # share of the mean square that they leave where it is worth a look at what exactly they leave
+_TIMES = 4  # that offsets are taken away: each fit leaves what is small beside them
+_ROUNDED = 8.0  # units in the last place of the entries: what is left is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Rest:
+    """Entries, and what offsets leave of them.
+
+    Parameters
+    ----------
+    entries : Entries
+        Those to be fitted.
+    share : float
+        Of their mean square, what offsets leave of it.
+    taken : Offsets or None
+        What was taken away of the entries given: offsets that dwarf the rest.
+    """
+
+    entries: Entries
+    share: float
+    taken: Offsets | None = None
+
+
+def without_dominant_offsets(entries: Entries, seed: int) -> Rest:
+    """The entries, without their offsets where these would hide the rest behind rounding errors.
+
+    Parameters
+    ----------
+    entries : Entries
+    seed : int
+        Of the entries held out, which tell what offsets leave.
+    """
+    share = _share_of_heldout(entries, seed)
+    if share > _NEARLY_ALL:
+        return Rest(entries, share)
+    taken, rest = None, entries
+    for _ in range(_TIMES):
+        following = _leading_offsets(rest)
+        less = rest.minus(*following.factors())
+        if less.mean_square > _NEARLY_ALL * rest.mean_square:
+            break
+        taken, rest = following if taken is None else taken.plus(following), less
+    share, epsilon = rest.mean_square / entries.mean_square, float(namespace(entries.like).finfo(entries.dtype).eps)
+    if taken is not None and (_ROUNDED * epsilon) ** 2 < share < epsilon**0.5:
+        return Rest(rest, 1.0, taken)
+    return Rest(entries, share)
+
+
+def _leading_offsets(entries: Entries) -> Offsets:
+    """The mean alone, where row and column offsets leave hardly less: they would add to the rank of what is left."""
+    fitted = fit_offsets(entries)
+    mean, centred = entries.centred()
+    less = entries.minus(*fitted.factors()).mean_square
+    return Offsets(mean, 0 * fitted.row, 0 * fitted.col) if _NEARLY_ALL * centred.mean_square <= less else fitted
+
+
+def _share_of_heldout(entries: Entries, seed: int) -> float:
+    """Mean square of held-out entries that offsets alone leave, relative to that of the entries."""
+    alone = nothing = held_out = 0.0
+    while held_out < _FEWEST_HELD_OUT:
+        try:
+            kept, held = entries.split(_HELD_OUT, seed)
+        except ObservationError:  # all are of one entry
+            return 1.0
+        alone += 2 * number(held.loss(*fit_offsets(kept, _ROUNDS).factors()))
+        nothing += held.mean_square * held.n_measurements
+        held_out, seed = held_out + held.n_measurements, seed + 1
+    return alone / nothing if nothing else 1.0
