@@ -10,7 +10,7 @@ import click
 
 from dmf.experiments import adaptation, fashion, paper
 from dmf.io.writing import check_writable, json_text, make_folder, write_text
-from dmf_cli.common import Progress, common_options, emit, table
+from dmf_cli.common import Progress, check_distinct, checkpoint_options, common_options, emit, table
 
 
 @click.command()
@@ -65,7 +65,8 @@ _WITH_DATA = ("movielens", "fashion-mnist", "adaptation")
     help="File with the MovieLens-100K ratings, or folder with the IDX files of FashionMNIST.",
 )
 @common_options
-def reproduce(experiment, small, output, data, seed, as_json):
+@checkpoint_options
+def reproduce(experiment, small, output, data, checkpoint, seed, as_json):
     """Run an experiment of the paper at the paper's sizes; write a picture and all numbers.
 
     The sizes of the paper take from seconds (completion, depth, factorization) over minutes (movielens, fashion-mnist)
@@ -80,11 +81,12 @@ def reproduce(experiment, small, output, data, seed, as_json):
     numbers = output / f"{experiment}.json"
     make_folder(output)
     picture, *_ = pictures = drawn(output / f"{experiment}.png")
+    check_distinct(the_numbers=numbers, the_picture=picture, the_checkpoint=checkpoint and checkpoint.path)
     for path in (*pictures, numbers):
         check_writable(path)
     progress = Progress()
     more = {"data": data} if experiment in _WITH_DATA else {}
-    result = run(small=small, seed=seed, progress=progress, **more)
+    result = run(small=small, seed=seed, progress=progress, checkpoint=checkpoint, **more)
     progress.done()
     draw(result, picture)
     write_text(numbers, json_text(result.as_json()) + "\n")

@@ -14,8 +14,10 @@ from dmf.arrays.threads import one_blas_thread
 from dmf.errors import ObservationError
 from dmf.experiments.adaptation_pictures import plot_adaptation
 from dmf.experiments.images import class_count, digits, fashion_mnist
+from dmf.experiments.problems import uninterrupted
 from dmf.nonlinear import SGD, Adam, Network, Samples, accuracy, deep_lora, lora, perceptron, train
-from dmf.solvers import Snapshot
+from dmf.solvers import Checkpoint, Snapshot
+from dmf.solvers.packing import fingerprint
 
 Progress = Callable[[str, Snapshot], None]
 Optimizer = SGD | Adam
@@ -159,8 +161,11 @@ def _task(train_set: Samples, test_set: Samples, most: int) -> _Task:
 
 
 class _Runner:
-    def __init__(self, task: _Task, sizes: _Sizes, seed: int, progress: Progress | None) -> None:
+    def __init__(
+        self, task: _Task, sizes: _Sizes, seed: int, progress: Progress | None, checkpoint: Checkpoint | None
+    ) -> None:
         self._task, self._sizes, self._first, self._progress = task, sizes, _SEEDS_APART * seed, progress
+        self._checkpoint = checkpoint
         self._networks: dict[int, Network] = {}
 
     def network(self, seed: int) -> Network:
@@ -193,12 +198,18 @@ class _Runner:
 
         def measured(samples: Samples, ranks: Sequence[int], seeds: range, *settings: Any) -> np.ndarray:
             """Accuracies, shape (ranks, seeds)."""
-            return np.array(
-                [
-                    [accuracy(self.adapted(name, rank, count, seed, *settings), samples) for seed in seeds]
-                    for rank in ranks
-                ]
-            )
+
+            def compute() -> np.ndarray:
+                return np.array(
+                    [
+                        [accuracy(self.adapted(name, rank, count, seed, *settings), samples) for seed in seeds]
+                        for rank in ranks
+                    ]
+                )
+
+            if self._checkpoint is None:
+                return compute()
+            return self._checkpoint.array(compute, adapter=name, count=count, ranks=ranks, seeds=seeds, tried=settings)
 
         tried = []
         for optimizer, scale in product(sizes.optimizers, scales):
@@ -246,14 +257,19 @@ class _Runner:
             if self._progress is not None:
                 self._progress(label, snapshot)
 
-        return train(
+        run = train(
             start, samples, optimizer, batch_size=batch, iterations=iterations, record_every=iterations, callback=show,
             seed=seed,
-        ).network  # fmt: skip
+        )  # fmt: skip
+        return uninterrupted(run).network
 
 
 def adaptation(
-    small: bool = False, seed: int = 0, progress: Progress | None = None, data: Path | None = None
+    small: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    data: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Adaptation:
     """Adapt networks to rotated images with few samples: plain LoRA, deep LoRA, all weights.
 
@@ -271,6 +287,8 @@ def adaptation(
         Called with a label and a snapshot.
     data : path, optional
         Folder with FashionMNIST; scikit-learn's digits unless given.
+    checkpoint : Checkpoint, optional
+        Where the accuracies of each setting are kept once they are measured.
 
     Returns
     -------
@@ -309,7 +327,10 @@ def adaptation(
         "seed": seed,
     }  # fmt: skip
     result = Adaptation(f"Adaptation of {images} networks to images rotated by {ANGLE} degrees", settings)
-    runner = _Runner(task, sizes, seed, progress)
+    if checkpoint is not None:
+        seen = tuple((part.inputs, part.targets) for part in (task.source, task.pool, task.validation, task.test))
+        checkpoint.expect(experiment="adaptation", settings=settings, data=fingerprint(seen))
+    runner = _Runner(task, sizes, seed, progress, checkpoint)
     with one_blas_thread():
         for count in sizes.counts:
             for name in (*ADAPTERS, ALL_WEIGHTS):

@@ -12,7 +12,7 @@ import numpy as np
 
 from dmf.arrays.checks import check_choice
 from dmf.errors import ArgumentError
-from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries
+from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries, uninterrupted
 from dmf.io.pictures import plot_errors
 from dmf.models import balanced_network, orthogonal_network, spectral_network
 from dmf.observations import FullMatrix, Observations
@@ -155,11 +155,12 @@ def dynamics(
             return diagnose(snapshot)
 
         before[name] = [np.linalg.svd(w, compute_uv=False) for w in start.weights]
-        runs[name] = gradient_descent(
+        run = gradient_descent(
             observations, start, step_size, reduction=reduction, iterations=iterations,
             record_every=max(1, iterations // _RECORDS), callback=callback,
             exact_compression=name == "original" and problem == "factorization",
         )  # fmt: skip
+        runs[name] = uninterrupted(run)
     return Dynamics(problem, settings, s, runs["original"], runs["compressed"], before, predicted)
 
 

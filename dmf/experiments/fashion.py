@@ -13,6 +13,7 @@ import numpy as np
 from dmf.arrays.threads import one_blas_thread
 from dmf.experiments.images import class_count, digits, fashion_mnist
 from dmf.experiments.paper import Curve, Experiment, Progress
+from dmf.experiments.problems import uninterrupted
 from dmf.io.pictures import plot_errors
 from dmf.nonlinear import (
     SGD,
@@ -27,7 +28,7 @@ from dmf.nonlinear import (
     with_block,
 )
 from dmf.nonlinear.pictures import plot_updates
-from dmf.solvers import Snapshot
+from dmf.solvers import Checkpoint, Snapshot
 from dmf.theory import combined
 
 PLAIN, ORIGINAL, COMPRESSED = "perceptron", "deep linear block", "compressed block"
@@ -91,7 +92,11 @@ def starts(settings: Settings, data: Samples, classes: int, seed: int) -> dict[s
 
 
 def fashion(
-    small: bool = False, seed: int = 0, progress: Progress | None = None, data: Path | None = None
+    small: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    data: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Experiment:
     """Test accuracy of a perceptron, and of the same with a deep linear block before its last layer, original and compressed.
 
@@ -122,7 +127,7 @@ def fashion(
     with (
         one_blas_thread() if small else nullcontext()
     ):  # threads only wait for each other on products of small matrices
-        _train(experiment, settings, learned, test, classes, seed, progress)
+        _train(experiment, settings, learned, test, classes, seed, progress, checkpoint)
     return experiment
 
 
@@ -134,6 +139,7 @@ def _train(
     classes: int,
     seed: int,
     progress: Progress | None,
+    checkpoint: Checkpoint | None,
 ) -> None:
     """Add the curves of the three networks."""
     for label, network in starts(settings, learned, classes, seed).items():
@@ -152,8 +158,9 @@ def _train(
             ema_decay=settings.ema_decay,
             callback=combined(*callbacks),
             seed=seed,
+            checkpoint=checkpoint,
         )
-        experiment.curves.append(Curve(label, run, "accuracy", np.max))
+        experiment.curves.append(Curve(label, uninterrupted(run), "accuracy", np.max))
 
 
 def _watched(label: str, progress: Progress | None):

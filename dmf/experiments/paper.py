@@ -13,12 +13,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from dmf.errors import FileError
-from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries
+from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries, uninterrupted
 from dmf.io.matrices import read_entries
 from dmf.io.pictures import plot_errors, plot_sweep
 from dmf.models import DeepLinearNetwork, orthogonal_network, spectral_network
 from dmf.observations import FullMatrix, Observations, SampledEntries
-from dmf.solvers import Run, Snapshot, alternating_minimization, gradient_descent, largest_curvature
+from dmf.solvers import Checkpoint, Run, Snapshot, alternating_minimization, gradient_descent, largest_curvature
 
 Progress = Callable[[str, Snapshot], None]
 
@@ -90,8 +90,10 @@ class _Runner:
         observations: Observations,
         error: Callable[[DeepLinearNetwork], float],
         progress: Progress | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
         self.experiment, self._observations, self._error, self._progress = experiment, observations, error, progress
+        self._checkpoint = checkpoint
 
     def _measure(self, label: str) -> Callable[[Snapshot], Mapping[str, float]]:
         def callback(snapshot: Snapshot) -> Mapping[str, float]:
@@ -106,13 +108,17 @@ class _Runner:
         # Threads gain nothing on products of small matrices, and on a busy machine they wait for each other.
         small = max(network.shape) <= _FEW
         with threadpool_limits(1, user_api="blas") if small else nullcontext():
-            run = gradient_descent(self._observations, network, step_size, callback=callback, **options)
-        self.experiment.curves.append(Curve(label, run))
+            run = gradient_descent(
+                self._observations, network, step_size, callback=callback, checkpoint=self._checkpoint, **options
+            )
+        self.experiment.curves.append(Curve(label, uninterrupted(run)))
 
     def alternate(self, rank: int, **options: Any) -> None:
         label = "AltMin"
-        run = alternating_minimization(self._observations, rank, callback=self._measure(label), **options)
-        self.experiment.curves.append(Curve(label, run))
+        run = alternating_minimization(
+            self._observations, rank, callback=self._measure(label), checkpoint=self._checkpoint, **options
+        )
+        self.experiment.curves.append(Curve(label, uninterrupted(run)))
 
 
 def relative_error(target: np.ndarray) -> Callable[[DeepLinearNetwork], float]:
@@ -123,17 +129,21 @@ def relative_error(target: np.ndarray) -> Callable[[DeepLinearNetwork], float]:
 
 def demo(seed: int = 0, progress: Progress | None = None) -> Experiment:
     """The paper's main result in seconds: completion at d=100, r=5, 30 % seen, original against compressed network."""
-    return _completion("demo", 100, 5, 10, 10.0, 5.0, 0.3, 20_000, seed, progress, altmin=False)
+    return _completion("demo", 100, 5, 10, 10.0, 5.0, 0.3, 20_000, seed, progress, None, altmin=False)
 
 
-def completion(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+def completion(
+    small: bool = False, seed: int = 0, progress: Progress | None = None, checkpoint: Checkpoint | None = None
+) -> Experiment:
     """Matrix completion, 30 % of the entries seen, r=10, over-estimated twofold."""
     if small:
-        return _completion("completion", 40, 3, 6, 5.0, 5.0, 0.5, 4_000, seed, progress)
-    return _completion("completion", 100, 10, 20, 50.0, 1.0, 0.3, 40_000, seed, progress)
+        return _completion("completion", 40, 3, 6, 5.0, 5.0, 0.5, 4_000, seed, progress, checkpoint)
+    return _completion("completion", 100, 10, 20, 50.0, 1.0, 0.3, 40_000, seed, progress, checkpoint)
 
 
-def _completion(name, d, rank, width, step_size, outer_scale, share, iterations, seed, progress, altmin=True):
+def _completion(
+    name, d, rank, width, step_size, outer_scale, share, iterations, seed, progress, checkpoint, altmin=True
+):
     target = paper_target(d, rank, seed)
     seen, _ = sample_entries(target, share, seed)
     settings = {
@@ -142,7 +152,7 @@ def _completion(name, d, rank, width, step_size, outer_scale, share, iterations,
     }  # fmt: skip
     title = f"Completion: {d} x {d}, rank {rank}, {share:.0%} of the entries seen"
     experiment = Experiment(name, title, "relative recovery error", settings)
-    runner = _Runner(experiment, seen, relative_error(target), progress)
+    runner = _Runner(experiment, seen, relative_error(target), progress, checkpoint)
     options = {"iterations": iterations, "tolerance": 1e-12, "record_every": 50}
     runner.descend("original", orthogonal_network(target.shape, seed=seed), step_size, **options)
     runner.descend("compressed", spectral_network(seen, width), step_size, outer_scale=outer_scale, **options)
@@ -151,7 +161,9 @@ def _completion(name, d, rank, width, step_size, outer_scale, share, iterations,
     return experiment
 
 
-def factorization(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+def factorization(
+    small: bool = False, seed: int = 0, progress: Progress | None = None, checkpoint: Checkpoint | None = None
+) -> Experiment:
     """Deep factorization of a fully known matrix of rank 10.
 
     Step and scale are the paper's; with its 100,000 iterations neither network has learned all components (the theory puts the
@@ -170,7 +182,7 @@ def factorization(small: bool = False, seed: int = 0, progress: Progress | None 
         note = f"ours, not the paper's: {iterations:,} iterations (the paper: 100,000); {note}"
     experiment = Experiment("factorization", title, "relative error", settings, note=note)
     known = FullMatrix(target)
-    runner = _Runner(experiment, known, relative_error(target), progress)
+    runner = _Runner(experiment, known, relative_error(target), progress, checkpoint)
     options = {"iterations": iterations, "tolerance": 1e-14, "record_every": max(1, iterations // 400)}
     original = orthogonal_network(target.shape, seed=seed)
     runner.descend("original", original, step_size, exact_compression=True, **options)
@@ -178,7 +190,9 @@ def factorization(small: bool = False, seed: int = 0, progress: Progress | None 
     return experiment
 
 
-def sensing(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+def sensing(
+    small: bool = False, seed: int = 0, progress: Progress | None = None, checkpoint: Checkpoint | None = None
+) -> Experiment:
     """Recovery from Gaussian measurements."""
     d, rank, count, step_size, iterations = (40, 2, 1200, 20.0, 1_500) if small else (200, 5, 4000, 20.0, 3_000)
     target = paper_target(d, rank, seed)
@@ -189,7 +203,7 @@ def sensing(small: bool = False, seed: int = 0, progress: Progress | None = None
     title = f"Sensing: {d} x {d}, rank {rank}, {count} Gaussian measurements"
     experiment = Experiment("sensing", title, "relative recovery error", settings)
     measured = gaussian_measurements(target, count, seed)
-    runner = _Runner(experiment, measured, relative_error(target), progress)
+    runner = _Runner(experiment, measured, relative_error(target), progress, checkpoint)
     options = {"iterations": iterations, "tolerance": 1e-14, "record_every": 10, "reduction": "sum"}
     runner.descend("original", orthogonal_network(target.shape, seed=seed), step_size, **options)
     runner.descend("compressed", spectral_network(measured, 2 * rank), step_size, **options)
@@ -197,7 +211,11 @@ def sensing(small: bool = False, seed: int = 0, progress: Progress | None = None
 
 
 def movielens(
-    small: bool = False, seed: int = 0, progress: Progress | None = None, data: Path | None = None
+    small: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    data: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Experiment:
     """MovieLens-100K ratings, 80 % seen, as in the paper: no offsets, half mean square on the others.
 
@@ -245,7 +263,7 @@ def movielens(
     def error(network: DeepLinearNetwork) -> float:
         return float(held.loss(*network.factors())) / held.n_measurements
 
-    runner = _Runner(experiment, seen, error, progress)
+    runner = _Runner(experiment, seen, error, progress, checkpoint)
     original = orthogonal_network(seen.shape, scale=scale, seed=seed, like=seen.values)
     runner.descend("original", original, step_size, iterations=iterations, record_every=20)
     runner.descend(
@@ -265,7 +283,9 @@ def _constant_network(value: float, shape: tuple[int, int]) -> DeepLinearNetwork
     )
 
 
-def depth(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+def depth(
+    small: bool = False, seed: int = 0, progress: Progress | None = None, checkpoint: Checkpoint | None = None
+) -> Experiment:
     """Completion with compressed networks of depth 2 and 3."""
     d, rank, width, share, step_size, iterations = (
         (40, 3, 6, 0.5, 20.0, 4_000) if small else (100, 10, 20, 0.3, 50.0, 20_000)
@@ -278,7 +298,7 @@ def depth(small: bool = False, seed: int = 0, progress: Progress | None = None) 
     }  # fmt: skip
     title = f"Depth: completion of {d} x {d}, rank {rank}, {share:.0%} of the entries seen"
     experiment = Experiment("depth", title, "relative recovery error", settings)
-    runner = _Runner(experiment, seen, relative_error(target), progress)
+    runner = _Runner(experiment, seen, relative_error(target), progress, checkpoint)
     for layers in (2, 3):
         runner.descend(
             f"compressed, depth {layers}", spectral_network(seen, width, depth=layers), step_size, outer_scale=2.0,
@@ -287,7 +307,9 @@ def depth(small: bool = False, seed: int = 0, progress: Progress | None = None) 
     return experiment
 
 
-def alpha(small: bool = False, seed: int = 0, progress: Progress | None = None) -> Experiment:
+def alpha(
+    small: bool = False, seed: int = 0, progress: Progress | None = None, checkpoint: Checkpoint | None = None
+) -> Experiment:
     """Completion with 20 % of the entries seen, for outer scales from 0.5 to 9.75."""
     d, rank, width, share, iterations = (40, 2, 4, 0.4, 4_000) if small else (100, 5, 10, 0.2, 20_000)
     step_size = 2.0 if small else 10.0
@@ -300,7 +322,7 @@ def alpha(small: bool = False, seed: int = 0, progress: Progress | None = None) 
     }  # fmt: skip
     title = f"Discrepant rates: completion of {d} x {d}, rank {rank}, {share:.0%} of the entries seen"
     experiment = Experiment("alpha", title, "relative recovery error", settings)
-    runner = _Runner(experiment, seen, relative_error(target), progress)
+    runner = _Runner(experiment, seen, relative_error(target), progress, checkpoint)
     start = spectral_network(seen, width)
     for scale in scales:
         runner.descend(

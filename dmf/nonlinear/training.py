@@ -17,8 +17,10 @@ from dmf.nonlinear.network import Network, check_network
 from dmf.nonlinear.optimizers import Arrays, Optimizer, check_decay
 from dmf.nonlinear.recorded import NetworkSteps, recorded_steps
 from dmf.nonlinear.samples import Samples
+from dmf.solvers.checkpoints import Checkpoint, CheckpointLike
 from dmf.solvers.loop import Callback, Snapshot, follow
 from dmf.solvers.outcomes import Outcome
+from dmf.solvers.packing import fingerprint
 from dmf.solvers.runs import Run
 
 
@@ -35,6 +37,8 @@ def train(
     ema_decay: float = 0.0,
     callback: Callback | None = None,
     seed: int = 0,
+    checkpoint: CheckpointLike | None = None,
+    resume: bool = False,
 ) -> Run:
     """Train a network on samples.
 
@@ -65,6 +69,10 @@ def train(
         a mapping of names to numbers or arrays, which become columns of the history, and may raise StopIteration("reason").
     seed : int
         Of the order of the samples.
+    checkpoint : path or Checkpoint, optional
+        Where the run is kept every minute, at its end and on Ctrl-C, for a process that ends before its time.
+    resume : bool
+        Go on from `checkpoint`, to the same last bits, if there is one.
 
     Returns
     -------
@@ -87,15 +95,19 @@ def train(
     size = len(samples) if batch_size is None else min(positive_integer(batch_size, "batch_size"), len(samples))
     seed = int(check_option("seed", seed, whole=True))
     ema_decay = check_decay("ema_decay", ema_decay)
-    solver = _Steps(optimizer, loss, size, ema_decay, seed)
+    kept = Checkpoint.opened(checkpoint, resume)
+    if kept is not None:
+        kept.expect(network=repr(network), data=fingerprint((samples.inputs, samples.targets)))
+    recorded = recorded_steps(network, samples, optimizer, loss, size, ema_decay)
     return follow(
-        solver,
-        samples,
-        network,
+        _Steps(optimizer, loss, size, ema_decay, seed),
+        _Problem(samples, network, recorded),
+        network.parameters,
         iterations=iterations,
         tolerance=tolerance,
         record_every=record_every,
         callback=callback,
+        checkpoint=kept,
     )
 
 
@@ -112,24 +124,40 @@ def _check_optimizer(optimizer: Any) -> None:
 
 
 @dataclass(frozen=True, eq=False)
+class _Problem:
+    """What training does not change."""
+
+    samples: Samples
+    network: Network  # whatever its parameters are
+    recorded: NetworkSteps | None  # on a device, where steps are small
+
+
+@dataclass(frozen=True, eq=False)
 class _State:
-    """Loss and gradients are those of the next batch at this network; nobody overwrites the arrays of a state."""
+    """Loss and gradients are those of the next batch at these parameters; nobody overwrites the arrays of a state."""
 
     iteration: int
-    network: Network
-    averages: Arrays  # of the parameters; none without a decay
-    moments: Arrays
     loss: float
+    parameters: Arrays
     gradients: Arrays
-    recorded: NetworkSteps | None  # on a device, where steps are small
-    packed: Array = None  # after recorded steps, all arrays in one piece; moments and gradients are only there
+    moments: Arrays
+    averages: Arrays  # of the parameters; none without a decay
+    packed: Array = None  # all arrays in one piece, where steps are recorded; they stand in no other place then
 
-    def unpacked(self) -> _State:
-        """The same with moments and gradients."""
-        if self.recorded is None or self.packed is None:
+    def kept_for(self, recorded: NetworkSteps | None) -> _State:
+        """The same as this one, in one piece where steps are recorded."""
+        if recorded is None:
             return self
-        gradients, moments = self.recorded.gradients_and_moments(self.packed)
-        return replace(self, gradients=gradients, moments=moments, packed=None)
+        packed = recorded.pack((self.parameters, self.gradients, self.moments, self.averages))
+        return _State(self.iteration, self.loss, (), (), (), (), packed)
+
+    def unpacked(self, recorded: NetworkSteps | None) -> _State:
+        """The same with each array in its place."""
+        if recorded is None:
+            return self
+        gradients, moments = recorded.gradients_and_moments(self.packed)
+        weights, averages = recorded.weights(self.packed), recorded.averages(self.packed)
+        return _State(self.iteration, self.loss, weights, gradients, moments, averages)
 
 
 @dataclass(frozen=True)
@@ -142,22 +170,22 @@ class _Steps:
     ema_decay: float
     seed: int
 
-    def init(self, samples: Samples, network: Network) -> _State:
-        loss, gradients = network.loss_and_gradients(_Batches(samples, self.batch_size, self.seed)[0], self.loss_name)
-        averages = network.parameters if self.ema_decay else ()
-        recorded = recorded_steps(network, samples, self.optimizer, self.loss_name, self.batch_size, self.ema_decay)
-        moments = self.optimizer.init(network.parameters)
-        return _State(0, network, averages, moments, number(loss), gradients, recorded)
+    def init(self, problem: _Problem, parameters: Arrays) -> _State:
+        batch = _Batches(problem.samples, self.batch_size, self.seed)[0]
+        loss, gradients = problem.network.loss_and_gradients(batch, self.loss_name)
+        averages = parameters if self.ema_decay else ()
+        state = _State(0, number(loss), parameters, gradients, self.optimizer.init(parameters), averages)
+        return state.kept_for(problem.recorded)
 
-    def advance(self, samples: Samples, state: _State, iterations: int, careful: bool = False) -> tuple[_State, int]:
-        batches = _Batches(samples, self.batch_size, self.seed)
-        if state.recorded and not careful:
-            return self._replayed(state.recorded, state, iterations, batches)
-        state = state.unpacked()
-        network, loss = state.network, state.loss
+    def advance(self, problem: _Problem, state: _State, iterations: int, careful: bool = False) -> tuple[_State, int]:
+        batches = _Batches(problem.samples, self.batch_size, self.seed)
+        if problem.recorded and not careful:
+            return self._replayed(problem, state, iterations, batches)
+        before, state = state, state.unpacked(problem.recorded)
+        network, loss = problem.network, state.loss
         # The steps overwrite these copies, so that the state survives: an interruption or a divergence goes back to it.
         parameters, averages, moments, gradients = map(
-            _copied, (network.parameters, state.averages, state.moments, state.gradients)
+            _copied, (state.parameters, state.averages, state.moments, state.gradients)
         )
         for done in range(iterations):
             count = state.iteration + done + 1
@@ -167,34 +195,30 @@ class _Steps:
             value, gradients = network.loss_and_gradients(batches[count], self.loss_name)
             loss = number(value)
             if not math.isfinite(loss) or (careful and not _finite(parameters)):
-                return self.advance(samples, state, done)  # the same steps again, without the one that went too far
+                return self.advance(problem, before, done)  # the same steps again, without the one that went too far
         if not careful and not _finite(parameters):  # an activation can hide that from the loss
-            return self.advance(samples, state, iterations, careful=True)
-        count = state.iteration + iterations
-        return _State(count, network, averages, moments, loss, gradients, state.recorded), iterations
+            return self.advance(problem, before, iterations, careful=True)
+        following = _State(state.iteration + iterations, loss, parameters, gradients, moments, averages)
+        return following.kept_for(problem.recorded), iterations
 
-    def _replayed(
-        self, recorded: NetworkSteps, state: _State, iterations: int, batches: _Batches
-    ) -> tuple[_State, int]:
+    def _replayed(self, problem: _Problem, state: _State, iterations: int, batches: _Batches) -> tuple[_State, int]:
         """`advance` by recorded steps, as long as all stays finite."""
-        packed = state.packed
-        if packed is None:
-            packed = recorded.pack((state.network.parameters, state.gradients, state.moments, state.averages))
-        found, loss, done, finite = recorded(packed, state.iteration, state.loss, iterations, batches.order)
-        if done < iterations:
-            return self._replayed(
-                recorded, state, done, batches
-            )  # the same steps again, without the one that went too far
+        assert problem.recorded is not None
+        found, loss, done, finite = problem.recorded(
+            state.packed, state.iteration, state.loss, iterations, batches.order
+        )
+        if done < iterations:  # the same steps again, without the one that went too far
+            return self._replayed(problem, state, done, batches)
         if not finite:
-            return self.advance(batches.samples, state, iterations, careful=True)
-        network, averages = state.network.with_parameters(recorded.weights(found)), recorded.averages(found)
-        return _State(state.iteration + done, network, averages, (), loss, (), recorded, found), done
+            return self.advance(problem, state, iterations, careful=True)
+        return replace(state, iteration=state.iteration + done, loss=loss, packed=found), done
 
     def loss(self, state: _State) -> float:
         return state.loss
 
-    def model(self, samples: Samples, state: _State) -> Network:
-        return state.network.with_parameters(state.averages) if self.ema_decay else state.network
+    def model(self, problem: _Problem, state: _State) -> Network:
+        state = state.unpacked(problem.recorded)
+        return problem.network.with_parameters(state.averages if self.ema_decay else state.parameters)
 
     def finished(self, state: _State) -> None:
         return None

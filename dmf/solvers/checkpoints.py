@@ -10,10 +10,11 @@ What each run was asked for stands in the file, too, with a fingerprint of the d
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -189,8 +190,42 @@ class Checkpoint:
         entry = None if self._broken_off else self._entries[self._current]
         if entry is None or entry.record is None:
             return None
-        try:
+        with self._reading():
             return _progress(entry.record, entry.content, like, found)
+
+    def array(self, compute: Callable[[], np.ndarray], **asked: Any) -> np.ndarray:
+        """What `compute` returns, an array of numbers, or what it returned before: for work of many small runs.
+
+        Parameters
+        ----------
+        compute : callable
+        **asked
+            As of `expect`.
+
+        Raises
+        ------
+        ArgumentError, FileError
+            If the file holds something else there, or cannot be written.
+        """
+        if self._broken_off:
+            return compute()
+        self.expect(**asked)
+        entry = self._entries[self._current]
+        if entry.record is None:
+            found = compute()
+            layout, content = to_bytes([found])
+            entry.record, entry.content = {"arrays": layout}, content
+            self._write()
+            return found
+        with self._reading():
+            (array,) = from_bytes(entry.record["arrays"], entry.content)
+            return array
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Errors in what the file holds as FileError."""
+        try:
+            yield
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise FileError(
                 f"cannot read the checkpoint {self.path}: it holds no state of such a run ({error}). {_ANEW}"
@@ -215,6 +250,9 @@ class Checkpoint:
             return
         entry, self._broken_off = self._entries[self._current], broken_off
         entry.record, entry.content = _record(progress)
+        self._write()
+
+    def _write(self) -> None:
         header = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,

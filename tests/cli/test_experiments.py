@@ -1,6 +1,7 @@
 """The paper's experiments as commands: what takes a second or two here, the others in tests/slow."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,38 @@ def test_reproduce_makes_its_folder_or_says_why_not_before_it_works(dmf_program,
     (tmp_path / "file").write_text("")
     done = dmf_program("reproduce", "depth", "--small", "-o", tmp_path / "file" / "folder", code=1)
     assert "Error: FileError: cannot make the folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("experiment", "cut"), [("alpha", 100), pytest.param("adaptation", 30, marks=pytest.mark.slow)]
+)
+def test_an_experiment_goes_on_from_its_checkpoint(dmf_program, monkeypatch, experiment, cut):
+    """Killed in its second half: all numbers but the seconds are those of one that was not."""
+    command = ["reproduce", experiment, "--small"]
+    dmf_program(*command, "-o", "whole")
+    calls = 0
+
+    def killed(self, label, snapshot):
+        nonlocal calls
+        calls += 1
+        if calls == cut:
+            raise MemoryError
+
+    kept = ["-o", "cut", "--checkpoint", "c.npz", "--checkpoint-every", 0.1, "--resume"]
+    with monkeypatch.context() as patched:
+        patched.setattr("dmf_cli.paper.Progress.__call__", killed)
+        dmf_program(*command, *kept, code=1)
+        before = calls
+        dmf_program(*command, *kept)
+    whole, again = (json.loads(Path(folder, f"{experiment}.json").read_text()) for folder in ("whole", "cut"))
+    for rows in (
+        *(found.get("table", ()) for found in (whole, again)),
+        *(found.get("curves", ()) for found in (whole, again)),
+    ):
+        for row in rows:
+            row.pop("seconds", None)
+    assert whole == again
+    assert before == cut < calls
 
 
 def test_data_is_for_movielens_only(dmf_program, ratings):

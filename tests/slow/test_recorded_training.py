@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from dmf.arrays.backend import cupy_module
 from dmf.kernels import cuda
 from dmf.nonlinear import SGD, Activation, Adam, Network, perceptron, recorded, train, with_block
-from dmf.solvers import Outcome
+from dmf.solvers import Checkpoint, Outcome
 
 import cuda_emulator
 from helpers import DTYPES, seeds
 from nonlinear_cases import networks, samples
+from solver_cases import KilledError, assert_same_run
 
 OPTIMIZERS = {"descent": SGD(0.1), "momentum": SGD(0.05, 0.9), "adam": Adam(0.02, 0.8, 0.95, 1e-6)}
 
@@ -101,6 +102,23 @@ def test_infinite_weights_behind_an_activation_end_a_run(emulator):
     runs = both(network, data, SGD(1e308), iterations=4)
     assert runs[1].outcome is runs[0].outcome
     assert all(np.isfinite(w).all() for w in runs[1].network.parameters)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_killed_recorded_steps_go_on_to_the_same_bits(name, emulator, monkeypatch, tmp_path):
+    monkeypatch.setattr(recorded, "library", lambda array: "cupy")
+    problem = perceptron((6, 5, 3), seed=1), samples(0), OPTIMIZERS[name]
+    options = {"batch_size": 5, "ema_decay": 0.9, "iterations": 12}
+
+    def killed(snapshot):
+        if snapshot.iteration == 7:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(*problem, **options, callback=killed, checkpoint=Checkpoint(tmp_path / "run.npz", seconds=0))
+    assert_same_run(
+        train(*problem, **options), train(*problem, **options, checkpoint=tmp_path / "run.npz", resume=True)
+    )
 
 
 class OtherActivation(Activation):

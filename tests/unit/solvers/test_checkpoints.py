@@ -145,6 +145,24 @@ def test_several_runs_share_a_checkpoint(tmp_path):
         descend(step_size=sizes[1], checkpoint=kept)
 
 
+def test_what_is_computed_once_is_kept(tmp_path):
+    path, calls = tmp_path / "runs.npz", []
+
+    def compute():
+        calls.append(len(calls))
+        return np.array([[1.0, len(calls)]])
+
+    kept = Checkpoint(path)
+    first = [kept.array(compute, part=part) for part in "ab"]
+    kept = Checkpoint(path, resume=True)
+    for part, found in zip("ab", first, strict=True):
+        np.testing.assert_array_equal(kept.array(compute, part=part), found)
+    assert len(calls) == 2
+    assert kept.array(compute, part="c")[0, 1] == 3
+    with pytest.raises(dmf.errors.ArgumentError, match="part is b, there a"):
+        Checkpoint(path, resume=True).array(compute, part="b")
+
+
 @pytest.mark.parametrize(
     "call",
     [
