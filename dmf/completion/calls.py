@@ -11,7 +11,7 @@ from typing import Any
 
 from dmf.arrays.backend import Array, namespace, number, on_device_of
 from dmf.arrays.checks import check_bounds, check_option
-from dmf.arrays.linalg import dense_svd
+from dmf.arrays.linalg import dense_svd, factored_svd
 from dmf.completion.determined import judged, symmetrised
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit, rounding_of
 from dmf.completion.offsets import Rest, without_dominant_offsets
@@ -33,6 +33,7 @@ from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
 _OFFSETS_GAIN = 0.9  # offsets are taken if they alone cut the held-out mean square below this share
+_DISAGREEMENT = 10.0  # distance of two fits, over the error on held-out entries, that this error does not explain
 _ITERATIONS = 10_000
 
 
@@ -95,7 +96,8 @@ def complete(
         ``filled()`` gives the matrix with the observed entries kept, ``found`` says what was found: rank, noise (standard
         deviation of an entry of weight 1), whether the recovery is exact, whether it has offsets; with `holdout`, ``heldout``
         holds the errors. ``runs`` and ``history`` tell of every run of a solver, of both fits. If a fit is interrupted, or its
-        callback ends it, none follows: the first one's model is returned.
+        callback ends it, none follows: the first one's model is returned. So it is where the second one is further from it than
+        the errors on held-out entries explain, and exact it is not.
 
     Raises
     ------
@@ -136,7 +138,19 @@ def _judged(checkpoint: Checkpoint | None, observations: Entries, plan: Plan, ca
     final = _completed(observations, plan, journal)
     if final.outcome.broken_off:
         return replace(judged, outcome=final.outcome, runs=final.runs, history=final.history)
+    if not (final.found.exact or final.outcome is Outcome.UNDETERMINED or _agree(judged, final)):
+        return replace(judged, outcome=Outcome.DISAGREED, runs=final.runs, history=final.history)
     return replace(final, heldout=judged.heldout)
+
+
+def _agree(first: Recovery, second: Recovery) -> bool:
+    """Whether two fits are as close, over the whole matrix, as the errors of the first one on held-out entries let expect."""
+    assert first.heldout is not None
+    (left, right), (other_left, other_right) = first.factors(), second.factors()
+    xp = namespace(left)
+    apart = factored_svd(xp.concat([left, -other_left], axis=1), xp.concat([right, other_right]))[1]
+    distance = number(xp.linalg.vector_norm(apart)) / math.sqrt(math.prod(first.shape))
+    return distance <= _DISAGREEMENT * first.heldout.rmse
 
 
 def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:

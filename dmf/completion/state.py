@@ -100,6 +100,10 @@ class Estimate:
             run.model, int(run.findings["rank"]), run.findings["noise"], float(run.history.loss[-1]), run.outcome
         )
 
+    def noise_variance(self, facts: Facts) -> float:
+        """Mean squared residual, for each measurement that the degrees of freedom of this rank leave."""
+        return 2 * self.loss * facts.n_measurements / max(facts.n_measurements - facts.freedom(self.rank), 1)
+
     @property
     def saw_noise(self) -> bool:
         """Whether the level of noise settled above the lowest one looked at."""
@@ -149,6 +153,8 @@ class State:
         Of the last run that estimated the noise.
     exact : Estimate or None
         The exact fit of the lowest rank so far, while lower ones are tried.
+    refined : Estimate or None
+        The best fit of fixed rank so far that left more than rounding: where noise so low is settled from.
     then : Stage or None
         What follows if the rank that is being refined is not exact.
     homotopy : Estimate or None
@@ -170,6 +176,7 @@ class State:
     bound: int = 0
     estimate: Estimate | None = None
     exact: Estimate | None = None
+    refined: Estimate | None = None
     then: Stage | None = None
     homotopy: Estimate | None = None
     levels: int = 0

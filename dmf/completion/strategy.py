@@ -44,6 +44,7 @@ CLEAR_NOISE = 1e-2  # share of the variance that is noise without doubt
 FEW_ENTRIES = (
     5_000  # of which an exact fit is looked for even if noise is seen: it takes no time, and so few may mislead
 )
+CLEARLY_LESS = 0.5  # of the variance of the noise: what more components must gain
 SMALL_COMPONENT = 0.2  # of the one before it: it may be one too many
 EARLY_STEPS, FIRST_STEPS, MOST_STEPS = (
     2,
@@ -218,7 +219,21 @@ def _next_level(state: State, stage: Stage) -> Next:
     noise_is_trusted = state.contradicted and facts.determined(max(estimate.rank, 1), SCARCE)
     if stage is Stage.HOMOTOPY and not noise_is_trusted:
         return _homotopy(state, Stage.PATIENT)
-    return _noisy(state) if estimate.saw_noise else _lower(state, Stage.SETTLE, 0.0)
+    return _noisy(state) if estimate.saw_noise else _settle(state)
+
+
+def _settle(state: State) -> Next:
+    """Down to the noise: from the best fit of fixed rank, where it is below the lowest level at which there was none.
+
+    A wide start would make room for a component in a single row, which shields that row from all others.
+    """
+    estimate, refined = state.estimate, state.refined
+    assert estimate is not None
+    if refined is not None and (variance := refined.noise_variance(state.facts)) < estimate.noise**2:
+        return replace(state, stage=Stage.SETTLE), Task(
+            Stage.SETTLE, VariationalBayes(until=0.0, start=variance), refined.model
+        )
+    return _lower(state, Stage.SETTLE, 0.0)
 
 
 def _after_settle(state: State, found: Estimate) -> Next:
@@ -239,6 +254,9 @@ def _refined(state: State, found: Estimate, tries: int, then: Stage) -> Next:
 
 def _after_refine(state: State, found: Estimate) -> Next:
     if not found.is_exact(state.facts):
+        before, variance = state.refined, found.noise_variance(state.facts)
+        if before is None or variance < CLEARLY_LESS * before.noise_variance(state.facts):
+            state = replace(state, refined=found)
         return _not_exact(state)
     fewer = before_small_components(found.model)
     state = replace(state, exact=found)

@@ -16,6 +16,9 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequ
     if outcome.broken_off:
         told = next((run.message for run in reversed(runs) if run.outcome is outcome), f"{outcome.value}.")
         return f"{outcome.name.lower()}: {told}"
+    if outcome is Outcome.DISAGREED:
+        told = describe(found, Outcome.NOISE_SETTLED, runs, ids)
+        return f"{told} This is the fit without the held-out entries: that to all entries contradicts it."
     if found.exact:
         return _exact(found, ids)
     if outcome is Outcome.UNDETERMINED:

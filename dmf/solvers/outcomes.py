@@ -20,6 +20,7 @@ class Outcome(Enum):
     STATIONARY = "no step lowers the residual further"
     TOLERANCE = "the loss is at or below the tolerance"
     UNDETERMINED = "the measurements are fitted to rounding, but do not determine the whole matrix"
+    DISAGREED = "the fit to all entries contradicts the one without the held-out entries, which is kept"
     CONTRADICTED = "the residual contradicts a noise level as low as this"
     UNPROMISING = "the loss falls too slowly for the right rank"
     RUNAWAY = "the matrix has grown far beyond what was measured, and no step lowers the residual further"

@@ -304,3 +304,41 @@ def test_zeros_are_fitted_exactly(rng):
     zeros = dmf.complete(dmf.SampledEntries([0, 1, 2], [1, 0, 1], np.zeros(3), (3, 2)))
     assert zeros.found.exact and zeros.found.noise == zeros.found.rank == 0
     assert zeros.message.startswith("rank 0, no noise") and not zeros.product().any()
+
+
+@pytest.mark.parametrize(("smallest", "holdout"), [(1e-9, 0.1), (1e-7, 0)])
+def test_a_component_too_small_to_be_seen_wrecks_no_row(smallest, holdout):
+    """It is noise to the others: no component enters that lives in a single row, and the error on held-out entries is honest."""
+    rng = np.random.default_rng(1)
+    u, v = (np.linalg.qr(rng.standard_normal((n, 4)))[0] for n in (100, 80))
+    matrix = u * (100 * np.array([1, 0.5, 0.2, smallest])) @ v.T
+    seen = rng.random(matrix.shape) < 0.3
+    recovery = dmf.complete(np.where(seen, matrix, np.nan), holdout=holdout)
+    errors = (recovery.product() - matrix)[~seen]
+    assert recovery.found.rank == 3 and np.max(np.abs(errors)) < 100 * smallest
+    assert recovery.found.noise == pytest.approx(np.sqrt(np.mean(errors**2)), rel=0.3)
+    if holdout:
+        assert recovery.heldout.rmse == pytest.approx(np.sqrt(np.mean(errors**2)), rel=0.5)
+
+
+def test_a_second_fit_that_contradicts_the_first_is_not_taken(monkeypatch, rng):
+    case = low_rank_case(0, (60, 50), 2, oversampling=4, noise=0.3)
+    held_out = dmf.complete(case.observations, offsets=False, holdout=0.1)
+    assert held_out.success
+    true_fit, calls = dmf.completion.calls.fit, []
+
+    def wrecked(*arguments, **options):
+        recovery = true_fit(*arguments, **options)
+        calls.append(recovery)
+        if len(calls) == 2:
+            u = np.array(recovery.model.u)
+            u[3] = 1
+            return replace(recovery, model=replace(recovery.model, u=u))
+        return recovery
+
+    monkeypatch.setattr("dmf.completion.calls.fit", wrecked)
+    kept = dmf.complete(case.observations, offsets=False, holdout=0.1)
+    assert len(calls) == 2 and kept.outcome is Outcome.DISAGREED and not kept.success
+    np.testing.assert_array_equal(kept.product(), calls[0].product())
+    assert kept.heldout.rmse == held_out.heldout.rmse and "contradicts" in kept.message
+    assert len(kept.runs) == len(held_out.runs) and kept.filled().shape == (60, 50)
