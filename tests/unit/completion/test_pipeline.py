@@ -332,7 +332,7 @@ def test_a_second_fit_that_contradicts_the_first_is_not_taken(monkeypatch, rng):
         calls.append(recovery)
         if len(calls) == 2:
             u = np.array(recovery.model.u)
-            u[3] = 1
+            u[3] = 100
             return replace(recovery, model=replace(recovery.model, u=u))
         return recovery
 
