@@ -1,8 +1,8 @@
 """Numba kernels for NumPy arrays on the CPU.
 
-Factors are copied into rows padded to whole machine vectors; see `dmf.kernels.rows`. Every row and every column is summed by one
-thread in the order of its samples, and the losses of the rows are added in one order: results do not depend on the number of
-threads.
+Factors are copied into rows padded to whole machine vectors; see `dmf.kernels.vectors`. Every row and every column is summed by
+one thread in the order of its samples, and the losses of the rows are added in one order: results do not depend on the number
+of threads.
 
 Results are allocated by NumPy, which asks for huge pages; in those of Numba the first touch of each small page costs as much as
 the arithmetic.
@@ -14,56 +14,17 @@ from functools import cached_property
 
 import numpy as np
 
-from dmf.kernels import rows as row
 from dmf.kernels import simd, sorting
 from dmf.kernels.chunks import PARALLEL_WORK, frozen, in_chunks
 from dmf.kernels.descent import compile_descent
-from dmf.kernels.jit import jit
 from dmf.kernels.prepared import Prepared
-from dmf.kernels.ridge import LANE_BYTES, WIDEST_BYTES, compile_ridge, scratch, wide_ridge
+from dmf.kernels.ridge import WIDEST_BYTES, RowRidge, wide_ridge
+from dmf.kernels.sampled import ERRORS, gather, no_values, products, residual_rows
 from dmf.kernels.tangent import MOST_BYTES, WIDEST_STEP, TangentSystem
 
 _MOST_DESCENT = 64  # numbers in a row of a chunk of descent; its dense products are then better left to BLAS
 _TRANSPOSED_ROWS = 512  # at a time
 _CHUNKS = 64  # pieces of equal work, at most
-_ERRORS = 256  # of a row, at a time
-
-
-@jit()
-def products(left, right, length, rows, cols, values, begin, end):
-    """Products of rows of two flat factors into `values`, from sample `begin` to `end`."""
-    first = begin
-    while first < end:  # samples of one row together, as in sorted entries
-        i, last = rows[first], first + 1
-        while last < end and rows[last] == i:
-            last += 1
-        row.dots(values, first, left, np.intp(i) * length, right, length, cols, first, last - first, length)
-        first = last
-
-
-@jit()
-def gather(starts, index, weights, factor, length, result, begin, end):
-    """Weighted sums of the rows of `factor` that the samples of each row meet, from row `begin` to `end`."""
-    for i in range(begin, end):
-        row.fill(result, i * length, factor.dtype.type(0), length)
-        count = starts[i + 1] - starts[i]
-        row.add_rows(result, i * length, factor, length, index, starts[i], count, weights, starts[i], length, True)
-
-
-@jit()
-def residual_rows(starts, index, values, left, right, length, errors, result, losses, begin, end):
-    """Products of the residuals with the rows of `right`, and the loss of each row, from row `begin` to `end`.
-
-    Products and sums are separate loops: in one loop every sum waits for its product.
-    """
-    for i in range(begin, end):
-        row.fill(result, i * length, left.dtype.type(0), length)
-        losses[i] = 0
-        for first in range(starts[i], starts[i + 1], errors.shape[0]):
-            count = min(errors.shape[0], starts[i + 1] - first)
-            row.dots(errors, 0, left, i * length, right, length, index, first, count, length)
-            losses[i] += row.subtract(errors, 0, values, first, count)
-            row.add_rows(result, i * length, right, length, index, first, count, errors, 0, length, False)
 
 
 def _transposed(rows: np.ndarray) -> np.ndarray:
@@ -75,15 +36,19 @@ def _transposed(rows: np.ndarray) -> np.ndarray:
 
 
 def _flat(rows: np.ndarray, length: int) -> np.ndarray:
-    return simd.padded_rows(rows, length).ravel()
+    """Rows padded to `length` numbers, one after another, as kernels read them."""
+    flat = simd.padded_rows(rows, length).ravel()
+    flat.flags.writeable = False
+    return flat
 
 
 def sampled_product(left: np.ndarray, right: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """Entries of ``left @ right`` at (rows, cols); see `dmf.kernels.reference.sampled_product`."""
     count, width = rows.shape[0], left.shape[1]
     length, values = simd.padded(max(width, 1), left.itemsize), np.empty(count, left.dtype)
-    arguments = frozen(_flat(left, length)), frozen(_flat(right.T, length)), length, frozen(rows), frozen(cols), values
-    bounds = np.linspace(0, count, _CHUNKS + 1).astype(np.int64)
+    positions = frozen(rows), frozen(cols)
+    arguments = _flat(left, length), _flat(right.T, length), length, *positions, no_values(left.dtype), values
+    bounds = np.arange(_CHUNKS + 1) * count // _CHUNKS
     in_chunks(count * length, bounds, lambda begin, end: products(*arguments, begin, end))
     return values
 
@@ -99,30 +64,26 @@ class SampledEntries:
     """Products with a sparse residual; see `dmf.kernels.reference.SampledEntries`, the twin that defines them."""
 
     def __init__(self, rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> None:
-        self._rows, self._cols = frozen(rows), frozen(cols)
-        starts = sorting.starts_of(self._rows, shape[0]), sorting.starts_of(self._cols, shape[1])
-        self._row_starts, self._col_starts = map(frozen, starts)
-        self._most = tuple(int(np.max(np.diff(starts))) for starts in (self._row_starts, self._col_starts))
-        self._row_bounds, self._col_bounds = _bounds(self._row_starts), _bounds(self._col_starts)
+        self._rows, self._cols, self._shape = frozen(rows), frozen(cols), shape
+        self._row_starts = frozen(sorting.starts_of(self._rows, shape[0]))
+        self._row_bounds = _bounds(self._row_starts)
 
     @staticmethod
     def arrange(rows, cols, values, shape):
-        positions = frozen(rows), frozen(cols)
-        if sorting.is_sorted(*positions):
+        if sorting.is_sorted(rows, cols):
             return rows, cols, values
-        starts = map(sorting.starts_of, positions, shape)
-        return sorting.sort_positions(*positions, frozen(values), *starts)
+        return sorting.sort_positions(rows, cols, values, shape)
 
     @cached_property
     def _column_order(self):
-        """(place of each sample in the order of columns, row of each sample in that order), built when first needed."""
-        places = np.empty(self._rows.shape[0], np.int32 if self._rows.shape[0] < 2**31 else np.int64)
-        return places, frozen(sorting.order_columns(self._row_starts, self._cols, self._col_starts, places))
+        """(number of each sample in the order of rows, starts, index, bounds) in the order of columns, when first needed."""
+        numbers, rows, starts = map(frozen, sorting.by_column(self._row_starts, self._cols, self._shape[1]))
+        return numbers, starts, rows, _bounds(starts)
 
     def prepare(self, values):
         if isinstance(values, Prepared):
             return values
-        return Prepared(frozen(values), lambda a: frozen(sorting.scatter(a, self._column_order[0])))
+        return Prepared(frozen(values), lambda a: frozen(a[self._column_order[0]]))
 
     def _gathered(self, side, weights, factor):
         """Sums of the rows of `factor` times weights, which are in the order of this side; shape (n, w)."""
@@ -130,7 +91,7 @@ class SampledEntries:
         width = factor.shape[1]
         length = simd.padded(width, factor.itemsize)
         result = simd.aligned((starts.shape[0] - 1) * length, factor.dtype)
-        arguments = starts, index, weights, frozen(_flat(factor, length)), length, result
+        arguments = starts, index, weights, 1, _flat(factor, length), length, result
         if width:
             in_chunks(weights.shape[0] * length, bounds, lambda begin, end: gather(*arguments, begin, end))
         return result.reshape(starts.shape[0] - 1, length)[:, :width]
@@ -139,10 +100,10 @@ class SampledEntries:
         """(starts, index, bounds) of the samples of each row (side 0) or column (side 1)."""
         if side == 0:
             return self._row_starts, self._cols, self._row_bounds
-        return self._col_starts, self._column_order[1], self._col_bounds
+        return self._column_order[1:]
 
     def counts(self, side):
-        return np.diff((self._row_starts, self._col_starts)[side])
+        return np.diff(self._samples_of(side)[0])
 
     def product(self, left, right):
         return sampled_product(left, right, self._rows, self._cols)
@@ -170,10 +131,11 @@ class SampledEntries:
         starts, index, bounds = self._samples_of(side)
         values = values.of_side(side)
         result, losses = simd.aligned(rows.size, rows.dtype), np.empty(starts.shape[0] - 1)
-        arguments = starts, index, values, frozen(rows), frozen(others), length
+        none = rows[:0]
+        arguments = starts, index, values, 1, rows, others, length, none, none
 
         def run(begin, end):
-            residual_rows(*arguments, simd.aligned(_ERRORS, rows.dtype), result, losses, begin, end)
+            residual_rows(*arguments, np.empty(ERRORS, rows.dtype), result, length, losses, begin, end)
 
         in_chunks(2 * values.shape[0] * length, bounds, run)
         return result.reshape(-1, length), losses
@@ -186,38 +148,32 @@ class SampledEntries:
         if length * factor.itemsize > WIDEST_BYTES:
             means = factor[:0] if means is None else means
             rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty, means, roots)
-        else:
-            count, none = starts.shape[0] - 1, frozen(factor[:0, 0])
-            rows, sums = np.zeros(count * length, factor.dtype), np.zeros(3 * count)
-            inverses = np.zeros(count * length if spread else 0, factor.dtype)
-            compiled = compile_ridge(LANE_BYTES // factor.itemsize)
-            arguments = (
-                starts,
-                index,
-                values,
-                frozen(_flat(factor, length)),
-                frozen(_flat(variances, length)) if spread else none,
-                frozen(penalty),
-                none if means is None else frozen(means).ravel(),
-                none if roots is None else roots,
-                length,
-                rows,
-                inverses,
-                sums,
-            )
+            square, uncertainty, freedom = np.sum(sums, axis=0).tolist()  # a NumPy number would widen float32
+            return rows, inverses if spread else None, square, uncertainty, freedom
+        none, losses = frozen(factor[:0, 0]), np.zeros(starts.shape[0] - 1)
+        means = none if means is None else frozen(means).ravel()
+        others = _flat(factor, length)
+        spreads = _flat(variances, length) if spread else none
+        scales = none if roots is None else roots
+        found = RowRidge(starts, index, values, scales, others, spreads, frozen(penalty), means, length)
+        rows = frozen(found.rows)
+        subtracted = (values, 1) if roots is None else (no_values(factor.dtype), 0)
+        arguments = starts, index, *subtracted, rows, others, length, scales, values
 
-            def run(begin, end):
-                compiled(*arguments, scratch(width, length, factor.dtype), begin, end)
+        def run(begin, end):
+            found.solve(begin, end)
+            residual_rows(*arguments, np.empty(ERRORS, factor.dtype), found.rows[:0], length, losses, begin, end)
 
-            in_chunks(values.shape[0] * length * width, bounds, run)
-            rows, inverses, sums = rows.reshape(count, length), inverses.reshape(-1, length), sums.reshape(count, 3)
-        square, uncertainty, freedom = np.sum(sums, axis=0).tolist()  # a NumPy number would widen float32
-        return rows[:, :width], inverses[:, :width] if spread else None, square, uncertainty, freedom
+        in_chunks(values.shape[0] * length * width, bounds, run)
+        solutions = found.rows.reshape(-1, length)[:, :width]
+        inverses = found.inverses.reshape(-1, length)[:, :width] if spread else None
+        # In Python's numbers: a NumPy number would widen float32.
+        return solutions, inverses, *(float(np.add.reduce(a)) for a in (losses, found.uncertainty, found.freedom))
 
     def tangent_system(self, u, vt, damping):
         """Linearised least squares with one factor eliminated, or None where its blocks would take too much memory."""
         length = simd.padded(u.shape[1], u.itemsize)
-        size = sum(starts.shape[0] for starts in (self._row_starts, self._col_starts)) * length**2 * u.itemsize
+        size = sum(self._shape) * length**2 * u.itemsize
         if length * u.itemsize > WIDEST_STEP or size > MOST_BYTES:
             return None
         samples = self._samples_of(0), self._samples_of(1)
@@ -230,8 +186,7 @@ class SampledEntries:
         if not widths or length > _MOST_DESCENT or values.shape[0] * length > PARALLEL_WORK:
             return None
         samples = (self._row_starts, self._cols, values)
-        shape = self._row_starts.shape[0] - 1, self._col_starts.shape[0] - 1
-        return Descent(samples, self._most[0], shape, length)
+        return Descent(samples, int(np.max(np.diff(self._row_starts))), self._shape, length)
 
 
 class Descent:

@@ -1,172 +1,205 @@
 """Ridge regression of every row of one factor on the samples of that row, the other factor given.
 
-The samples of a row are taken in blocks that stay in the first-level cache. Of short rows the normal matrix is summed sample by
-sample; of longer ones tile by tile, each held in registers. Then the Cholesky factors of `LANE_BYTES` of rows are computed side
-by side, one row in each lane of the machine vectors: a triangular solve of one row alone is bound by the latency of its chain of
-subtractions. Rows of more than `WIDEST_BYTES` are far beyond the registers and are left to BLAS.
+The samples of a row are taken in blocks that stay in the first-level cache, and its normal matrix is summed in tiles, each held
+in registers. Then the Cholesky factors of `LANE_BYTES` of rows are computed side by side, one row in each lane of the machine
+vectors: a triangular solve of one row alone is bound by the latency of its chain of subtractions. Rows of more than
+`WIDEST_BYTES` are far beyond the registers and are left to BLAS.
 """
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
 from dmf.arrays.threads import one_blas_thread
+from dmf.kernels import blocks, simd
 from dmf.kernels import rows as row
-from dmf.kernels import simd
+from dmf.kernels.chunks import frozen
 from dmf.kernels.jit import jit
+from dmf.kernels.sampled import gather
+from dmf.kernels.simd import LANE_BYTES
 
 # Penalties are at least this times (the width) eps (the diagonal of the normal matrix). Below the rounding errors of a
 # matrix that is singular, the columns of its Cholesky factor grow from one to the next until they overflow.
 LEAST = 8
-LANE_BYTES = 64  # of rows side by side: two machine vectors, so that two chains overlap
 WIDEST_BYTES = 768  # of a row; at 100 samples a row, BLAS takes as long there, and is twice as fast at 192 doubles
 BLOCK = 32  # samples at a time
+_PLACES = frozen(np.arange(BLOCK, dtype=np.int32))
+_PIECE_BYTES = 2**19  # of normal matrices at a time: they stay in the second-level cache
 
 
 @jit()
-def accumulate(work, gram, target, met, scales, index, first, count, factor, values, first_value, width, length):
-    """Add ``sum s^2 v v^T`` to the lower triangle from `gram` on, ``sum s value v`` from `target` on, for at most BLOCK samples.
+def normal_rows(
+    starts, index, roots, factor, width, length, lanes, work, seen, places, normals, system, least, begin, end
+):
+    """Sums of ``s^2 v v^T`` over the samples of each row, from row `begin` to `end`: their lower triangles.
 
-    s are the numbers from `scales` on; BLOCK more follow, for use here, and BLOCK rows from `met` on.
+    They go to `normals` with `lanes` rows side by side, in lines of `length` numbers. Factors are flat. Empty `roots`: every s
+    is 1. The arrays of `system`, see `RowRidge`, make them the normal equations of ridge regression, unless they are empty. For
+    what is worked in, see `scratch`.
     """
-    squares = scales + BLOCK
-    products = squares + BLOCK
-    for k in range(count):
-        work[squares + k] = work[scales + k] * work[scales + k]
-        work[products + k] = work[scales + k] * values[first_value + k]
-    if row.add_narrow(work, gram, target, factor, index, first, count, squares, products, width, length):
-        return
-    row.scaled_rows(work, met, factor, index, first, count, work, scales, length)
-    row.add_rows(work, target, factor, length, index, first, count, work, products, length, False)
-    lanes = 32 // factor.itemsize
-    for a in range(0, width, 4):
-        for c in range(0, a + 4, 2 * lanes):
-            if c + lanes < a + 4:
-                row.add_tile(work, gram + a * length + c, work, met + a, met + c, length, count, 2)
-            else:
-                row.add_tile(work, gram + a * length + c, work, met + a, met + c, length, count, 1)
+    one = factor.dtype.type(1)
+    vector = 32 // factor.itemsize
+    weighted = roots.shape[0] > 0
+    copied = weighted or length > 3 * vector  # scaled, or because they are read many times
+    table, order = (seen, places) if copied else (factor, index)
+    matrix = BLOCK * length  # behind the copied rows; then come the scales
+    scales = matrix + (width + 3) * length
+    penalty, means, added, rows, inverses, freedom, targets = system
+    for i in range(begin, end):
+        row.fill(work, matrix, one - one, scales - matrix)
+        for first in range(starts[i], starts[i + 1], BLOCK):
+            count, start = starts[i + 1] - first, first
+            if count > BLOCK:
+                count = BLOCK
+            row.fetch_rows(factor, index, first + BLOCK, count, length)
+            if copied:
+                start = 0
+                for k in range(count):
+                    work[scales + k] = roots[first + k] if weighted else one
+                row.scaled_rows(work, factor, index, first, count, work, scales, length)
+            for a in range(0, width, 4):
+                c = 0
+                while c < a + 4:
+                    at = matrix + a * length + c
+                    if c + 2 * vector < a + 4:
+                        blocks.add_tile(work, at, table, order, start, count, a, c, length, 3)
+                        c += 3 * vector
+                    elif c + vector < a + 4:
+                        blocks.add_tile(work, at, table, order, start, count, a, c, length, 2)
+                        c += 2 * vector
+                    else:
+                        blocks.add_tile(work, at, table, order, start, count, a, c, length, 1)
+                        c += vector
+        group, lane = (i - begin) // lanes, (i - begin) % lanes
+        for a in range(width):
+            at = (group * width + a) * length * lanes + lane
+            for c in range(a + 1):
+                normals[at + c * lanes] = work[matrix + a * length + c]
+            if penalty.shape[0]:
+                diagonal = work[matrix + a * (length + 1)]
+                if added.shape[0]:
+                    diagonal += added[i * length + a]
+                more = least * diagonal
+                if more < penalty[a]:
+                    more = penalty[a]
+                whole = diagonal + more
+                normals[at + a * lanes] = whole
+                target = rows[i * length + a]
+                if means.shape[0]:
+                    target += more * means[i * width + a]
+                targets[(group * length + a) * lanes + lane] = target
+                if added.shape[0]:
+                    inverses[i * length + a] = one / whole
+                    freedom[i] += np.float64(diagonal) / np.float64(whole)
+
+
+def scratch(width: int, length: int, dtype: np.dtype) -> tuple[np.ndarray, ...]:
+    """What `normal_rows` works in: rows of a block, a matrix and scales; the same, read-only; and the numbers of the rows."""
+    work = simd.aligned((BLOCK + width + 3) * length + BLOCK, dtype)
+    return work, frozen(work), _PLACES
 
 
 @jit()
-def solve(lanes, width, work, normal, target):
-    """Cholesky factors of `lanes` normal matrices at once (lower triangles), and the solutions in place of the targets.
+def solve_rows(normals, targets, width, length, lanes, least, rows, added, uncertainty, begin, end):
+    """Solutions of the normal equations of rows `begin` to `end`, `lanes` of them at once; the matrices become Cholesky factors.
 
-    A pivot is kept above its rounding error. The diagonals of the factors hold their inverses.
+    A pivot is kept above `least` times itself before the elimination. The diagonals of the factors hold their inverses. Where
+    something was `added` to the matrices, `uncertainty` is its product with the squared solutions.
     """
-    one = simd.broadcast(work.dtype.type(1), simd.load(work, normal, lanes))
-    least = simd.broadcast(work.dtype.type(8 * np.finfo(work.dtype).eps), one)
-    for a in range(width):
-        for c in range(a + 1):
-            value = simd.load(work, normal + (a * width + c) * lanes, lanes)
-            sums = simd.zeros_like(value)
-            for e in range(c):
-                left = simd.load(work, normal + (a * width + e) * lanes, lanes)
-                sums = simd.add_product(sums, left, simd.load(work, normal + (c * width + e) * lanes, lanes))
-            if a == c:
-                pivot = simd.larger(simd.difference(value, sums), simd.product(least, value))
-                simd.store(work, normal + (a * width + a) * lanes, simd.quotient(one, simd.root(pivot)))
-            else:
-                scale = simd.load(work, normal + (c * width + c) * lanes, lanes)
-                simd.store(work, normal + (a * width + c) * lanes, simd.product(simd.difference(value, sums), scale))
-    for backwards in range(2):  # first with the factor, then with its transpose
-        for step in range(width):
-            a, first, end, start, stride = step, 0, step, step * width, 1
-            if backwards:
-                a = width - 1 - step
-                first, end, start, stride = a + 1, width, a, width
-            sums = simd.zeros_like(one)
-            for e in range(first, end):
-                left = simd.load(work, normal + (start + e * stride) * lanes, lanes)
-                sums = simd.add_product(sums, left, simd.load(work, target + e * lanes, lanes))
-            value = simd.difference(simd.load(work, target + a * lanes, lanes), sums)
-            scale = simd.load(work, normal + (a * width + a) * lanes, lanes)
-            simd.store(work, target + a * lanes, simd.product(value, scale))
-
-
-def scratch(width: int, length: int, dtype: np.dtype) -> np.ndarray:
-    """Memory that one call of the compiled form works in."""
-    lanes = LANE_BYTES // dtype.itemsize
-    size = (width + 4 + BLOCK + 1) * length + 3 * BLOCK + (width * width + width + 2 * length) * lanes
-    return simd.aligned(size, dtype)
-
-
-@cache
-def compile_ridge(lanes: int):
-    """Compiled form for `lanes` rows side by side."""
-
-    def ridge(
-        starts, index, values, factor, variances, penalty, means, roots, length, rows, inverses, sums, work, begin, end
-    ):
-        """Rows from `begin` to `end`: solutions, inverses of diagonals, and squared residual, uncertainty and degrees of freedom.
-
-        Arrays of factors are flat, with rows of `length` numbers. Empty `variances`: the other factor is certain, and nothing
-        is known of the last three. Empty `roots`: all weights are 1. Empty `means`: 0. `work`: see `scratch`.
-        """
-        width, one = penalty.shape[0], factor.dtype.type(1)
-        spread, weighted, drawn = variances.shape[0] > 0, roots.shape[0] > 0, means.shape[0] > 0
-        least = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps)
-        target = (
-            width + 4
-        ) * length  # where each part of `work` begins; that of the normal matrix of a row is the first
-        met = target + length
-        scales = met + BLOCK * length
-        normals = scales + 3 * BLOCK
-        targets = normals + width * width * lanes
-        added = targets + width * lanes
-        diagonals = added + lanes * length
-        for some in range(begin, end, lanes):
-            row.fill(work, added, one - one, lanes * length)
-            for lane in range(lanes):
-                i = min(some + lane, end - 1)  # idle lanes repeat the last row
-                row.fill(work, 0, one - one, met)
-                for first in range(starts[i], starts[i + 1], BLOCK):
-                    count = min(BLOCK, starts[i + 1] - first)
-                    for k in range(count):
-                        work[scales + k] = roots[first + k] if weighted else one
-                    accumulate(work, 0, target, met, scales, index, first, count, factor, values, first, width, length)
-                    if spread and some + lane < end:
-                        at = added + lane * length
-                        row.add_rows(
-                            work, at, variances, length, index, first, count, work, scales + BLOCK, length, True
+    one = simd.broadcast(least / least, simd.load_lanes(normals, 0))
+    least = simd.broadcast(least, one)
+    zeros = simd.zeros_like(one)
+    for some in range(begin, end, lanes):
+        group = (some - begin) // lanes
+        normal, target = group * width * length * lanes, group * length * lanes
+        for a in range(width):
+            for c in range(a + 1):
+                value, sums = simd.load_lanes(normals, normal + (a * length + c) * lanes), zeros
+                for e in range(c):
+                    left = simd.load_lanes(normals, normal + (a * length + e) * lanes)
+                    sums = simd.add_product(sums, left, simd.load_lanes(normals, normal + (c * length + e) * lanes))
+                left = simd.difference(value, sums)
+                if a == c:
+                    left = simd.quotient(one, simd.root(simd.larger(left, simd.product(least, value))))
+                else:
+                    left = simd.product(left, simd.load_lanes(normals, normal + (c * length + c) * lanes))
+                simd.store(normals, normal + (a * length + c) * lanes, left)
+        for step in range(2 * width):  # first with the factor, then with its transpose
+            a, e, last, at, stride = step, 0, step, normal + step * length * lanes, lanes
+            if step >= width:
+                a = 2 * width - 1 - step
+                e, last, at, stride = a + 1, width, normal + a * lanes, length * lanes
+            sums = zeros
+            while e < last:
+                left = simd.load_lanes(normals, at + e * stride)
+                sums = simd.add_product(sums, left, simd.load_lanes(targets, target + e * lanes))
+                e += 1
+            left = simd.difference(simd.load_lanes(targets, target + a * lanes), sums)
+            scale = simd.load_lanes(normals, normal + (a * length + a) * lanes)
+            simd.store(targets, target + a * lanes, simd.product(left, scale))
+        for i in range(some, some + lanes):
+            if i < end:
+                for a in range(width):
+                    solution = targets[target + a * lanes + i - some]
+                    rows[i * length + a] = solution
+                    if added.shape[0]:
+                        uncertainty[i] += (
+                            np.float64(solution) * np.float64(solution) * np.float64(added[i * length + a])
                         )
-                for a in range(width):
-                    for c in range(a + 1):
-                        work[normals + (a * width + c) * lanes + lane] = work[a * length + c]
-                    diagonal = work[a * length + a] + work[added + lane * length + a]
-                    work[diagonals + lane * length + a] = diagonal
-                    more = max(penalty[a], least * diagonal)
-                    work[normals + (a * width + a) * lanes + lane] = diagonal + more
-                    value = work[target + a]
-                    if drawn:
-                        value += more * means[i * width + a]
-                    work[targets + a * lanes + lane] = value
-            solve(lanes, width, work, normals, targets)
-            for i in range(some, min(some + lanes, end)):
-                lane = i - some
-                for a in range(width):
-                    rows[i * length + a] = work[targets + a * lanes + lane]
-                square = 0.0
-                for first in range(starts[i], starts[i + 1], BLOCK):
-                    count = min(BLOCK, starts[i + 1] - first)
-                    row.dots(work, scales, rows, i * length, factor, length, index, first, count, length)
-                    if weighted:
-                        for k in range(count):
-                            work[scales + k] *= roots[first + k]
-                    square += row.subtract(work, scales, values, first, count)
-                sums[3 * i] = square
-                if spread:
-                    for a in range(width):
-                        diagonal = work[diagonals + lane * length + a]
-                        whole = diagonal + max(penalty[a], least * diagonal)
-                        inverses[i * length + a] = one / whole
-                        solution = np.float64(rows[i * length + a])
-                        sums[3 * i + 1] += solution * solution * np.float64(work[added + lane * length + a])
-                        sums[3 * i + 2] += np.float64(diagonal) / np.float64(whole)
 
-    ridge.__qualname__ += f"_{lanes}"
-    return jit()(ridge)
+
+class RowRidge:
+    """Ridge regression of rows on their samples, compiled.
+
+    Parameters
+    ----------
+    starts, index : integer arrays
+        The samples; see `dmf.kernels.cpu.SampledEntries`.
+    values, roots : array, shape (m,)
+        What the rows are fitted to, and the roots of the weights, which multiply it already; `roots` may be empty.
+    factor, variances : array
+        The other factor and the variances of its numbers, flat, with rows of `length` numbers; `variances` may be empty.
+    penalty : array, shape (w,)
+    means : array, shape (n w,) or empty
+    length : int
+
+    Attributes
+    ----------
+    rows, inverses : array, shape (n length,)
+        Solutions, and inverses of the diagonals of their matrices (empty without `variances`).
+    uncertainty, freedom : float64 array, shape (n,)
+        Of each row, the squared solution times what the variances add to its matrix, and its degrees of freedom (or empty).
+    """
+
+    def __init__(self, starts, index, values, roots, factor, variances, penalty, means, length):
+        self._samples, self._roots, self._factor, self._variances = (starts, index), roots, factor, variances
+        self._length, self._penalty, self._means, dtype = length, penalty, means, factor.dtype
+        weighted, count = roots.shape[0] > 0, starts.shape[0] - 1
+        self._weights = frozen(roots * values) if weighted else values
+        self._squares = (frozen(roots * roots), 1) if weighted else (frozen(np.ones(1, dtype)), 0)
+        self.rows = np.empty(count * length, dtype)  # the right-hand sides, first
+        self._added = np.empty(count * length if variances.shape[0] else 0, dtype)
+        self.inverses = np.zeros(self._added.shape, dtype)
+        self.uncertainty, self.freedom = np.zeros((2, count if variances.shape[0] else 0))
+
+    def solve(self, begin: int, end: int) -> None:
+        """Fit the rows from `begin` to `end`."""
+        width, length, dtype = self._penalty.shape[0], self._length, self._factor.dtype
+        lanes, eps = LANE_BYTES // dtype.itemsize, np.finfo(dtype).eps
+        gather(*self._samples, self._weights, 1, self._factor, length, self.rows, begin, end)
+        if self._added.shape[0]:
+            gather(*self._samples, *self._squares, self._variances, length, self._added, begin, end)
+        size = lanes * max(_PIECE_BYTES // (LANE_BYTES * width * length), 1)
+        groups = -(-min(size, end - begin) // lanes)
+        normals, targets = np.zeros(groups * width * length * lanes, dtype), np.zeros(groups * length * lanes, dtype)
+        system = self._penalty, self._means, self._added, self.rows, self.inverses, self.freedom, targets
+        sizes, least, work = (width, length, lanes), dtype.type(LEAST * width * eps), scratch(width, length, dtype)
+        arguments = *self._samples, self._roots, self._factor, *sizes, *work, normals, system, least
+        solution = self.rows, self._added, self.uncertainty
+        for first in range(begin, end, size):
+            piece = first, min(first + size, end)
+            normal_rows(*arguments, *piece)
+            solve_rows(normals, targets, *sizes, dtype.type(LEAST * eps), *solution, *piece)
 
 
 def wide_ridge(starts, index, values, factor, variances, penalty, means, roots):

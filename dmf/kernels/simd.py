@@ -17,11 +17,11 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic, models, register_model
 
+from dmf.kernels.vectors import FLAGS, I32, add_groups
+
 _VECTOR_BITS = 256
 _LINE_BYTES = 64  # of a cache line
-AHEAD = 12  # samples whose rows are asked for while others are worked on
-_FLAGS = ("contract", "reassoc")
-_I32 = ir.IntType(32)
+LANE_BYTES = 64  # of rows side by side: two machine vectors, so that two chains overlap
 
 
 def padded(count: int, itemsize: int) -> int:
@@ -32,10 +32,9 @@ def padded(count: int, itemsize: int) -> int:
 
 def aligned(size: int, dtype: np.dtype) -> np.ndarray:
     """Memory for `size` numbers, from a cache-line boundary on: a vector across two lines costs twice."""
-    count = size * dtype.itemsize
-    buffer = np.empty(count + _LINE_BYTES, np.uint8)
-    start = -buffer.ctypes.data % _LINE_BYTES
-    return buffer[start : start + count].view(dtype)
+    buffer = np.empty(size + _LINE_BYTES // dtype.itemsize, dtype)
+    start = -buffer.__array_interface__["data"][0] % _LINE_BYTES // dtype.itemsize
+    return buffer[start : start + size]
 
 
 def padded_rows(rows: np.ndarray, length: int) -> np.ndarray:
@@ -70,15 +69,15 @@ def _pointer(context, builder, array_type, array, offset, vector_type, block):
 
 
 def _part(builder, vector, first, count):
-    index = ir.Constant(ir.VectorType(_I32, count), list(range(first, first + count)))
+    index = ir.Constant(ir.VectorType(I32, count), list(range(first, first + count)))
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), index)
 
 
 def _broadcast(builder, vector_type, number):
     undefined = ir.Constant(vector_type, ir.Undefined)
-    single = builder.insert_element(undefined, number, ir.Constant(_I32, 0))
+    single = builder.insert_element(undefined, number, ir.Constant(I32, 0))
     return builder.shuffle_vector(
-        single, undefined, ir.Constant(ir.VectorType(_I32, vector_type.count), [0] * vector_type.count)
+        single, undefined, ir.Constant(ir.VectorType(I32, vector_type.count), [0] * vector_type.count)
     )
 
 
@@ -100,27 +99,6 @@ def load(typing_context, array, offset, count):
         return result
 
     return row(array, offset, count), generate
-
-
-@intrinsic
-def prefetch(typing_context, array, offset, count):
-    """Ask for `count` (a constant) numbers from the flat index `offset` on, which will be loaded soon."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-    step = _LINE_BYTES * 8 // array.dtype.bitwidth
-    last = count.literal_value - 1
-
-    def generate(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        for place in (*range(0, last, step), last):
-            address = builder.gep(data, [builder.add(args[1], ir.Constant(args[1].type, place))])
-            builder.call(function, [builder.bitcast(address, byte), *(ir.Constant(_I32, n) for n in (0, 3, 1))])
-        return context.get_dummy_value()
-
-    return types.none(array, offset, count), generate
 
 
 @intrinsic
@@ -156,8 +134,8 @@ def add_scaled(typing_context, total, factor, row):
         result = args[0]
         factors = _broadcast(builder, context.get_value_type(row).element, args[1])
         for block in range(row.blocks):
-            product = builder.fmul(factors, builder.extract_value(args[2], block), flags=_FLAGS)
-            vector = builder.fadd(builder.extract_value(args[0], block), product, flags=_FLAGS)
+            product = builder.fmul(factors, builder.extract_value(args[2], block), flags=FLAGS)
+            vector = builder.fadd(builder.extract_value(args[0], block), product, flags=FLAGS)
             result = builder.insert_value(result, vector, block)
         return result
 
@@ -172,9 +150,9 @@ def add_product(typing_context, total, left, right):
         result = args[0]
         for block in range(left.blocks):
             product = builder.fmul(
-                builder.extract_value(args[1], block), builder.extract_value(args[2], block), flags=_FLAGS
+                builder.extract_value(args[1], block), builder.extract_value(args[2], block), flags=FLAGS
             )
-            vector = builder.fadd(builder.extract_value(args[0], block), product, flags=_FLAGS)
+            vector = builder.fadd(builder.extract_value(args[0], block), product, flags=FLAGS)
             result = builder.insert_value(result, vector, block)
         return result
 
@@ -188,30 +166,41 @@ def total(typing_context, row):
     def generate(context, builder, signature, args):
         vector = builder.extract_value(args[0], 0)
         for block in range(1, row.blocks):
-            vector = builder.fadd(vector, builder.extract_value(args[0], block), flags=_FLAGS)
+            vector = builder.fadd(vector, builder.extract_value(args[0], block), flags=FLAGS)
         lanes = row.lanes
         while lanes > 1:
             lanes //= 2
-            vector = builder.fadd(_part(builder, vector, 0, lanes), _part(builder, vector, lanes, lanes), flags=_FLAGS)
-        return builder.extract_element(vector, ir.Constant(_I32, 0))
+            vector = builder.fadd(_part(builder, vector, 0, lanes), _part(builder, vector, lanes, lanes), flags=FLAGS)
+        return builder.extract_element(vector, ir.Constant(I32, 0))
 
     return row.dtype(row), generate
 
 
-@intrinsic
-def load_vector(typing_context, array, offset):
-    """Row of as many numbers of a C-contiguous `array`, from the flat index `offset` on, as one machine vector holds."""
-    if array.layout != "C":
-        return None
-    row = Row(array.dtype, _VECTOR_BITS // array.dtype.bitwidth)
+def _loader(bits):
+    """Intrinsic that loads as many numbers as fill so many bits."""
 
-    def generate(context, builder, signature, args):
-        vector_type = context.get_value_type(row).element
-        vector = builder.load(_pointer(context, builder, signature.args[0], args[0], args[1], vector_type, 0))
-        vector.align = array.dtype.bitwidth // 8
-        return builder.insert_value(cgutils.get_null_value(context.get_value_type(row)), vector, 0)
+    @intrinsic
+    def function(typing_context, array, offset):
+        row = Row(array.dtype, bits // array.dtype.bitwidth)
 
-    return row(array, offset), generate
+        def generate(context, builder, signature, args):
+            result = cgutils.get_null_value(context.get_value_type(row))
+            vector_type = context.get_value_type(row).element
+            for block in range(row.blocks):
+                vector = builder.load(
+                    _pointer(context, builder, signature.args[0], args[0], args[1], vector_type, block)
+                )
+                vector.align = array.dtype.bitwidth // 8
+                result = builder.insert_value(result, vector, block)
+            return result
+
+        return row(array, offset), generate
+
+    return function
+
+
+# Rows of numbers of a C-contiguous array, from a flat index on: one machine vector, and `LANE_BYTES`.
+load_vector, load_lanes = _loader(_VECTOR_BITS), _loader(8 * LANE_BYTES)
 
 
 @intrinsic
@@ -235,27 +224,16 @@ def dots(typing_context, row, factor, index, first):
             for block in range(row.blocks):
                 other = builder.load(_pointer(context, builder, factor, args[1], at, vector_type, block))
                 other.align = row.dtype.bitwidth // 8
-                product = builder.fmul(builder.extract_value(args[0], block), other, flags=_FLAGS)
-                products = product if block == 0 else builder.fadd(products, product, flags=_FLAGS)
+                product = builder.fmul(builder.extract_value(args[0], block), other, flags=FLAGS)
+                products = product if block == 0 else builder.fadd(products, product, flags=FLAGS)
             sums.append(products)
         group = 1
         while len(sums) > 1:  # every vector of the next round holds sums of `group` lanes of two of this one
-            sums = [_add_groups(builder, a, b, group) for a, b in zip(sums[::2], sums[1::2], strict=True)]
+            sums = [add_groups(builder, a, b, group) for a, b in zip(sums[::2], sums[1::2], strict=True)]
             group *= 2
         return builder.insert_value(cgutils.get_null_value(context.get_value_type(result_type)), sums[0], 0)
 
     return result_type(row, factor, index, first), generate
-
-
-def _add_groups(builder, a, b, group):
-    """Sums of neighbouring groups of lanes, those of `a` and of `b` in turn."""
-    lanes = a.type.count
-
-    def select(odd):
-        index = [(i // group % 2) * lanes + (i // (2 * group) * 2 + odd) * group + i % group for i in range(lanes)]
-        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, lanes), index))
-
-    return builder.fadd(select(0), select(1), flags=_FLAGS)
 
 
 @intrinsic
@@ -276,9 +254,9 @@ def add_squares(typing_context, total, row):
             vector = builder.extract_value(args[1], block * total.lanes // row.lanes)
             if row.lanes > total.lanes:
                 vector = builder.fpext(_part(builder, vector, block * total.lanes % row.lanes, total.lanes), double)
-            square = builder.fmul(vector, vector, flags=_FLAGS)
+            square = builder.fmul(vector, vector, flags=FLAGS)
             result = builder.insert_value(
-                result, builder.fadd(builder.extract_value(args[0], block), square, flags=_FLAGS), block
+                result, builder.fadd(builder.extract_value(args[0], block), square, flags=FLAGS), block
             )
         return result
 
@@ -302,8 +280,8 @@ def _elementwise(operation):
     return function
 
 
-product = _elementwise(lambda builder, left, right: builder.fmul(left, right, flags=_FLAGS))
-difference = _elementwise(lambda builder, left, right: builder.fsub(left, right, flags=_FLAGS))
+product = _elementwise(lambda builder, left, right: builder.fmul(left, right, flags=FLAGS))
+difference = _elementwise(lambda builder, left, right: builder.fsub(left, right, flags=FLAGS))
 quotient = _elementwise(lambda builder, left, right: builder.fdiv(left, right))
 larger = _elementwise(lambda builder, left, right: builder.select(builder.fcmp_ordered(">", left, right), left, right))
 

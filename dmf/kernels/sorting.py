@@ -1,7 +1,7 @@
-"""Counting sorts of positions: linear in their number, and stable.
+"""Orders of positions: by row, then by column; and the same positions by column, then by row.
 
-A stable sort by column followed by a stable sort by row is a sort by row, then by column. What is moved is moved once in
-each: positions and values themselves, no permutation that would have to be applied afterwards.
+NumPy and SciPy do what is done once for some thousand entries. Of many entries the first sort is a pair of counting sorts,
+which move positions and values themselves: three to four times as fast as to sort a permutation and to apply it.
 """
 
 from __future__ import annotations
@@ -10,70 +10,56 @@ import numpy as np
 
 from dmf.kernels.jit import jit
 
+_FEW = 200_000  # positions, below which a sort by NumPy takes some ten milliseconds
+
 
 @jit()
-def starts_of(keys, count):
-    """Where each key from 0 to `count` - 1 begins in sorted order, and the end of the last, shape (count + 1,)."""
-    starts = np.zeros(count + 1, np.int64)
+def move(keys, following, index, values, moved_index, moved_values):
+    """One pass of a stable counting sort; `following`: where the next entry of each key goes."""
     for k in range(keys.shape[0]):
-        starts[keys[k] + 1] += 1
-    for key in range(count):
-        starts[key + 1] += starts[key]
-    return starts
+        place = following[keys[k]]
+        following[keys[k]] = place + 1
+        moved_index[place] = index[k]
+        moved_values[place] = values[k]
 
 
-@jit()
-def is_sorted(rows, cols):
+def starts_of(keys: np.ndarray, count: int) -> np.ndarray:
+    """Where each of `count` keys begins in a sorted array, and the end of the last; int64, shape (count + 1,)."""
+    return np.searchsorted(keys, np.arange(count + 1, dtype=keys.dtype)).astype(np.int64)
+
+
+def is_sorted(rows: np.ndarray, cols: np.ndarray) -> bool:
     """Whether positions are in the order of their rows, then of their columns."""
-    ascending = True
-    for k in range(1, rows.shape[0]):
-        ascending &= rows[k] > rows[k - 1] or (rows[k] == rows[k - 1] and cols[k] >= cols[k - 1])
-    return ascending
+    before, after = rows[:-1], rows[1:]
+    return bool(np.all((after > before) | ((after == before) & (cols[1:] >= cols[:-1]))))
 
 
-@jit()
-def sort_positions(rows, cols, values, row_starts, col_starts):
+def sort_positions(rows: np.ndarray, cols: np.ndarray, values: np.ndarray, shape: tuple[int, int]):
     """Positions and their values by row, then by column, then in the order given."""
-    count = rows.shape[0]
-    by_column, values_by_column = np.empty_like(rows), np.empty_like(values)
-    following = col_starts.copy()
-    for k in range(count):
-        place = following[cols[k]]
-        following[cols[k]] = place + 1
-        by_column[place] = rows[k]
-        values_by_column[place] = values[k]
-    sorted_cols, sorted_values = np.empty_like(cols), np.empty_like(values)
-    following = row_starts.copy()
-    for j in range(col_starts.shape[0] - 1):
-        for k in range(col_starts[j], col_starts[j + 1]):
-            place = following[by_column[k]]
-            following[by_column[k]] = place + 1
-            sorted_cols[place] = j
-            sorted_values[place] = values_by_column[k]
-    for i in range(row_starts.shape[0] - 1):
-        for k in range(row_starts[i], row_starts[i + 1]):
-            by_column[k] = i
-    return by_column, sorted_cols, sorted_values
+    if rows.shape[0] < _FEW:
+        order = np.lexsort((cols, rows))
+        return rows[order], cols[order], values[order]
+    for _ in range(
+        2
+    ):  # by column, then by row: each time the key goes to the back, and what it was is known by its counts
+        count = shape[1]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(cols, minlength=count))])
+        moved, moved_values = np.empty_like(rows), np.empty_like(values)
+        move(cols, starts[:-1].copy(), rows, values, moved, moved_values)
+        in_order = np.repeat(np.arange(count, dtype=cols.dtype), np.diff(starts))
+        rows, cols, values, shape = in_order, moved, moved_values, shape[::-1]
+    return rows, cols, values
 
 
-@jit()
-def order_columns(row_starts, cols, col_starts, places):
-    """Place of each sorted position in the order of columns (written to `places`), and the rows in that order."""
-    rows_by_column = np.empty_like(cols)
-    following = col_starts.copy()
-    for i in range(row_starts.shape[0] - 1):
-        for k in range(row_starts[i], row_starts[i + 1]):
-            place = following[cols[k]]
-            following[cols[k]] = place + 1
-            places[k] = place
-            rows_by_column[place] = i
-    return rows_by_column
+def by_column(starts: np.ndarray, cols: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The order of columns, for positions in the order of rows, which begin at `starts`.
 
+    Returns the number of each position in the order of rows, its row, and where each of `count` columns begins.
+    """
+    from scipy.sparse import csr_array
 
-@jit()
-def scatter(values, places):
-    """Array whose entry ``places[k]`` is ``values[k]``, for a permutation `places`."""
-    result = np.empty(values.shape[0], values.dtype)
-    for k in range(values.shape[0]):
-        result[places[k]] = values[k]
-    return result
+    dtype = np.int32 if cols.shape[0] < 2**31 else np.int64
+    numbers = np.arange(cols.shape[0], dtype=dtype)
+    sorted_by_row = csr_array((numbers, cols, starts.astype(dtype)), shape=(starts.shape[0] - 1, count))
+    found = sorted_by_row.tocsc()
+    return found.data, found.indices, found.indptr.astype(np.int64)

@@ -11,7 +11,6 @@ from dmf.kernels import TABLE, kernel
 from dmf.kernels.chunks import PARALLEL_WORK
 from dmf.kernels.dense import _compile as compile_dense
 from dmf.kernels.descent import compile_descent
-from dmf.kernels.ridge import compile_ridge
 from dmf.models.gradients import loss_and_gradients
 from dmf.solvers import Outcome
 from dmf.solvers.descent import GradientDescent
@@ -226,7 +225,7 @@ def test_every_variant_of_a_kernel_has_a_name_of_its_own():
 
     And functions of one name that it loads share their constants, which ends in "'descr' is NULL" now and then.
     """
-    variants = [compiled(length) for compiled in (compile_descent, compile_dense, compile_ridge) for length in (8, 16)]
+    variants = [compiled(length) for compiled in (compile_descent, compile_dense) for length in (8, 16)]
     assert len({function.py_func.__qualname__ for function in variants}) == len(variants)
 
 
