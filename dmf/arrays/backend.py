@@ -15,7 +15,7 @@ import numpy as np
 from dmf.errors import ArgumentError, BackendError, DTypeError, MissingPackageError
 
 Array: TypeAlias = Any
-_NUMPY = array_api_compat.array_namespace(np.empty(0))
+_NUMPY = np  # it follows the standard since version 2.1
 
 
 def namespace(*arrays: Array) -> Any:
@@ -224,7 +224,7 @@ def real_dtype(array: Array, argument: str) -> Any:
     DTypeError
         If the dtype is neither float32 nor float64.
     """
-    xp = array_api_compat.array_namespace(array)
+    xp = namespace(array)
     if array.dtype not in (xp.float32, xp.float64):
         raise DTypeError(
             f"{argument} has dtype {array.dtype}, but dmf computes in float32 or float64 and never changes a "
@@ -244,7 +244,7 @@ def floating(array: Array, argument: str) -> Array:
     DTypeError
         For any other dtype.
     """
-    xp = array_api_compat.array_namespace(array)
+    xp = namespace(array)
     if is_numpy(array) and array.dtype.kind in "OUSMmV":
         raise DTypeError(
             f"{argument} has dtype {array.dtype}, but numbers are needed. Convert it to float64 first.",

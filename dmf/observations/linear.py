@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from scipy.sparse.linalg import LinearOperator
 
 from dmf.arrays.backend import (
     Array,
@@ -34,7 +33,7 @@ from dmf.observations.checks import (
     check_values,
     held_out_count,
 )
-from dmf.observations.operators import DenseOperator, FlatOperator, check_adjoint
+from dmf.observations.operators import DenseOperator, FlatOperator, check_adjoint, is_flat
 
 _PROBES = 4
 _SHARE, _SMALL = 0.5, 2**20  # of the numbers of an array operator, or so few, that the design of a regression may hold
@@ -67,7 +66,7 @@ class LinearMeasurements(Observations):
         self.values = check_measurements(values, "Leave failed measurements out, here and in the operator.")
         if hasattr(operator, "forward") and hasattr(operator, "adjoint"):
             known = getattr(operator, "shape", None)
-        elif isinstance(operator, LinearOperator) or scipy.sparse.issparse(operator):
+        elif scipy.sparse.issparse(operator) or is_flat(operator):
             operator = FlatOperator(operator, self.values, shape)
             known = operator.shape
         else:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from scipy.sparse.linalg import LinearOperator
 
 from dmf.arrays.backend import Array, as_array, floating, is_numpy, move, namespace, number, real_dtype, to_host
 from dmf.arrays.linalg import gaussian
@@ -68,6 +67,13 @@ class DenseOperator:
         return loss, namespace(matrix).reshape(gradient, self.shape)
 
 
+def is_flat(operator: Any) -> bool:
+    """Whether this is a SciPy ``LinearOperator``."""
+    from scipy.sparse.linalg import LinearOperator  # here: the import takes a tenth of a second
+
+    return isinstance(operator, LinearOperator)
+
+
 class FlatOperator:
     """What acts on matrices flattened row by row: a SciPy `LinearOperator` or sparse matrix of shape (m, d1 * d2)."""
 
@@ -106,7 +112,7 @@ class FlatOperator:
 
     def adjoint(self, weights):
         """``A^T weights`` as a matrix (d1, d2)."""
-        if not isinstance(self._operator, LinearOperator):
+        if scipy.sparse.issparse(self._operator):
             return (self._operator.T @ weights).reshape(self.shape)
         try:
             flat = self._operator.rmatvec(weights)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dmf.report.page import check_report_path, write_page
-from dmf.tables import TableRecovery
+
+if TYPE_CHECKING:
+    from dmf.tables import TableRecovery
 
 _MAIN, _CHOSEN, _QUIET = "#1b6ca8", "#d1495b", "#9aa5b1"
 _MOST_COLUMNS = 30  # of a table whose names are written

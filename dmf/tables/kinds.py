@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
 
 from dmf.errors import ArgumentError, DTypeError
 
@@ -65,6 +64,8 @@ class Column:
             result[rows, below] = 1 - (codes - below)
             result[rows, np.minimum(below + 1, count - 1)] += codes - below
         else:
+            from scipy.special import ndtr  # here: the import takes a tenth of a second
+
             spread = np.sqrt(np.maximum(variances, 1e-12))
             steps = ndtr((np.arange(count - 1) + 0.5 - means) / spread)
             result = np.diff(steps, prepend=0, append=1, axis=1)

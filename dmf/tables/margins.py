@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 SPACES = (0.0, 0.5, 1.0)  # how far a column goes from its own units towards a normal distribution
 _MOST_KNOTS = 500  # of a transform; columns of more distinct values are interpolated
@@ -124,6 +123,8 @@ def fit_margins(
 
 def _knots(column: np.ndarray, space: float, weights: np.ndarray | None) -> np.ndarray:
     """Distinct values and their scores, of mean 0 and variance 1 over the column, with one point beyond each end."""
+    from scipy.special import ndtri  # here: the import takes a tenth of a second
+
     distinct, place = np.unique(column, return_inverse=True)
     counts = np.bincount(place, weights, minlength=len(distinct))
     shares = counts / counts.sum()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from dmf.arrays.threads import one_blas_thread, thread_count
 from dmf.tables.families import BY_NAME, FAMILIES, GAUSSIAN, Model
@@ -224,6 +223,8 @@ def stacking_weights(predictions: np.ndarray, truth: np.ndarray, counts: np.ndar
     ----------
     .. [1] Wolpert, Neural Networks 1992; Breiman, Machine Learning 1996 (stacking).
     """
+    from scipy.optimize import nnls  # here: the import takes a third of a second
+
     k, root = predictions.shape[1], np.sqrt(counts)
     errors = counts @ (predictions - truth[:, None]) ** 2
     prior = np.full(k, 0.5 / k)

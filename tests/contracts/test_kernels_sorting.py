@@ -1,4 +1,4 @@
-"""Sorting of positions: the counting sorts, their reference twin, and what sampled entries keep and build when."""
+"""Sorting of positions: their reference twin, and what sampled entries keep and build when."""
 
 import pickle
 
@@ -59,20 +59,29 @@ def test_sorted_positions_are_not_copied(form):
         assert result is array
 
 
-@given(problem=positions(), wide=st.booleans())
-def test_columns_are_ordered_stably(problem, wide):
+def test_many_positions_are_arranged_as_few(rng):
+    """From some hundred thousand positions on, they are moved by a compiled sort."""
+    shape = 400, 300
+    rows, cols = (rng.integers(0, n, 250_000).astype(np.int32) for n in shape)
+    values = np.arange(rows.size, dtype=float)
+    order = np.lexsort((cols, rows))
+    for array, result in zip((rows, cols, values), FORMS["numpy"].arrange(rows, cols, values, shape), strict=True):
+        np.testing.assert_array_equal(result, array[order])
+        assert result.dtype == array.dtype
+
+
+@given(problem=positions())
+def test_columns_are_ordered_stably(problem):
     rows, cols, shape = problem
     order = np.lexsort((cols, rows))
     rows, cols = rows[order], cols[order]
-    starts = [sorting.starts_of(index, count) for index, count in zip((rows, cols), shape, strict=True)]
-    for start, index, count in zip(starts, (rows, cols), shape, strict=True):
-        np.testing.assert_array_equal(start, np.searchsorted(np.sort(index), np.arange(count + 1)))
-    places = np.empty(rows.size, np.int64 if wide else np.int32)
-    by_column = sorting.order_columns(starts[0], cols, starts[1], places)
+    starts = sorting.starts_of(rows, shape[0])
+    np.testing.assert_array_equal(starts, np.searchsorted(rows, np.arange(shape[0] + 1)))
+    numbers, by_column, column_starts = sorting.by_column(starts, cols, shape[1])
     order = np.argsort(cols, kind="stable")
+    np.testing.assert_array_equal(numbers, order)
     np.testing.assert_array_equal(by_column, rows[order])
-    np.testing.assert_array_equal(places[order], np.arange(rows.size))
-    np.testing.assert_array_equal(sorting.scatter(rows, places), rows[order])
+    np.testing.assert_array_equal(column_starts, np.searchsorted(cols[order], np.arange(shape[1] + 1)))
 
 
 def some_entries(rng):

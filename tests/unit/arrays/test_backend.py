@@ -1,6 +1,5 @@
 """The one place that knows which array library is in use."""
 
-import array_api_compat
 import numpy as np
 import pytest
 
@@ -13,7 +12,7 @@ libraries = pytest.mark.parametrize("move", LIBRARIES.values(), ids=LIBRARIES)
 
 
 def test_namespace_is_that_of_the_arrays():
-    assert namespace(np.ones(1), np.ones(2)) is array_api_compat.array_namespace(np.ones(1))
+    assert namespace(np.ones(1), np.ones(2)) is np
     assert namespace(on_device1([1.0])) is array_api_strict
 
 
