@@ -16,7 +16,7 @@ import numpy as np
 
 from dmf.kernels import simd, sorting
 from dmf.kernels.chunks import PARALLEL_WORK, frozen, in_chunks
-from dmf.kernels.descent import compile_descent
+from dmf.kernels.descent import compile_descent, scratch
 from dmf.kernels.prepared import Prepared
 from dmf.kernels.ridge import WIDEST_BYTES, RowRidge, wide_ridge
 from dmf.kernels.sampled import ERRORS, gather, no_values, products, residual_rows
@@ -219,18 +219,10 @@ class Descent:
         return tuple(layers)
 
     def __call__(self, weights, gradients, loss, rates, shrink, scale, iterations):
-        dtype = weights[0].dtype.type
-        flat, gradient, loss, done = self._descend(
-            self._samples,
-            self._most,
-            self._shape,
-            len(weights),
-            self._pack(weights),
-            self._pack(gradients),
-            np.float64(loss),
-            np.asarray(rates, dtype),
-            dtype(shrink),
-            dtype(scale),
-            iterations,
-        )
+        dtype, start = weights[0].dtype, (self._pack(weights), self._pack(gradients))
+        states = start, tuple(np.empty_like(flat) for flat in start)
+        work = scratch(self._length, self._most, self._shape, len(weights), dtype)
+        numbers = np.float64(loss), np.asarray(rates, dtype), dtype.type(shrink), dtype.type(scale)
+        loss, done = self._descend(self._samples, self._shape, len(weights), work, states, *numbers, iterations)
+        flat, gradient = states[done % 2]
         return self._unpack(flat, weights), self._unpack(gradient, weights), loss, done

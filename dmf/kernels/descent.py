@@ -111,35 +111,32 @@ def sparse_products(length, samples, d1, d2, left, right, scale, grad_left, grad
     return 0.5 * np.float64(scale) * (loss + simd.total(squares))
 
 
+def scratch(length: int, most: int, shape: tuple[int, int], depth: int, dtype: np.dtype) -> tuple[np.ndarray, ...]:
+    """What `descend` works in, for rows with `most` samples at most."""
+    square = length * length
+    sizes = shape[0] * length, shape[0] * length, max(depth - 2, 1) * square, square, square, square, most
+    return tuple(np.empty(size, dtype) for size in sizes)
+
+
 @cache
 def compile_descent(length: int):
     """Compiled `descend` for rows of `length` numbers."""
 
-    def descend(samples, most, shape, depth, weights, gradient, loss, rates, shrink, scale, iterations):
-        """At most `iterations` steps from `weights`, of which `gradient` and `loss` are given.
+    def descend(samples, shape, depth, work, states, loss, rates, shrink, scale, iterations):
+        """At most `iterations` steps from the weights and gradient in the first pair of `states`, whose `loss` is given.
 
-        `most`: samples of the fullest row.
-
-        Returns weights, gradient and loss after the last step whose loss is finite, and the number of these steps.
+        `work`: memory for what a step needs, see `scratch`. Returns the last finite loss and the number of steps that reached it;
+        weights and gradient are in the pair of `states` where the parity of that number leads.
         """
-        d1, d2 = shape
+        (d1, d2), (left, grad_left, products, transposed, back, back_next, errors) = shape, work
+        (weights, gradient), (next_weights, next_gradient) = states
         # `length` and 0, but not as constants, for each of which the compiler would compile the products anew.
         size = weights.shape[0] // (d1 + d2 + (depth - 2) * length)
         zero = size - size
         square = length * length
         inner = d2 * length  # W_2 starts here; W_l at inner + (l - 2) * square
         last = inner + (depth - 2) * square
-        left, grad_left = np.empty(d1 * length, weights.dtype), np.empty(d1 * length, weights.dtype)
         # products[l - 3] = W_{l-1}...W_2 for l = 3..L
-        products = np.empty(max(depth - 2, 1) * square, weights.dtype)
-        transposed, back, back_next = (
-            np.empty(square, weights.dtype),
-            np.empty(square, weights.dtype),
-            np.empty(square, weights.dtype),
-        )
-        errors = np.empty(most, weights.dtype)
-        weights, gradient = weights.copy(), gradient.copy()
-        next_weights, next_gradient = np.empty_like(weights), np.empty_like(gradient)
         zeros = simd.zeros_like(simd.load(weights, 0, length))
         for step in range(iterations):
             for layer in range(depth):
@@ -160,8 +157,8 @@ def compile_descent(length: int):
             next_loss = sparse_products(
                 length, samples, d1, d2, left, next_weights, scale, grad_left, next_gradient, errors
             )
-            if not np.isfinite(next_loss):
-                return weights, gradient, loss, step
+            if next_loss - next_loss != 0:  # not finite
+                return loss, step
             if depth == 2:
                 copy(grad_left, zero, d1 * size, next_gradient, last)
             else:
@@ -178,7 +175,7 @@ def compile_descent(length: int):
             weights, next_weights = next_weights, weights
             gradient, next_gradient = next_gradient, gradient
             loss = next_loss
-        return weights, gradient, loss, iterations
+        return loss, iterations
 
     descend.__qualname__ += f"_{length}"  # a name of its own, as in dmf.kernels.cpu
     return jit()(descend)
