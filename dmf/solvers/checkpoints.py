@@ -24,8 +24,10 @@ import numpy as np
 
 from dmf.arrays.checks import check_kind, check_option, check_path
 from dmf.arrays.linalg import gaussian
+from dmf.arrays.threads import one_blas_thread
 from dmf.errors import ArgumentError, FileError
 from dmf.io.archive import read_archive, write_archive
+from dmf.io.messages import printable
 from dmf.io.writing import check_writable
 from dmf.observations import Observations
 from dmf.solvers.outcomes import Outcome
@@ -35,7 +37,8 @@ FORMAT = "dmf-checkpoint"
 FORMAT_VERSION = 1
 _SECONDS = 60.0  # between two writes of a run
 _ANEW = "Remove it, or name another one, and begin anew."
-_FINGERPRINTS = ("data", "start")  # of which a message cannot say how they differ
+_MOST_NAMED, _LONGEST = 3, 80  # differences in a message, characters of each of its texts
+_FINGERPRINTS = ("data", "start model")  # of which a message cannot say how they differ
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,8 @@ class Checkpoint:
         how = [
             f"the {name} {'differ' if name == 'data' else 'differs'}"
             if name in _FINGERPRINTS
-            else f"{name} is {asked.get(name, 'not given')}, there {known.get(name, 'not given')}"
-            for name in differ
+            else " ".join((_short(name), "is", f"{_short(asked.get(name))}, there", _short(known.get(name))))
+            for name in differ[:_MOST_NAMED]
         ]
         return ArgumentError(
             f"the checkpoint {self.path} is of something else: {'; '.join(how)}. Pass the same data and options as when it was "
@@ -267,6 +270,13 @@ class Checkpoint:
 CheckpointLike: TypeAlias = str | os.PathLike | Checkpoint
 
 
+def _short(text: str | None) -> str:
+    """A text that may come from the file, as a message shows it."""
+    if text is None:
+        return "not given"
+    return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...")
+
+
 def _member(place: int) -> str:
     return f"entry_{place}"
 
@@ -337,4 +347,5 @@ def _is_entry(entry: Any) -> bool:
 def seen(observations: Observations) -> str:
     """Fingerprint of data by what solvers see of it, so that any kind has one: loss and gradients at two factors."""
     (d1, d2), like = observations.shape, observations.like
-    return fingerprint(tuple(observations.evaluate(gaussian((d1, 1), 0, like), gaussian((1, d2), 1, like))))
+    with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # the same bits with any number of threads
+        return fingerprint(tuple(observations.evaluate(gaussian((d1, 1), 0, like), gaussian((1, d2), 1, like))))

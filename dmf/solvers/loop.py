@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -189,8 +189,10 @@ def follow(
                 argument="network",
             )
         if checkpoint is not None:
+            own = {option.name: getattr(solver, option.name) for option in fields(solver)}
             options = {"iterations": iterations, "tolerance": tolerance, "record_every": record_every}
-            checkpoint.expect(solver=repr(solver), start=fingerprint(start), **options)
+            asked = {"solver": repr(solver).partition("(")[0], **own, "start model": fingerprint(start), **options}
+            checkpoint.expect(**asked)
             at = checkpoint.stored(at.state, solver.findings(at.state)) or at
         # State and iteration belong together: `at` is replaced as a whole, as Ctrl-C may come between any two steps.
         records, wish, end = Records(at.columns, solver.findings(at.state)), at.wish, at.end

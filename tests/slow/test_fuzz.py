@@ -15,8 +15,12 @@ from dmf.io.archive import read_archive, write_archive
 from dmf.io.idx import read_idx
 from dmf.io.matrices import read_entries, read_sensing
 from dmf.io.pairs import read_pairs
+from dmf.solvers import Checkpoint
+from dmf.solvers.loop import run as run_loop
 
+from helpers import observe, start
 from matrix_files import COORDINATE, MTX
+from solver_cases import SOLVERS, Cut, KilledError
 
 SLACK = 2**26  # bytes beside ten times what the unharmed file decodes to
 SECONDS = 5
@@ -87,7 +91,25 @@ def sensing(folder):
     return saved(lambda file: np.savez_compressed(file, A=np.ones((20, 5, 4)), y=np.arange(20.0)))
 
 
+def checkpoint(folder):
+    """Of a run that is half done."""
+    with pytest.raises(KilledError):
+        run_loop(
+            Cut(DESCENT, 3), OBSERVED, start(OBSERVED), iterations=6, checkpoint=Checkpoint(folder / "c", seconds=0)
+        )
+    return (folder / "c").read_bytes()
+
+
+def resumed(path):
+    """What the rest of the run makes of it; the state before the last one does not stand in for it."""
+    path.with_name(f"{path.name}.previous").unlink(missing_ok=True)
+    with np.errstate(all="ignore"):
+        return run_loop(DESCENT, OBSERVED, start(OBSERVED), iterations=6, checkpoint=path, resume=True).network.weights
+
+
+OBSERVED, DESCENT = observe("entries"), SOLVERS["gradient descent"]
 READERS = {
+    "checkpoint": ("c.npz", checkpoint, resumed),
     "npy": ("x.npy", lambda folder: saved(lambda file: np.save(file, np.eye(30))), read_entries),
     "npz": ("x.npz", lambda folder: saved(lambda file: np.savez_compressed(file, np.eye(30))), read_entries),
     "triplets": (

@@ -57,7 +57,7 @@ def test_killed_training_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"optimizer": SGD(0.2)}, "solver"), ({"batch_size": 3}, "solver"), ({"samples": samples(1)}, "data")],
+    [({"optimizer": SGD(0.2)}, "optimizer"), ({"batch_size": 3}, "batch_size"), ({"samples": samples(1)}, "data")],
 )
 def test_other_samples_and_options_are_refused(tmp_path, changed, named):
     options = {"network": perceptron((6, 4, 3)), "samples": samples(0), "optimizer": SGD(0.1), "iterations": 2}

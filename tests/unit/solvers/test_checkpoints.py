@@ -49,11 +49,11 @@ def test_there_is_nothing_to_resume_without_a_checkpoint():
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"step_size": 0.02}, "solver"),
+        ({"step_size": 0.02}, "step_size"),
         ({"iterations": 7}, "iterations"),
         ({"record_every": 2}, "record_every"),
         ({"tolerance": 1e-9}, "tolerance"),
-        ({"seed": 18}, "start"),
+        ({"seed": 18}, "start model"),
         ({"observations": observe("entries", seed=1)}, "data"),
         ({"observations": ENTRIES.with_values(ENTRIES.values * (1 + 1e-12))}, "data"),
     ],
@@ -141,7 +141,7 @@ def test_several_runs_share_a_checkpoint(tmp_path):
     for run_, size in zip(whole, sizes, strict=True):
         assert_same_run(run_, descend(step_size=size, checkpoint=kept))
     kept = Checkpoint(path, resume=True)
-    with pytest.raises(dmf.errors.ArgumentError, match=r"step_size=0\.02.*step_size=0\.01"):
+    with pytest.raises(dmf.errors.ArgumentError, match=r"step_size is 0\.02, there 0\.01"):
         descend(step_size=sizes[1], checkpoint=kept)
 
 
