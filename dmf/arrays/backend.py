@@ -226,6 +226,14 @@ def real_dtype(array: Array, argument: str) -> Any:
     """
     xp = namespace(array)
     if array.dtype not in (xp.float32, xp.float64):
+        if xp.isdtype(array.dtype, "complex floating"):
+            raise DTypeError(
+                f"{argument} has dtype {array.dtype}, but matrices here are real. The real and the imaginary part of a complex "
+                "measurement of a real matrix are two real measurements: pass both parts, one after the other.",
+                argument=argument,
+                value=str(array.dtype),
+                limit=("float32", "float64"),
+            )
         raise DTypeError(
             f"{argument} has dtype {array.dtype}, but dmf computes in float32 or float64 and never changes a "
             "floating dtype silently. Convert it first.",
@@ -237,7 +245,7 @@ def real_dtype(array: Array, argument: str) -> Any:
 
 
 def floating(array: Array, argument: str) -> Array:
-    """`array` with integers and booleans converted to float64; float32 and float64 pass unchanged.
+    """`array` with integers and booleans converted to float64, and float16 to float32; float32 and float64 pass unchanged.
 
     Raises
     ------
@@ -254,12 +262,22 @@ def floating(array: Array, argument: str) -> Array:
         )
     if xp.isdtype(array.dtype, ("bool", "integral")):
         return xp.astype(array, xp.float64)
+    if is_numpy(array) and array.dtype == np.float16:  # exact
+        return array.astype(np.float32)
     real_dtype(array, argument)
     return array
 
 
 def as_array(data: Any, argument: str) -> Array:
-    """`data` itself if it is an array of a known library, otherwise ``numpy.asarray(data)``."""
+    """`data` itself if it is an array of a known library, otherwise ``numpy.asarray(data)``.
+
+    Of NumPy's arrays, masked entries become NaN, and bytes in the other order are put into this machine's.
+    """
+    if isinstance(data, np.ndarray):
+        if isinstance(data, np.ma.MaskedArray):
+            gone = np.ma.getmaskarray(data)
+            data = np.where(gone, np.nan, data.data) if gone.any() else data.data
+        return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
     if array_api_compat.is_array_api_obj(data):
         return data
     try:

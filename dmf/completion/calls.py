@@ -59,12 +59,13 @@ def complete(
 
     Parameters
     ----------
-    data : SampledEntries, array of shape (d1, d2), or sparse matrix of SciPy or CuPy
-        NaN in an array marks a missing entry; the stored entries of a sparse matrix are the observed ones, zeros included.
+    data : SampledEntries, array or data frame of shape (d1, d2), xarray DataArray, or sparse matrix of SciPy or CuPy
+        NaN, None and masked entries are missing; columns of dates are left aside. For long data frames see
+        `SampledEntries.from_frame`. The stored entries of a sparse matrix are the observed ones, zeros included.
         On a CUDA device, fewer than 20,000 entries are completed on the host, which is faster, and the result comes back there.
     rank : int, 1 <= rank <= min(d1, d2), optional
         Upper bound on the rank; found from the data unless given.
-    weights : array or SciPy sparse matrix, shape (d1, d2), optional
+    weights : array, data frame or SciPy sparse matrix, shape (d1, d2), optional
         How much an entry counts: the noise variance of an entry is that of the model over its weight; see
         `SampledEntries`, which have weights of their own. Looked at where `data` are observed.
     offsets : bool or "auto"
@@ -93,11 +94,11 @@ def complete(
     Returns
     -------
     Recovery
-        ``filled()`` gives the matrix with the observed entries kept, ``found`` says what was found: rank, noise (standard
-        deviation of an entry of weight 1), whether the recovery is exact, whether it has offsets; with `holdout`, ``heldout``
-        holds the errors. ``runs`` and ``history`` tell of every run of a solver, of both fits. If a fit is interrupted, or its
-        callback ends it, none follows: the first one's model is returned. So it is where the second one is further from it than
-        the errors on held-out entries explain, and exact it is not.
+        ``filled()`` gives the matrix in the form of the data, observed entries kept, ``found`` says what was found: rank, noise
+        (standard deviation of an entry of weight 1), whether the recovery is exact, whether it has offsets; with `holdout`,
+        ``heldout`` holds the errors. ``runs`` and ``history`` tell of every run of a solver, of both fits. If a fit is
+        interrupted, or its callback ends it, none follows: the first one's model is returned. So it is where the second one is
+        further from it than the errors on held-out entries explain, and exact it is not.
 
     Raises
     ------
@@ -121,7 +122,7 @@ def complete(
     kept = _expecting("complete", observations, plan, checkpoint, resume)
     if better_on_host(observations):
         return from_host(partial(_judged, kept), observations, plan, callback)
-    return _judged(kept, observations, plan, callback)
+    return _judged(kept, observations, plan, callback).named()
 
 
 def _judged(checkpoint: Checkpoint | None, observations: Entries, plan: Plan, callback: Callback | None) -> Recovery:
@@ -242,7 +243,7 @@ def factorize(matrix: Any, rank: int | None = None, *, seed: int = 0) -> Recover
         oversampling=observations.n_measurements / (max(kept, 1) * (sum(observations.shape) - max(kept, 1))),
     )
     history = History({"iteration": [0], "loss": [square / 2], "seconds": [time.perf_counter() - begin]})
-    return Recovery(model, found, Outcome.SOLVED, history, plan, observations=observations)
+    return Recovery(model, found, Outcome.SOLVED, history, plan, observations=observations).named()
 
 
 def sense(

@@ -10,6 +10,7 @@ import scipy.sparse
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
+from dmf.arrays.backend import as_array
 from dmf.errors import DTypeError
 from dmf.observations import SampledEntries
 from dmf.observations.conversion import as_entries
@@ -25,6 +26,8 @@ def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = Fal
     first : bool
         Whether this is the table that is fitted: its number of columns and their names are kept.
     """
+    if isinstance(X, np.ma.MaskedArray):
+        X = as_array(X, "X")
     try:
         return validate_data(
             estimator,
@@ -34,12 +37,12 @@ def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = Fal
             dtype=DTYPES,
             ensure_all_finite="allow-nan",
         )
-    except ValueError as error:
-        if "could not convert" not in str(error):
+    except (ValueError, np.exceptions.DTypePromotionError) as error:
+        if isinstance(error, ValueError) and "could not convert" not in str(error):
             raise
         raise DTypeError(
-            f"X holds text ({error}), but low-rank recovery takes numbers. Leave such columns out or encode them first, for "
-            "example with sklearn.preprocessing.OneHotEncoder in a ColumnTransformer.",
+            f"X holds what is no number ({error}), but low-rank recovery takes numbers. Leave such columns out or encode them, "
+            "for example with sklearn.preprocessing.OneHotEncoder in a ColumnTransformer.",
             argument="X",
             value=type(X).__name__,
             limit="numbers",

@@ -45,6 +45,9 @@ class Numbering:
         self._numbers = Stack(np.int32)
         self._of_integers = np.zeros(0, np.int32)  # their numbers + 1, where they have one
 
+    def __len__(self) -> int:
+        return len(self._numbers)
+
     def add(self, texts: Sequence[str], which: np.ndarray | None = None) -> bool:
         """Number further ids, the blanks around them removed: those of `which` texts, or all. Whether none so far is empty."""
         ids = map(str.strip, texts)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from dmf.arrays.backend import Array, check_device, device, frozen, is_numpy, namespace, number, on_device_of
 from dmf.arrays.linalg import conjugate_gradient, gaussian
+from dmf.io.forms import Form
 
 _RIDGE_TOLERANCE, _RIDGE_STEPS = 1e-3, 30  # of the default `ridge`: it starts from the last solution
 
@@ -62,10 +63,13 @@ class Observations(ABC):
     values : array, shape (m,)
         The measurements y, in the units of X times those of A. Solvers only hand them back to these methods, as they do with
         what `predict` returns.
+    form : dmf.io.forms.Form or None
+        Names of rows and columns, and the form in which the matrix came, if any.
     """
 
     shape: tuple[int, int]
     values: Array
+    form: Form | None = None
 
     @property
     def like(self) -> Array:
@@ -295,7 +299,11 @@ class Observations(ABC):
             If there is no such device, CuPy is missing, or an operator cannot be moved.
         """
         there = check_device(device)[0] == "cpu" and is_numpy(self.values)
-        return self if there else self._moved(device)
+        if there:
+            return self
+        moved = self._moved(device)
+        moved.form = self.form
+        return moved
 
     @abstractmethod
     def _moved(self, device: str) -> Observations:
@@ -308,7 +316,7 @@ class Observations(ABC):
     def _new(self) -> Self:
         """A copy, of a subclass too, without what was computed of its measurements."""
         other = object.__new__(type(self))
-        known = ("mean_square", "largest", "n_distinct")
+        known = ("mean_square", "largest", "n_distinct", "form")
         vars(other).update({name: value for name, value in vars(self).items() if name not in known})
         return other
 

@@ -174,17 +174,27 @@ def check_rank(rank: Any, shape: tuple[int, int]) -> int:
     return int(rank)
 
 
-def check_finite(values: Array, argument: str, hint: str = "Remove them.") -> None:
-    """Raise ObservationError if a number is NaN or infinite; its message ends with `hint`, the way out."""
+def check_finite(
+    values: Array, argument: str, hint: str = "Remove them.", places: tuple[Array, Array] | None = None
+) -> None:
+    """Raise ObservationError if a number is NaN or infinite; its message ends with `hint`, the way out.
+
+    It names row and column of the first: those of a matrix, or `places`, the rows and columns of values.
+    """
     xp = namespace(values)
     finite = xp.isfinite(values)
     if not all_true(finite):
         bad = ~finite
         count = int(xp.sum(xp.astype(bad, xp.int64)))
         first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
+        at = (
+            tuple(np.unravel_index(first, values.shape))
+            if places is None
+            else tuple(int(index[first]) for index in places)
+        )
+        where = f"row {at[0]}, column {at[1]}, from 0" if len(at) == 2 else f"index {', '.join(map(str, at))}"
         raise ObservationError(
-            f"{argument} holds {count} NaN or infinite numbers (the first at flat index {first}), but all must be finite. "
-            f"{hint}",
+            f"{argument} holds {count} NaN or infinite numbers (the first at {where}), but all must be finite. {hint}",
             argument=argument,
             value=count,
             limit=0,

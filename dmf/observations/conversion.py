@@ -9,6 +9,7 @@ import scipy.sparse
 
 from dmf.arrays.backend import as_array, namespace
 from dmf.errors import ArgumentError, ShapeError
+from dmf.io.forms import read_form
 from dmf.observations.base import Entries, Observations
 from dmf.observations.entries import SampledEntries, is_cupy_sparse
 from dmf.observations.full import FullMatrix
@@ -19,8 +20,8 @@ def as_entries(data: Any, weights: Any = None) -> Any:
 
     Parameters
     ----------
-    data : Entries, array with NaN, or sparse matrix of SciPy or CuPy
-    weights : array or SciPy sparse matrix, of the shape of `data`, optional
+    data : Entries, array with NaN, data frame or DataArray, or sparse matrix of SciPy or CuPy
+    weights : array, data frame or SciPy sparse matrix, of the shape of `data`, optional
         Looked at where entries are observed.
 
     Returns
@@ -51,10 +52,10 @@ def as_entries(data: Any, weights: Any = None) -> Any:
             limit="SampledEntries",
         )
     sparse = scipy.sparse.issparse(data) or is_cupy_sparse(data)
-    entries = SampledEntries.from_sparse(data) if sparse else SampledEntries.from_dense(as_array(data, "data"))
+    entries = SampledEntries.from_sparse(data) if sparse else SampledEntries.from_dense(data)
     if weights is None:
         return entries
-    weights = weights.tocsr() if scipy.sparse.issparse(weights) else as_array(weights, "weights")
+    weights = weights.tocsr() if scipy.sparse.issparse(weights) else as_array(read_form(weights)[0], "weights")
     if tuple(weights.shape) != entries.shape:
         raise ShapeError(
             f"weights have shape {tuple(weights.shape)}, but the matrix {entries.shape}. Pass one for each entry.",
@@ -68,4 +69,6 @@ def as_entries(data: Any, weights: Any = None) -> Any:
         xp = namespace(weights, entries.rows)
         rows, cols = (xp.astype(index, xp.int64) for index in (entries.rows, entries.cols))
         at = xp.take(xp.reshape(weights, (-1,)), rows * entries.shape[1] + cols)
-    return SampledEntries(entries.rows, entries.cols, entries.values, entries.shape, at)
+    weighted = SampledEntries(entries.rows, entries.cols, entries.values, entries.shape, at)
+    weighted.form = entries.form
+    return weighted

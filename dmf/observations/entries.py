@@ -28,6 +28,7 @@ from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import truncated_svd
 from dmf.arrays.threads import one_blas_thread
 from dmf.errors import DTypeError, ObservationError, ShapeError
+from dmf.io.forms import Form, read_form, read_long
 from dmf.kernels import kernel
 from dmf.observations.base import Entries, Ridge
 from dmf.observations.checks import (
@@ -107,7 +108,7 @@ class SampledEntries(Entries):
         arguments = rows, cols, values
         rows, cols = checked_index(rows, "rows", shape[0]), checked_index(cols, "cols", shape[1])
         values = floating(values, "values")
-        check_finite(values, "values", "Leave missing entries out instead.")
+        check_finite(values, "values", "Leave missing entries out instead.", (rows, cols))
         arrange = kernel("SampledEntries", values).arrange
         if weights is not None:
             weights = kept(arrange(rows, cols, check_weights(weights, values), shape)[2], as_array(weights, "weights"))
@@ -150,9 +151,11 @@ class SampledEntries(Entries):
 
         Parameters
         ----------
-        matrix : array, shape (d1, d2)
-            NaN marks a missing entry; infinities are errors.
+        matrix : array, nested lists, pandas or polars DataFrame, pyarrow Table or xarray DataArray, shape (d1, d2)
+            NaN, None and masked entries are missing; infinities are errors. Columns of dates are left aside. Names of rows and
+            columns are kept.
         """
+        matrix, form = read_form(matrix)
         matrix = as_array(matrix, "matrix")
         if matrix.ndim != 2:
             raise ShapeError(
@@ -165,7 +168,34 @@ class SampledEntries(Entries):
         xp = namespace(matrix)
         rows, cols = xp.nonzero(~xp.isnan(matrix))
         values = xp.take(xp.reshape(matrix, (-1,)), rows * matrix.shape[1] + cols)
-        return cls(rows, cols, frozen(values), matrix.shape)
+        found = cls(rows, cols, frozen(values), matrix.shape)
+        found.form = form
+        return found
+
+    @classmethod
+    def from_frame(cls, frame: Any, row: Any, column: Any, value: Any) -> SampledEntries:
+        """The entries of a long data frame: one for each row that has a value.
+
+        Parameters
+        ----------
+        frame : pandas or polars DataFrame, pyarrow Table, or dict of arrays
+        row, column, value : names of columns
+            Those of the ids of rows, of the ids of columns, and of the values. Ids may be anything; they become the names of rows
+            and columns, numbered in the order of their first appearance.
+
+        Raises
+        ------
+        ArgumentError, DTypeError, ObservationError
+            If there are no such columns, an id is missing, or a value is no finite number.
+
+        Examples
+        --------
+        >>> import dmf
+        >>> seen = dmf.SampledEntries.from_frame({"user": ["a", "b"], "film": [7, 7], "stars": [5, 3]}, "user", "film", "stars")
+        >>> seen.shape
+        (2, 1)
+        """
+        return cls.from_entries(read_long(frame, row, column, value))
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> SampledEntries:
@@ -198,8 +228,16 @@ class SampledEntries(Entries):
 
     @classmethod
     def from_entries(cls, entries: Any) -> SampledEntries:
-        """The entries of a file: what `dmf.io.matrices.read_entries` returns, or anything with rows, cols, values and shape."""
-        return cls(entries.rows, entries.cols, entries.values, entries.shape)
+        """The entries of a file, with the names of its rows and columns.
+
+        Parameters
+        ----------
+        entries : dmf.io.reading.Entries
+            What `dmf.io.read_entries` returns, or anything else with rows, cols, values, shape, and perhaps row_ids and col_ids.
+        """
+        found = cls(entries.rows, entries.cols, entries.values, entries.shape)
+        found.form = Form(getattr(entries, "row_ids", None), getattr(entries, "col_ids", None))
+        return found
 
     @property
     def entries(self):

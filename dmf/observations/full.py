@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from dmf.arrays.backend import Array, as_array, device, floating, from_host, kept, move, namespace, number, to_host
+import numpy as np
+import scipy.sparse
+
+from dmf.arrays.backend import as_array, device, floating, from_host, kept, move, namespace, number, to_host
 from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import dense_svd, identity
-from dmf.errors import ShapeError
+from dmf.errors import ArgumentError, ShapeError
+from dmf.io.forms import read_form
 from dmf.observations.base import Observations, Ridge, half_square
 from dmf.observations.checks import (
     check_finite,
@@ -25,16 +29,25 @@ class FullMatrix(Observations):
 
     Parameters
     ----------
-    matrix : array, shape (d1, d2)
+    matrix : array, data frame or DataArray as of `SampledEntries.from_dense`, shape (d1, d2)
         Finite numbers; float32 and float64 are kept, integers become float64.
 
     Raises
     ------
-    ShapeError, DTypeError, ObservationError
-        If `matrix` is not two-dimensional, not numeric, or holds NaN or infinity.
+    ArgumentError, ShapeError, DTypeError, ObservationError
+        If `matrix` is sparse, not two-dimensional, not numeric, or holds NaN or infinity.
     """
 
-    def __init__(self, matrix: Array) -> None:
+    def __init__(self, matrix: Any) -> None:
+        if scipy.sparse.issparse(matrix):
+            raise ArgumentError(
+                "matrix is sparse, but every entry of it is needed. Pass matrix.toarray() if what is not stored is zero, or use "
+                "dmf.complete if it is unknown.",
+                argument="matrix",
+                value=type(matrix).__name__,
+                limit="array",
+            )
+        matrix, self.form = read_form(matrix)
         matrix = as_array(matrix, "matrix")
         if matrix.ndim != 2:
             raise ShapeError(

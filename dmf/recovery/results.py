@@ -194,8 +194,9 @@ class Recovery:
 
         Returns
         -------
-        array, shape (d1, d2)
-            An entry that was observed several times is the mean of these observations.
+        array, shape (d1, d2), or what the data were: a data frame or a DataArray
+            An entry that was observed several times is the mean of these observations. Data frames keep index, columns and
+            dtypes; whole numbers are rounded.
         """
         if observations is None:
             observations = self.observations
@@ -215,7 +216,13 @@ class Recovery:
                 value=observations.shape,
                 limit=self.shape,
             )
-        return observations.fill(self.product())
+        matrix, form = observations.fill(self.product()), observations.form
+        return matrix if form is None or form.restored is None else form.restored(to_host(matrix))
+
+    def named(self) -> Recovery:
+        """The same recovery with the names of rows and columns that its data have."""
+        form = None if self.observations is None else self.observations.form
+        return self if form is None else replace(self, row_ids=form.row_ids, col_ids=form.col_ids)
 
     def _check_memory(self) -> None:
         like = self.model.s

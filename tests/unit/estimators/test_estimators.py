@@ -112,7 +112,7 @@ def test_mixed_frames_of_numbers(estimator):
     )
     assert np.isfinite(clone(estimator).fit_transform(frame)).all()
     frame["text"] = list("abcd")
-    with pytest.raises(dmf.errors.DTypeError, match=r"X holds text \(.*'a'\)"):
+    with pytest.raises(dmf.errors.DTypeError, match=r"X holds what is no number \(.*'a'\)"):
         clone(estimator).fit(frame)
 
 
@@ -121,7 +121,7 @@ def test_mixed_frames_of_numbers(estimator):
     ("X", "words"),
     [
         ([[1.0, np.inf], [2.0, 3.0]], "infinity"),
-        ([["a", "b"], ["c", "d"]], "text"),
+        ([["a", "b"], ["c", "d"]], "what is no number"),
         ([[np.nan, np.nan]], "no entry is observed"),
         ([1.0, 2.0], "2D array"),
         (np.empty((0, 2)), "0 sample"),

@@ -216,11 +216,11 @@ BAD = {
     ),
     "complex vectors": (
         lambda: dmf.RankOneMeasurements(1j * A, B, Y),
-        errors.DTypeError, "a", "complex128", ("float32", "float64"), "Convert it first",
+        errors.DTypeError, "a", "complex128", ("float32", "float64"), "pass both parts",
     ),
     "a vector with a gap": (
         lambda: dmf.RankOneMeasurements(A, [[1.0, NAN], [1.0, 1.0]], Y),
-        errors.ObservationError, "b", 1, 0, "flat index 1.*Remove them",
+        errors.ObservationError, "b", 1, 0, "row 0, column 1, from 0.*Remove them",
     ),
     "a value with a gap": (
         lambda: dmf.RankOneMeasurements(A, B, [1.0, NAN]),
@@ -332,7 +332,7 @@ BAD = {
     ),
     "a complex sparse matrix": (
         lambda: dmf.LinearMeasurements(1j * SPARSE, Y, (2, 3)),
-        errors.DTypeError, "operator", "complex128", ("float32", "float64"), "Convert it first",
+        errors.DTypeError, "operator", "complex128", ("float32", "float64"), "pass both parts",
     ),
     "a sparse matrix with a gap": (
         lambda: dmf.LinearMeasurements(NAN * SPARSE, Y, (2, 3)), errors.ObservationError, "operator", 12, 0, "Remove them",

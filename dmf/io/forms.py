@@ -1,0 +1,325 @@
+"""Matrices in the forms that Python has for them, and the way back: arrays, data frames, labelled arrays."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from importlib import import_module
+from typing import Any, NoReturn
+
+import numpy as np
+
+from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
+from dmf.io.ids import Numbering, Stack
+from dmf.io.lines import gathered
+from dmf.io.messages import listed
+from dmf.io.reading import Entries
+from dmf.io.roles import role_of
+
+_INTEGERS = ("int", "uint")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a matrix came: its names, and the way back.
+
+    Attributes
+    ----------
+    row_ids, col_ids : tuple of str, or None
+        Names of rows and columns; None where there are none, or they repeat.
+    restored : callable, or None
+        Called with the whole matrix, an array, returns it in the form that came in, what was known as it was. None: it stays an
+        array.
+    """
+
+    row_ids: tuple[str, ...] | None = None
+    col_ids: tuple[str, ...] | None = None
+    restored: Callable[[np.ndarray], Any] | None = None
+
+
+def read_form(data: Any) -> tuple[Any, Form | None]:
+    """Values, names and the way back of a matrix in any form.
+
+    Parameters
+    ----------
+    data : array, nested lists, pandas or polars DataFrame, pyarrow Table, xarray DataArray, or anything else
+        None and what the libraries call missing are missing. Columns of dates and times are left aside, and come back as they
+        are. Anything else is handed on.
+
+    Returns
+    -------
+    values : array, or what was passed
+        NaN marks a missing entry.
+    form : Form, or None
+        None: there is nothing but the values.
+
+    Raises
+    ------
+    DTypeError
+        If there is text where numbers are needed; the message names row and column.
+    ShapeError
+        If the data have other than two dimensions, or are a long list of entries.
+    """
+    reader = _READERS.get((type(data).__module__.partition(".")[0], type(data).__name__))
+    if reader is not None:
+        return reader(data)
+    array = data
+    if isinstance(data, (list, tuple)) and _is_rectangular(data) and np.asarray(data).dtype.kind in "OU":
+        array = np.array(data, object)
+    if isinstance(array, np.ndarray) and array.dtype == object and array.ndim == 2 and array.size:
+        return np.column_stack([_of_objects(array[:, k], f"column {k}") for k in range(array.shape[1])]), None
+    return data, None
+
+
+def _is_rectangular(data: Sequence[Any]) -> bool:
+    return all(isinstance(row, (list, tuple)) for row in data) and len({len(row) for row in data}) == 1
+
+
+def read_long(frame: Any, row: Any, column: Any, value: Any) -> Entries:
+    """Entries of a long data frame: one for each row that has a value; see `dmf.SampledEntries.from_frame`."""
+    wanted = {"row": row, "column": column, "value": value}
+    names = list(frame) if isinstance(frame, dict) else getattr(frame, "column_names", getattr(frame, "columns", None))
+    if names is None:
+        raise ArgumentError(
+            f"frame is a {type(frame).__name__}, but it has named columns: a data frame, a pyarrow Table or a dict of arrays.",
+            argument="frame",
+            value=type(frame).__name__,
+        )
+    for argument, name in wanted.items():
+        if list(names).count(name) != 1:
+            raise ArgumentError(
+                f"{argument}={name!r}, but the columns are {', '.join(listed(list(map(str, names))))}. Name one of them.",
+                argument=argument,
+                value=name,
+                limit=tuple(names),
+            )
+    numbering = Numbering(), Numbering()
+    for ids, (argument, name) in zip(numbering, list(wanted.items())[:2], strict=True):
+        _number_ids(ids, frame[name], f"{argument} ({name!r})")
+    values = _numbers(frame[value], f"column {value!r}")
+    if len({len(values), *map(len, numbering)}) > 1:
+        raise ShapeError(
+            "row, column and value have different lengths, but an entry has one of each.", argument="frame"
+        )
+    stack = Stack(values.dtype)
+    stack.add(values)
+    return gathered(*numbering, stack, 0)[0]
+
+
+def _number_ids(ids: Numbering, column: Any, where: str) -> None:
+    array = column if isinstance(column, np.ndarray) else None
+    if array is None and str(getattr(column, "dtype", "")).lower().startswith(_INTEGERS) and not _count_missing(column):
+        array = np.asarray(column.to_numpy())
+    if array is not None and array.dtype.kind in "iu" and array.ndim == 1:
+        ids.add_integers(array.astype(np.int64))
+        return
+    cells = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+    gone = next((k for k, cell in enumerate(cells) if _is_missing(cell)), None)
+    texts = [] if gone is not None else list(map(text_of, cells))
+    if gone is not None or not ids.add(texts):
+        at = [text.strip() for text in texts].index("") if gone is None else gone
+        raise ObservationError(
+            f"{where} has no id in row {at} (from 0), but every entry has one. Give it, or leave the row out.",
+            argument="frame",
+            value=at,
+        )
+
+
+def _count_missing(column: Any) -> int:
+    return int(column.null_count() if hasattr(column, "null_count") else column.isna().sum())
+
+
+def text_of(name: Any) -> str:
+    """A name as text: that of a whole number without point."""
+    if isinstance(name, numbers.Real) and not isinstance(name, (bool, np.bool_)) and float(name).is_integer():
+        return str(int(float(name))) if isinstance(name, (float, np.floating)) else str(name)
+    return str(name)
+
+
+def _is_missing(cell: Any) -> bool:
+    if cell is None:
+        return True
+    try:
+        return bool(cell != cell)
+    except TypeError:  # pandas.NA
+        return True
+
+
+def _of_objects(cells: Any, where: str) -> np.ndarray:
+    """Numbers of objects, NaN for missing ones."""
+    values = np.full(len(cells), np.nan)
+    for k, cell in enumerate(cells):
+        if _is_missing(cell):
+            continue
+        if not isinstance(cell, (numbers.Real, Decimal)):
+            raise DTypeError(
+                f"{where} holds {cell!r} in row {k} (from 0), but numbers are needed. Leave the column out; for columns of text "
+                "beside numbers there is dmf.complete_table.",
+                argument="data",
+                value=type(cell).__name__,
+                limit="numbers",
+            )
+        values[k] = float(cell)
+    return values
+
+
+def _numbers(column: Any, where: str) -> np.ndarray:
+    """Numbers of a column of any library in float32 or float64, NaN for missing ones."""
+    if hasattr(column, "to_pylist"):  # of pyarrow
+        plain = str(column.type).startswith((*_INTEGERS, "float", "double", "bool"))
+        return column.cast("float64").to_numpy() if plain else _of_objects(column.to_pylist(), where)
+    dtype = getattr(column, "dtype", None)
+    name = str(dtype).lower()
+    if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
+        wanted = np.float32 if dtype in (np.float16, np.float32) else np.float64
+        return np.asarray(column).astype(wanted, copy=False)
+    if name.startswith((*_INTEGERS, "float", "double", "bool")):
+        if hasattr(column, "fill_null"):  # of polars
+            return column.cast(import_module("polars").Float64).to_numpy()
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return _of_objects(list(column), where)
+
+
+def _is_time(dtype: Any) -> bool:
+    return str(dtype).lower().startswith(("datetime", "timedelta", "duration", "date", "time", "period"))
+
+
+def _matrix(names: Sequence[Any], dtypes: Sequence[Any], column: Callable[[int], Any]) -> tuple[list[int], np.ndarray]:
+    """Columns that are no times, and their numbers side by side."""
+    kept = [k for k, dtype in enumerate(dtypes) if not _is_time(dtype)]
+    if not kept:
+        raise ShapeError(
+            "the data have no column of numbers, but a matrix has some.", argument="data", value=len(names)
+        )
+    _check_wide([names[k] for k in range(len(names))])
+    parts = [_numbers(column(k), f"column {names[k]!r}") for k in kept]
+    return kept, np.column_stack(parts)
+
+
+def _check_wide(names: Sequence[Any]) -> None:
+    """Raise if the columns are those of a long list of entries."""
+    roles = [role_of(name) if isinstance(name, str) else None for name in names]
+    found = [
+        next((names[k] for k in range(len(names)) if roles[k] == role), None) for role in ("row", "column", "value")
+    ]
+    if found[1] is None or (found[0] is None and "time" not in roles) or (found[2] is None and len(names) > 4):
+        return
+    if found[0] is None:
+        found[0] = names[roles.index("time")]
+    if found[2] is None:
+        found[2] = next((name for name, role in zip(names, roles, strict=True) if role is None), None)
+    if found[2] is None:
+        return
+    row, column, value = found
+    raise ShapeError(
+        f"the columns {row!r}, {column!r} and {value!r} look like those of a long list of entries, one in each row, not like "
+        f"columns of a matrix. Pass dmf.SampledEntries.from_frame(data, row={row!r}, column={column!r}, value={value!r}); or "
+        "the values as an array, if they are a matrix.",
+        argument="data",
+        value=tuple(map(str, names)),
+    )
+
+
+def _names(labels: Any) -> tuple[str, ...] | None:
+    """Labels as names; None if they are positions from 0, or repeat."""
+    names = tuple(map(text_of, labels))
+    if len(set(names)) < len(names) or "" in names or names == tuple(map(str, range(len(names)))):
+        return None
+    return names
+
+
+_Completed = Iterator[tuple[int, np.ndarray, np.ndarray]]
+
+
+def _completed(kept: Sequence[int], values: np.ndarray, filled: np.ndarray, dtypes: Sequence[Any]) -> _Completed:
+    """Of each column with missing cells: its number, where these are, and its numbers, without any missing."""
+    for place, k in enumerate(kept):
+        gone = np.isnan(values[:, place])
+        if gone.any():
+            whole = str(dtypes[k]).lower().startswith(_INTEGERS)
+            yield k, gone, np.where(gone, np.rint(filled[:, place]) if whole else filled[:, place], values[:, place])
+
+
+def _of_pandas(frame: Any) -> tuple[np.ndarray, Form]:
+    kept, values = _matrix(list(frame.columns), list(frame.dtypes), lambda k: frame.iloc[:, k])
+    ids = _names(frame.index), _names([frame.columns[k] for k in kept])
+    return values, Form(*ids, partial(_to_pandas, frame, kept, values))
+
+
+def _to_pandas(frame: Any, kept: list[int], values: np.ndarray, filled: np.ndarray) -> Any:
+    result, dtypes = frame.copy(), list(frame.dtypes)
+    for k, gone, numbers_of in _completed(kept, values, filled, dtypes):
+        column = frame.iloc[:, k].copy()
+        cells = numbers_of[gone]
+        column.iloc[np.flatnonzero(gone)] = (
+            cells.astype(np.int64) if str(dtypes[k]).lower().startswith(_INTEGERS) else cells
+        )
+        result.isetitem(k, column)
+    return result
+
+
+def _of_polars(frame: Any) -> tuple[np.ndarray, Form]:
+    kept, values = _matrix(frame.columns, frame.dtypes, lambda k: frame[:, k])
+    return values, Form(None, _names([frame.columns[k] for k in kept]), partial(_to_polars, frame, kept, values))
+
+
+def _to_polars(frame: Any, kept: list[int], values: np.ndarray, filled: np.ndarray) -> Any:
+    polars = import_module("polars")
+    completed = _completed(kept, values, filled, frame.dtypes)
+    return frame.with_columns(
+        polars.Series(frame.columns[k], column).cast(frame.dtypes[k]) for k, _, column in completed
+    )
+
+
+def _of_arrow(table: Any) -> tuple[np.ndarray, Form]:
+    kept, values = _matrix(table.column_names, table.schema.types, table.column)
+    return values, Form(None, _names([table.column_names[k] for k in kept]), partial(_to_arrow, table, kept, values))
+
+
+def _to_arrow(table: Any, kept: list[int], values: np.ndarray, filled: np.ndarray) -> Any:
+    pyarrow, result = import_module("pyarrow"), table
+    for k, _, column in _completed(kept, values, filled, table.schema.types):
+        field = table.schema.field(k)
+        result = result.set_column(k, field, pyarrow.array(column).cast(field.type))
+    return result
+
+
+def _of_xarray(data: Any) -> tuple[Any, Form]:
+    if data.ndim != 2:
+        raise ShapeError(
+            f"the DataArray has the dimensions {', '.join(map(str, data.dims))}, but a matrix has 2. Stack some: "
+            "data.stack(row=(...)).",
+            argument="data",
+            value=data.shape,
+            limit=2,
+        )
+    rows, cols = (_names(data.indexes[name]) if name in data.indexes else None for name in data.dims)
+    return data.to_numpy(), Form(rows, cols, partial(_to_xarray, data))
+
+
+def _to_xarray(data: Any, filled: np.ndarray) -> Any:
+    return data.copy(data=filled)
+
+
+def _refused(data: Any) -> NoReturn:
+    raise ShapeError(
+        f"the data are a {type(data).__module__.partition('.')[0]} {type(data).__name__}, but a matrix has rows and columns. "
+        "Pass a DataFrame (of a LazyFrame: collect(); of a Dataset: one of its arrays).",
+        argument="data",
+        value=type(data).__name__,
+    )
+
+
+_READERS: dict[tuple[str, str], Callable[[Any], tuple[Any, Form]]] = {
+    ("pandas", "DataFrame"): _of_pandas,
+    ("polars", "DataFrame"): _of_polars,
+    ("pyarrow", "Table"): _of_arrow,
+    ("xarray", "DataArray"): _of_xarray,
+    ("pandas", "Series"): _refused,
+    ("polars", "Series"): _refused,
+    ("polars", "LazyFrame"): _refused,
+    ("xarray", "Dataset"): _refused,
+}
