@@ -323,7 +323,7 @@ def test_a_component_too_small_to_be_seen_wrecks_no_row(smallest, holdout):
 
 def test_a_second_fit_that_contradicts_the_first_is_not_taken(monkeypatch, rng):
     case = low_rank_case(0, (60, 50), 2, oversampling=4, noise=0.3)
-    held_out = dmf.complete(case.observations, offsets=False, holdout=0.1)
+    held_out = dmf.complete(case.observations, 2, offsets=False, holdout=0.1)
     assert held_out.success
     true_fit, calls = dmf.completion.calls.fit, []
 
@@ -337,7 +337,7 @@ def test_a_second_fit_that_contradicts_the_first_is_not_taken(monkeypatch, rng):
         return recovery
 
     monkeypatch.setattr("dmf.completion.calls.fit", wrecked)
-    kept = dmf.complete(case.observations, offsets=False, holdout=0.1)
+    kept = dmf.complete(case.observations, 2, offsets=False, holdout=0.1)
     assert len(calls) == 2 and kept.outcome is Outcome.DISAGREED and not kept.success
     np.testing.assert_array_equal(kept.product(), calls[0].product())
     assert kept.heldout.rmse == held_out.heldout.rmse and "contradicts" in kept.message
