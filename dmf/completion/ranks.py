@@ -19,6 +19,7 @@ from dmf.models.offsets import fit_offsets
 from dmf.observations import Entries
 from dmf.observations.checks import check_rank
 from dmf.observations.conversion import as_entries
+from dmf.recovery.intervals import mean_and_error, root_mean_square
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Plan
 from dmf.solvers.outcomes import Outcome
@@ -186,7 +187,7 @@ def rank_path(
 
 @dataclass(frozen=True)
 class _Fit:
-    """A step, the squared errors on the held-out entries and their weights, and whether the model has offsets."""
+    """A step, squared errors on the held-out entries (over the largest of these) and weights, and whether it has offsets."""
 
     step: RankStep
     squares: np.ndarray
@@ -201,7 +202,7 @@ class _Fit:
         """Whether its mean square is lower by more than one standard error of the difference, taken entry by entry."""
         if not self.is_of_its_rank():
             return False
-        gain, error = _mean(other.squares - self.squares, self.weights)
+        gain, error = mean_and_error(other.squares - self.squares, self.weights)
         return gain > error
 
 
@@ -211,19 +212,18 @@ def _fit(rank: int, solve: Callable[[], Recovery], kept: Entries, held: Entries)
     seconds = time.perf_counter() - begin
     if recovery.outcome is Outcome.INTERRUPTED:  # Ctrl-C is meant for the whole comparison, not for one of its fits
         raise KeyboardInterrupt
-    squares, weights = _squares(recovery, held), _weights(held)
-    mean, uncertainty = _mean(squares, weights)
-    rmse = math.sqrt(mean)
-    error = uncertainty / (2 * max(rmse, 1e-300))  # delta method
+    errors, weights = _errors(recovery, held), _weights(held)
+    rmse, error = root_mean_square(errors, weights)
     loss = number(kept.loss(*recovery.factors()))
     train = math.sqrt(2 * loss / (kept.n_measurements * kept.mean_weight))
     found = recovery.found
     step = RankStep(rank, rmse, error, train, found.rank, found.noise, seconds)
-    return _Fit(step, squares, weights, found.offsets)
+    size = held.largest or 1.0  # so that no square leaves the range of floating point
+    return _Fit(step, (errors / size) ** 2, weights, found.offsets)
 
 
-def _squares(recovery: Recovery, entries: Entries) -> np.ndarray:
-    return to_host(entries.product(*recovery.factors()) - entries.entries).astype(np.float64) ** 2
+def _errors(recovery: Recovery, entries: Entries) -> np.ndarray:
+    return to_host(entries.product(*recovery.factors()) - entries.entries).astype(np.float64)
 
 
 def _weights(entries: Entries) -> np.ndarray:
@@ -232,12 +232,6 @@ def _weights(entries: Entries) -> np.ndarray:
         return np.ones(entries.n_measurements)
     weights = to_host(entries.weights).astype(np.float64)
     return weights / np.mean(weights)
-
-
-def _mean(numbers: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Mean with weights of mean 1, and its standard error: that of a ratio, as the weights are a sample, too."""
-    mean = float(np.mean(weights * numbers))
-    return mean, math.sqrt(float(np.mean((weights * (numbers - mean)) ** 2)) / numbers.size)
 
 
 def _identifiable(entries: Entries) -> int:

@@ -47,13 +47,36 @@ def calibrate(recovery: Recovery, held: Entries) -> Recovery:
         )
     residuals = held.entries - recovery.bounded(held.product(*recovery.factors()))
     sizes = np.sort(np.abs(to_host(residuals).astype(np.float64)))
-    squares, count = sizes**2, sizes.shape[0]
-    rmse = math.sqrt(float(np.mean(squares)))
+    count = sizes.shape[0]
     # Quantile k of `levels`: the residual that a new one exceeds with probability at most 1 - k / (levels + 1).
     levels = min(count, _MOST)
     at = np.ceil((count + 1) * np.arange(1, levels + 1) / (levels + 1)).astype(int) - 1
-    error = float(np.std(squares) / (2 * max(rmse, 1e-300) * math.sqrt(count)))
+    rmse, error = root_mean_square(sizes)
     return replace(recovery, heldout=HeldOut(rmse, error, count, tuple(sizes[at].tolist()), residuals))
+
+
+def root_mean_square(sizes: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """Root mean square of numbers, and its standard error by the delta method.
+
+    Parameters
+    ----------
+    sizes : float64 array, shape (n,)
+        Of any size: they are squared, and squared again, in a unit of their own.
+    weights : float64 array, shape (n,), optional
+        Of mean 1.
+    """
+    most = float(np.max(np.abs(sizes)))
+    if most == 0:
+        return 0.0, 0.0
+    mean, error = mean_and_error((sizes / most) ** 2, weights)
+    return most * math.sqrt(mean), most * error / (2 * math.sqrt(mean))
+
+
+def mean_and_error(numbers: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """Mean with weights of mean 1, and its standard error: that of a ratio, as the weights are a sample, too."""
+    weights = np.ones(numbers.size) if weights is None else weights
+    mean = float(np.mean(weights * numbers))
+    return mean, math.sqrt(float(np.mean((weights * (numbers - mean)) ** 2)) / numbers.size)
 
 
 def half_width(recovery: Recovery, coverage: float = 0.9) -> float:

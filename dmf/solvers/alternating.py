@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dmf.arrays.backend import number
@@ -24,6 +24,10 @@ class AlternatingMinimization:
     ridge: float = 0.0
     inner_tolerance: float = 1e-10
     inner_iterations: int = 200
+
+    def rescaled(self, unit: float) -> AlternatingMinimization:
+        """The same for data in another unit; that of the ridge penalty is the one of the matrix."""
+        return replace(self, ridge=self.ridge / unit)
 
     def prepare(self, observations: Observations, start: Any) -> Observations:
         """The observations themselves."""
@@ -131,10 +135,11 @@ def alternating_minimization(
     .. [2] Kwon et al., AISTATS 2024 (arXiv 2311.05061), experiments.
     """
     check_option("ridge", ridge)
+    size = math.sqrt(observations.mean_square) or 1.0
     return run(
         AlternatingMinimization(float(ridge)),
         observations,
-        spectral_network(observations, rank, depth=2, scale=1.0, seed=seed),
+        spectral_network(observations, rank, depth=2, scale=math.sqrt(size), seed=seed),
         iterations=iterations,
         tolerance=tolerance,
         record_every=record_every,

@@ -65,6 +65,10 @@ class GaussNewton:
     inner: int = 500
     tries: int | None = None
 
+    def rescaled(self, unit: float) -> GaussNewton:
+        """Itself: no option has a unit."""
+        return self
+
     def prepare(self, observations: Observations, start: Any) -> Observations:
         """The observations themselves."""
         return observations

@@ -10,7 +10,7 @@ the entries: features that tell nothing are switched off, and what remains is a 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,10 @@ class HierarchicalBayes:
     width: int
     seed: int = 0
     noise: float = 0.0
+
+    def rescaled(self, unit: float) -> HierarchicalBayes:
+        """The same for data in another unit."""
+        return replace(self, noise=self.noise / unit)
 
     def prepare(self, observations: Entries, start: Any) -> _Data:
         """The centred entries, and features of rows and columns."""

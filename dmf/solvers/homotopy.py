@@ -76,6 +76,10 @@ class _Alternating:
     sweeps: int = 1
     uncertain: ClassVar[bool] = False
 
+    def rescaled(self, unit: float) -> _Alternating:
+        """The same for data in another unit."""
+        return replace(self, start=None if self.start is None else self.start / unit**2)
+
     def prepare(self, observations: Observations, start: Any) -> Observations:
         """The observations themselves."""
         return observations

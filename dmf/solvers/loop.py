@@ -21,6 +21,7 @@ from dmf.solvers.outcomes import Outcome
 from dmf.solvers.packing import fingerprint
 from dmf.solvers.records import Records
 from dmf.solvers.runs import History, Run
+from dmf.solvers.units import InUnits, unit_of
 
 _CHUNK_SECONDS = 0.1  # longest time for which a solver works without listening to Ctrl-C
 
@@ -30,6 +31,9 @@ class Solver(Protocol):
 
     States are tuples or dataclasses, nested or not, and those of a run are made alike: arrays of the same shapes and dtypes in
     the same places. So a checkpoint can hold any of them.
+
+    A solver whose options are not in the units of the data, as step sizes are, may have a method ``rescaled(unit)``: itself for
+    data that are divided by this number. Then it never sees data of extreme size.
 
     To add a solver: write these functions, call `run`, and add it to the suite tests/contracts/test_solvers.py.
     """
@@ -154,9 +158,11 @@ def run(
     with observations.threads():
         if kept is not None:
             kept.expect(data=seen(observations))
-        data = solver.prepare(observations, start)
+        unit, rescaled = unit_of(observations), getattr(solver, "rescaled", None)
+        working = solver if unit == 1 or rescaled is None else InUnits(rescaled(unit), unit)
+        data = working.prepare(observations, start)
         options = {"tolerance": tolerance, "record_every": record_every, "callback": callback, "checkpoint": kept}
-        return follow(solver, data, start, iterations=iterations, **options)  # type: ignore[arg-type]
+        return replace(follow(working, data, start, iterations=iterations, **options), solver=solver)  # type: ignore[arg-type]
 
 
 def follow(

@@ -13,6 +13,7 @@ from dmf.solvers import Outcome
 from dmf.solvers.alternating import AlternatingMinimization
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.loop import run
+from dmf.solvers.units import scaled
 
 from helpers import (
     BASE,
@@ -353,3 +354,18 @@ def test_options_out_of_range(solver, observations, option, value, limit):
 @pytest.mark.parametrize("value", [1, np.int64(1), 0.5, np.float32(0.5)])
 def test_numbers_of_numpy_are_numbers(value):
     assert check_option("tolerance", value) == value
+
+
+@pytest.mark.parametrize("unit", [4.0**-166, 4.0**149])
+@pytest.mark.parametrize("name", [name for name, solver in SOLVERS.items() if hasattr(solver, "rescaled")])
+def test_the_unit_of_the_data_changes_no_digit(name, unit):
+    """From 1e-100 to 1e90; steps of descent and flow are in the user's unit, so that these are not among them."""
+    solver, observations = SOLVERS[name], observe("full" if name == "Gauss-Newton" else "entries")
+    begin = start(observations, depth=2)
+    usual = run(solver, observations, begin, iterations=5)
+    there = observations.with_values(unit * observations.values)
+    far = run(solver.rescaled(1 / unit), there, scaled(begin, unit), iterations=5)
+    np.testing.assert_array_equal(far.model.product() / unit, usual.model.product())
+    np.testing.assert_array_equal(far.history.loss / unit**2, usual.history.loss)
+    assert far.outcome is usual.outcome and far.solver == solver.rescaled(1 / unit)
+    assert far.findings.get("noise", 0) / unit == usual.findings.get("noise", 0)

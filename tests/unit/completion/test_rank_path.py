@@ -7,6 +7,8 @@ import dmf
 from dmf.errors import ArgumentError, RankError
 from dmf.solvers.hierarchical import HierarchicalBayes
 
+from helpers import low_rank_case
+
 
 def samples(seed, shape, rank, oversampling, noise):
     """Entries of a matrix with Gaussian factors whose entries have root mean square 1."""
@@ -115,3 +117,22 @@ def test_ctrl_c_in_a_fit_ends_the_comparison(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         dmf.completion.rank_path(table, 3, 0.2, offsets=True)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("unit", [4.0**-166, 4.0**149])
+def test_the_unit_of_the_data_changes_no_digit(unit):
+    """Nor do the standard errors on held-out entries vanish or overflow; with offsets and with weights, too."""
+    case = low_rank_case(0, (30, 25), 2, noise=0.1)
+    weights = np.random.default_rng(0).uniform(0.5, 2, case.values.size)
+    usual, far = (
+        dmf.SampledEntries(case.rows, case.cols, factor * (case.values + 3), (30, 25), weights) for factor in (1, unit)
+    )
+    paths = dmf.completion.rank_path(usual, 2), dmf.completion.rank_path(far, 2)
+    assert paths[0].best == paths[1].best and paths[0].offsets == paths[1].offsets
+    for one, other in zip(*(path.steps for path in paths), strict=True):
+        assert other.heldout_rmse / unit == pytest.approx(one.heldout_rmse)
+        assert other.standard_error / unit == pytest.approx(one.standard_error)
+        assert other.noise / unit == pytest.approx(one.noise)
+    heldout = [dmf.complete(entries, 2, offsets=True, holdout=0.1).heldout for entries in (usual, far)]
+    assert heldout[1].rmse / unit == pytest.approx(heldout[0].rmse)
+    assert heldout[1].standard_error / unit == pytest.approx(heldout[0].standard_error)

@@ -5,16 +5,21 @@ import pytest
 
 import dmf
 from dmf.solvers import Outcome
-from dmf.solvers.alternating import AlternatingMinimization
+from dmf.solvers.alternating import AlternatingMinimization, alternating_minimization
 from dmf.solvers.loop import run
 
-from helpers import assert_finite, assert_same_weights, observe, start
+from helpers import assert_finite, assert_same_weights, low_rank_case, observe, start
 
 
 def test_alternating_minimization_ends_at_the_last_finite_state_when_it_diverges():
-    """Numbers near the largest one overflow inside conjugate gradients."""
+    """Numbers of an operator overflow inside conjugate gradients."""
+
+    class Overflowing(dmf.FullMatrix):
+        def adjoint(self, weights, left, right):
+            return tuple(np.inf * part for part in super().adjoint(weights, left, right))
+
     rng = np.random.default_rng(0)
-    observations = dmf.FullMatrix(1e153 * rng.standard_normal((6, 5)))
+    observations = Overflowing(rng.standard_normal((6, 5)))
     network = dmf.DeepLinearNetwork([1e2 * rng.standard_normal((2, 5)), rng.standard_normal((6, 2))])
     recovery = run(AlternatingMinimization(), observations, network, iterations=5)
     assert recovery.outcome is Outcome.DIVERGED
@@ -69,3 +74,14 @@ def test_a_negative_ridge():
     with pytest.raises(dmf.errors.ArgumentError, match="ridge=-1") as caught:
         dmf.solvers.alternating_minimization(observe("entries"), 2, ridge=-1)
     assert (caught.value.argument, caught.value.value, caught.value.limit) == ("ridge", -1, 0)
+
+
+@pytest.mark.parametrize("unit", [4.0**-166, 4.0**149])
+def test_the_unit_of_the_data_changes_no_digit(unit):
+    case = low_rank_case(0, (30, 25), 2)
+    far = case.observations.with_values(unit * case.values)
+    products = [
+        alternating_minimization(observations, 2, 0.1 * scale, 5).model.product() / scale
+        for observations, scale in ((case.observations, 1.0), (far, unit))
+    ]
+    np.testing.assert_array_equal(*products)
