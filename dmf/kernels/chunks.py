@@ -19,12 +19,12 @@ def frozen(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def in_chunks(work: int, bounds: np.ndarray, run: Callable[[int, int], None]) -> None:
+def in_chunks(work: int, bounds: np.ndarray, run: Callable[[int, int], None], calls: int = 1) -> None:
     """Call ``run(begin, end)`` for pieces between `bounds`, on as many threads as so many multiply-adds are worth.
 
-    `run` writes results of its own piece only.
+    `run` writes results of its own piece only, and makes so many `calls` of kernels.
     """
-    pieces = min(bounds.shape[0] - 1, work // _CHUNK_WORK)
+    pieces = min(bounds.shape[0] - 1, work // (calls * _CHUNK_WORK))
     if work <= PARALLEL_WORK or thread_count() == 1 or pieces < 2:
         run(int(bounds[0]), int(bounds[-1]))
         return
