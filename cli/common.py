@@ -306,8 +306,8 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say what a file does not say itself; the command gets them as the keyword argument `stated`."""
 
     @click.option(
-        "--format", "layout", type=click.Choice(["auto", "entries", "table"]), default="auto", show_default=True,
-        help="What delimited text holds: lines of row, column and value, or a table with missing cells.",
+        "--format", "layout", type=click.Choice(["auto", "entries", "table", "matrix"]), default="auto", show_default=True,
+        help="What FILE holds: lines of row, column, value; a table whose columns have units of their own; or a matrix of one.",
     )  # fmt: skip
     @click.option(
         "--columns", type=_Listed(), metavar="ROW,COLUMN,VALUE",

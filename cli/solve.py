@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from dmf.arrays.checks import check_bounds
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.calls import solve_on
 from dmf.io.filling import Text
-from dmf.io.matrices import read_entries, read_matrix, read_sensing
-from dmf.io.reading import Entries
+from dmf.io.matrices import read, read_matrix, read_sensing
+from dmf.io.reading import Entries, Matrix
 from dmf.io.writing import check_writable, json_text, write_text
 from dmf.report.page import check_report_path, write_report
 from dmf.solvers import Outcome
@@ -38,6 +39,7 @@ from dmf_cli.common import (
     reading_options,
     summary_of,
 )
+from dmf_cli.tables import complete_table, is_table
 
 _OUTPUT = click.Path(path_type=Path)
 _HOLDOUT = 0.1  # share of the entries
@@ -128,6 +130,9 @@ def complete(file, output, model, report, ranks, device, offsets, stated, checkp
     columns are ignored) or as a table with missing cells (empty, NA, NaN, null); the same as Parquet (a file or a folder), Excel
     workbook or DuckDB database; a Matrix Market file, an .npy file with NaN for missing entries, or an .npz file.
 
+    In a table, each column may have a unit of its own; where all have one, as ratings and images do, it is completed as a matrix.
+    --format says which, and otherwise the look of the columns decides. All that follows is about matrices.
+
     The error is measured, and intervals for `dmf predict --interval` follow, on entries that a first fit does not see. Then all
     entries are fitted, and this is what is written.
 
@@ -147,13 +152,26 @@ def complete(file, output, model, report, ranks, device, offsets, stated, checkp
     if report is not None:
         check_report_path(report)
     check_device(device)
-    source = read_entries(file, keep_text=filled is not None, **stated)
-    known, notes = observed(source)
+    found = read(file, keep_text=filled is not None, **stated)
+    source = found.entries() if isinstance(found, Matrix) else found
+    about: list[str] = list(source.notes)
+    of_matrices = {
+        "--rank": options["rank"],
+        "--ranks": ranks,
+        "--checkpoint": checkpoint,
+        "--offsets": offsets is not None,
+    }
+    of_matrices["--device"] = device != "cpu"
+    if is_table(found, stated["layout"], of_matrices, about):
+        text = None if filled is None else _to_fill(file, filled, source)
+        complete_table(file, found, text, filled, model, report, options["bounds"], about, seed, as_json)
+        return
+    known, notes = observed(replace(source, notes=tuple(about)))
     d1, d2 = known.shape
     text = None if filled is None else _to_fill(file, filled, source)
     seen = known.n_distinct
-    found = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({seen / (d1 * d2):.2%} of its positions)"
-    _begin(model, [filled, report], [*notes, found], as_json)
+    size = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({seen / (d1 * d2):.2%} of its positions)"
+    _begin(model, [filled, report], [*notes, size], as_json)
     options["offsets"] = "auto" if offsets is None else offsets
     single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0
     options["holdout"] = _holdout(options["holdout"], single, as_json)
@@ -174,7 +192,7 @@ def complete(file, output, model, report, ranks, device, offsets, stated, checkp
             )
             lines.append(f"filled         {len(rows):,} cells, in {filled}{empty}")
         if report is not None:
-            facts = {"file": str(file), "entries": found, **facts, "seconds": seconds}
+            facts = {"file": str(file), "entries": size, **facts, "seconds": seconds}
             path = None
             if ranks and not recovery.outcome.broken_off:
                 share = options["holdout"] or _HOLDOUT

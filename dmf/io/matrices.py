@@ -50,7 +50,7 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
 
         The last four hold either a row id, a column id and a value in each line, see `dmf.io.lines.read_lines`, or a table with
         missing cells, see `dmf.io.tables.read_table`.
-    layout : {"auto", "entries", "table"}
+    layout : {"auto", "entries", "table", "matrix"}
         Which of these two; "auto": decided by the first lines, see `dmf.io.tables.is_table`.
     keep_text : bool
         Keep delimited text with the entries, to write it with its missing entries filled.
@@ -72,8 +72,13 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
     MissingPackageError
         If the file needs a package that is not installed: pyarrow, openpyxl or duckdb.
     """
-    found = _load(path, Stated(layout, **stated), keep_text)
+    found = read(path, layout, keep_text=keep_text, **stated)
     return found.entries() if isinstance(found, Matrix) else found
+
+
+def read(path: str | os.PathLike, layout: str = "auto", *, keep_text: bool = False, **stated: Any) -> Entries | Matrix:
+    """What `read_entries` reads, as a matrix where the file holds one."""
+    return _load(path, Stated(layout, **stated), keep_text)
 
 
 def read_matrix(path: str | os.PathLike, layout: str = "auto", **stated: Any) -> Matrix:

@@ -41,8 +41,9 @@ class Stated:
 
     Attributes
     ----------
-    layout : {"auto", "entries", "table"}
-        Lines of row id, column id and value, or a table with one row of the matrix in each line.
+    layout : {"auto", "entries", "table", "matrix"}
+        Lines of row id, column id and value; or a table, with one row of the matrix in each line. "matrix" is a table whose cells
+        have one unit, which makes no difference to reading.
     columns : sequence of str, optional
         Names of columns, or numbers counted from 1. Of entries: row id, column id and value, or only the first two. With the
         layout "table": the columns of the matrix.
@@ -80,7 +81,7 @@ class Stated:
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("layout", self.layout, ("auto", "entries", "table")),
+            ("layout", self.layout, ("auto", "entries", "table", "matrix")),
             ("decimal", self.decimal, (".", ",")),
             ("thousands", self.thousands, (None, *(sign for sign in ".,' _\u00a0\u202f" if sign != self.decimal))),
         ):
@@ -92,14 +93,14 @@ class Stated:
                     limit=known,
                 )
         of_entries = self.value is not None or (self.columns is not None and self.layout == "auto")
-        if of_entries and (self.layout == "table" or self.index_column is not None):
+        if of_entries and (self.layout in ("table", "matrix") or self.index_column is not None):
             raise ArgumentError(
                 "a column of values, or columns without the layout 'table', are of entries, but the layout 'table' and an index "
                 "column are of tables. Leave out one or the other.",
                 argument="columns, value, index_column",
                 value=(self.columns, self.value, self.index_column),
             )
-        if self.columns is not None and self.layout != "table":
+        if self.columns is not None and self.layout in ("auto", "entries"):
             count = len(self.columns)
             if not 2 <= count <= 3 or (count == 3 and self.value not in (None, self.columns[2])):
                 raise ArgumentError(
@@ -119,7 +120,7 @@ class Stated:
     @property
     def is_table(self) -> bool:
         """Whether the file is said to be a table."""
-        return self.layout == "table" or self.index_column is not None
+        return self.layout in ("table", "matrix") or self.index_column is not None
 
 
 class Cells:

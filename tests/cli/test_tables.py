@@ -179,3 +179,44 @@ def test_rank(dmf_program, ratings, tmp_path):
     done = dmf_program("rank", ratings, "--most", 2)
     assert "<- chosen" in done.stdout and "held-out RMSE" in done.stdout
     assert "RankError: rank=99" in error_line(dmf_program("rank", ratings, "--most", 99, code=1))
+
+
+@pytest.fixture
+def people(tmp_path, rng):
+    """A table whose columns have units of their own, and half of a further one."""
+    size = rng.standard_normal((90, 1))
+    full = np.hstack([50_000 + 8_000 * size, 0.5 + 0.1 * size, 40 - 10 * size]) + rng.standard_normal((90, 3)) * [
+        800,
+        0.01,
+        1,
+    ]
+    holes = rng.random(full.shape) < 0.1
+    lines = ["income,share,age\n"]
+    for row, gone in zip(full, holes, strict=True):
+        cells = zip(row, gone, ("%.0f", "%.3f", "%.1f"), strict=True)
+        lines.append(",".join("" if missing else form % value for value, missing, form in cells) + "\n")
+    path = tmp_path / "people.csv"
+    path.write_text("".join(lines))
+    return path, full, holes
+
+
+def test_columns_of_different_units_are_filled_as_a_table(dmf_program, people, tmp_path):
+    path, full, holes = people
+    done = dmf_program("complete", path, "-o", "filled.csv", "--model", "m.npz", "--report", "r.html")
+    assert "units of their own (--format matrix: they have one)" in done.stdout
+    filled = np.genfromtxt(tmp_path / "filled.csv", delimiter=",", skip_header=1)
+    errors = [np.sqrt(np.mean((filled - full)[gone, k] ** 2)) for k, gone in enumerate(holes.T)]
+    assert np.all(np.array(errors) < [4_000, 0.05, 5])
+    assert dmf.tables.load(tmp_path / "m.npz").filled(full).shape == full.shape
+    assert (tmp_path / "r.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_the_format_or_options_of_matrices_say_otherwise(dmf_program, people, measured):
+    path, _, _ = people
+    assert "result " in dmf_program("complete", path, "-o", "a.csv", "--format", "matrix").stdout
+    assert "result " in dmf_program("complete", path, "-o", "a.csv", "--rank", 1).stdout
+    told = dmf_program("complete", path, "-o", "a.csv", "--format", "table", "--rank", 1, code=2).stderr
+    assert "--rank is for a matrix of one unit" in told
+    report = as_json(dmf_program("complete", measured[0], "-o", "b.csv", "--format", "table", "--json"))
+    assert report["format"] == "table" and len(report["columns"]) == 12 and report["cells_filled"] > 0
+    assert "taken as a matrix of one unit (--format table" in dmf_program("complete", measured[0], "-o", "b.csv").stdout
