@@ -17,7 +17,7 @@ _COMMANDS = {
     "distances": ("dmf_cli.distances", "distances", "Fill in the distances between points, some of which are in FILE."),
     "factorize": ("dmf_cli.solve", "factorize", "Approximate a fully known matrix by one of low rank."),
     "sense": ("dmf_cli.solve", "sense", "Recover a matrix from linear measurements y_i = <A_i, X>."),
-    "info": ("dmf_cli.model", "info", "Show what a model file holds."),
+    "info": ("dmf_cli.info", "info", "Show what a model file holds."),
     "reproduce": ("dmf_cli.paper", "reproduce", "Run an experiment of the paper at the paper's sizes."),
     "dynamics": (
         "dmf_cli.dynamics",

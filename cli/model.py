@@ -1,4 +1,4 @@
-"""dmf predict and dmf info: use a model file."""
+"""dmf predict: entries of a completed matrix, and rankings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy as np
 
 import dmf
 from dmf.io.matrices import read_entries
-from dmf.io.messages import number
 from dmf.io.pairs import read_pairs, read_row_ids
 from dmf.io.predictions import format_predictions, write_predictions
 from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around
 from dmf.recovery.ranking import align, row_positions, top_columns
 from dmf.recovery.results import position_of
-from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, error_texts, note, summary_of
+from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, note
 
 
 class _Positions:
@@ -136,40 +135,3 @@ def _ranked(recovery, file, header, top, rows, seen, quiet):
             note(f"{unknown:,} entries of {seen} have a row or column that the model does not know", quiet)
     index, columns, values = top_columns(recovery, positions, top, left_out)
     return [row_names[k] for k in index], [col_names[k] for k in columns], values
-
-
-@click.command()
-@click.argument("model", type=InputFile())
-@common_options
-def info(model, seed, as_json):
-    """Show what a model file holds."""
-    recovery = dmf.load(model)
-    summary = summary_of(recovery)
-    report = {
-        "model": str(model),
-        "shape": list(recovery.shape),
-        "rank": recovery.found.rank,
-        "dtype": str(recovery.model.dtype),
-        "offsets": recovery.offsets is not None,
-        "named_rows": recovery.row_ids is not None,
-        "named_columns": recovery.col_ids is not None,
-        "bounds": recovery.bounds,
-        "training_loss": float(recovery.history.loss[-1]),
-        "seconds": float(recovery.history.seconds[-1]),
-    }
-    shown = {key.replace("_", " "): _text(value) for key, value in report.items()}
-    shown |= error_texts(recovery) | {"iterations": f"{recovery.nit:,}", "result": recovery.message}
-    width = max(map(len, shown))
-    emit(as_json, report | summary, [f"{name:<{width}}  {text}" for name, text in shown.items()])
-
-
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}={item}" for key, item in value.items())
-    if isinstance(value, list):
-        return " x ".join(map(str, value)) or "none"
-    if value is None:
-        return "none"
-    if isinstance(value, tuple):
-        return " to ".join(f"{end:g}" for end in value)
-    return number(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
 
 from dmf.errors import FileError
 from dmf.io.arrays import open_npz, read_npy
@@ -79,6 +78,8 @@ def _sparse(path: Path, archive) -> Entries:
     data = real(data, path)  # sums of small integers would overflow
     shape = tuple(archive.read("shape").ravel().tolist())
     check_extent(path, shape, data.size)
+    import scipy.sparse  # here: the import takes a tenth of a second
+
     try:
         if one.dtype.kind not in "iu" or other.dtype.kind not in "iu" or not data.ndim == one.ndim == other.ndim == 1:
             raise ValueError("data and indices are no vectors of numbers and integers")

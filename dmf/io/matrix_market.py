@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
 
 from dmf.errors import FileError
 from dmf.io.messages import shown
@@ -126,6 +125,8 @@ def _positions(table: np.ndarray, d1: int, d2: int, sign: int, path: Path) -> tu
         off = rows != cols
         rows, cols = np.concatenate([rows, cols[off]]), np.concatenate([cols, rows[off]])
         values = np.concatenate([values, sign * values[off]])
+    import scipy.sparse  # here: the import takes a tenth of a second
+
     coo = scipy.sparse.coo_array((values, (rows, cols)), (d1, d2))
     coo.sum_duplicates()  # the sum of what is written for a position is the entry there
     return *coo.coords, coo.data

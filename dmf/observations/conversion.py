@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from dmf.arrays.backend import as_array, namespace
+from dmf.arrays.backend import as_array, is_sparse, namespace
 from dmf.errors import ArgumentError, ShapeError
 from dmf.io.forms import read_form
 from dmf.observations.base import Entries, Observations
@@ -51,11 +50,11 @@ def as_entries(data: Any, weights: Any = None) -> Any:
             value=type(data).__name__,
             limit="SampledEntries",
         )
-    sparse = scipy.sparse.issparse(data) or is_cupy_sparse(data)
+    sparse = is_sparse(data) or is_cupy_sparse(data)
     entries = SampledEntries.from_sparse(data) if sparse else SampledEntries.from_dense(data)
     if weights is None:
         return entries
-    weights = weights.tocsr() if scipy.sparse.issparse(weights) else as_array(read_form(weights)[0], "weights")
+    weights = weights.tocsr() if is_sparse(weights) else as_array(read_form(weights)[0], "weights")
     if tuple(weights.shape) != entries.shape:
         raise ShapeError(
             f"weights have shape {tuple(weights.shape)}, but the matrix {entries.shape}. Pass one for each entry.",
@@ -63,7 +62,7 @@ def as_entries(data: Any, weights: Any = None) -> Any:
             value=tuple(weights.shape),
             limit=entries.shape,
         )
-    if scipy.sparse.issparse(weights):
+    if is_sparse(weights):
         at = np.asarray(weights[entries.rows, entries.cols]).ravel()
     else:
         xp = namespace(weights, entries.rows)

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse
 
 from dmf.arrays.backend import (
     Array,
@@ -17,6 +16,7 @@ from dmf.arrays.backend import (
     from_host,
     frozen,
     is_numpy,
+    is_sparse,
     kept,
     move,
     namespace,
@@ -207,7 +207,7 @@ class SampledEntries(Entries):
             coo = matrix.tocoo(copy=True)
             coo.sum_duplicates()
             return cls(coo.row, coo.col, coo.data, coo.shape)
-        if not scipy.sparse.issparse(matrix):
+        if not is_sparse(matrix):
             raise DTypeError(
                 f"matrix is a {type(matrix).__name__}, but from_sparse takes a SciPy or CuPy sparse matrix or array. "
                 "For dense arrays use from_dense.",
@@ -221,6 +221,8 @@ class SampledEntries(Entries):
                 value=matrix.ndim,
                 limit=2,
             )
+        import scipy.sparse
+
         coo = scipy.sparse.coo_array(matrix, copy=True)
         coo.sum_duplicates()
         rows, cols = coo.coords

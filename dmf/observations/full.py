@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from dmf.arrays.backend import as_array, device, floating, from_host, kept, move, namespace, number, to_host
+from dmf.arrays.backend import as_array, device, floating, from_host, is_sparse, kept, move, namespace, number, to_host
 from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import dense_svd, identity
 from dmf.errors import ArgumentError, ShapeError
@@ -39,7 +38,7 @@ class FullMatrix(Observations):
     """
 
     def __init__(self, matrix: Any) -> None:
-        if scipy.sparse.issparse(matrix):
+        if is_sparse(matrix):
             raise ArgumentError(
                 "matrix is sparse, but every entry of it is needed. Pass matrix.toarray() if what is not stored is zero, or use "
                 "dmf.complete if it is unknown.",

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from dmf.arrays.backend import (
     Array,
@@ -14,6 +13,7 @@ from dmf.arrays.backend import (
     from_host,
     frozen,
     is_numpy,
+    is_sparse,
     kept,
     move,
     namespace,
@@ -66,7 +66,7 @@ class LinearMeasurements(Observations):
         self.values = check_measurements(values, "Leave failed measurements out, here and in the operator.")
         if hasattr(operator, "forward") and hasattr(operator, "adjoint"):
             known = getattr(operator, "shape", None)
-        elif scipy.sparse.issparse(operator) or is_flat(operator):
+        elif is_sparse(operator) or is_flat(operator):
             operator = FlatOperator(operator, self.values, shape)
             known = operator.shape
         else:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from dmf.arrays.backend import Array, as_array, floating, is_numpy, move, namespace, number, real_dtype, to_host
+from dmf.arrays.backend import (
+    Array,
+    as_array,
+    floating,
+    is_numpy,
+    is_sparse,
+    move,
+    namespace,
+    number,
+    real_dtype,
+    to_host,
+)
 from dmf.arrays.linalg import gaussian
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
@@ -104,7 +114,7 @@ class FlatOperator:
                 value=tuple(operator.shape),
                 limit=expected,
             )
-        self._operator = _checked_sparse(operator, values) if scipy.sparse.issparse(operator) else operator
+        self._operator = _checked_sparse(operator, values) if is_sparse(operator) else operator
 
     def forward(self, matrix):
         """Measurements (m,) of a matrix (d1, d2)."""
@@ -112,7 +122,7 @@ class FlatOperator:
 
     def adjoint(self, weights):
         """``A^T weights`` as a matrix (d1, d2)."""
-        if scipy.sparse.issparse(self._operator):
+        if is_sparse(self._operator):
             return (self._operator.T @ weights).reshape(self.shape)
         try:
             flat = self._operator.rmatvec(weights)
@@ -127,8 +137,10 @@ class FlatOperator:
         return flat.reshape(self.shape)
 
 
-def _checked_sparse(operator: Any, values: np.ndarray) -> scipy.sparse.csr_array:
+def _checked_sparse(operator: Any, values: np.ndarray) -> Any:
     """`operator` by rows, of finite numbers in the dtype of the values."""
+    import scipy.sparse
+
     matrix = scipy.sparse.csr_array(operator)
     numbers = floating(matrix.data, "operator")
     check_same_dtype(numbers, values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
 
 from dmf.arrays.backend import Array, from_host, is_numpy, namespace, number
 from dmf.errors import DTypeError, ObservationError
@@ -67,6 +66,7 @@ def components(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> np
 
     Edges are added some at a time to the graph of the components so far, which soon has few nodes left to join.
     """
+    import scipy.sparse
     from scipy.sparse.csgraph import connected_components  # slow to import, seldom needed
 
     d1, d2 = shape
