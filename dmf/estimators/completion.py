@@ -104,7 +104,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: Any, y: Any = None, weights: Any = None) -> DeepMatrixCompletion:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, weights: Any = None) -> DeepMatrixCompletion:
         """Fit a low-rank matrix to the entries that are there.
 
         Parameters
@@ -112,9 +112,10 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         X : array, DataFrame or sparse matrix, shape (n_samples, n_features)
             At least one entry must be there.
         y : ignored
+        sample_weight : array, shape (n_samples,), optional
+            How much the entries of each row count, as `weights` do, which they multiply; a row of weight 0 counts as not seen.
         weights : array or sparse matrix, shape (n_samples, n_features), optional
             How much each entry counts, as in `dmf.complete`: the inverse of its noise variance, up to a common factor.
-            Means and deviations of the columns are weighted, too.
 
         Returns
         -------
@@ -125,9 +126,9 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         ValueError
             If X holds text, infinities or no entry at all, or a parameter is out of range (`dmf.errors.ArgumentError` and kin).
         """
-        return self._fit(observed(read_table(self, X, first=True, accept_sparse=True), weights))
+        return self._fit(observed(read_table(self, X, first=True, accept_sparse=True), weights, sample_weight))
 
-    def fit_transform(self, X: Any, y: Any = None, weights: Any = None) -> np.ndarray:
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None, weights: Any = None) -> np.ndarray:
         """Fit, and fill the holes of `X` itself, each row with its own fitted factor.
 
         Returns
@@ -135,10 +136,12 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         array, shape (n_samples, n_features)
             Entries that were there are kept.
         """
-        self.fit(X, weights=weights)
+        self.fit(X, sample_weight=sample_weight, weights=weights)
         return self._entries.fill(self._clipped(self.recovery_.product()))
 
-    def partial_fit(self, X: Any, y: Any = None, weights: Any = None) -> DeepMatrixCompletion:
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, weights: Any = None
+    ) -> DeepMatrixCompletion:
         """Add rows to those fitted so far, and fit all of them again.
 
         The result is that of `fit` on all rows seen so far, one table above the other. Rows are always new ones: to change a
@@ -149,16 +152,17 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         X : array, DataFrame or sparse matrix, shape (n, n_features)
             More rows with holes, in the same columns.
         y : ignored
+        sample_weight : array, shape (n,), optional
         weights : array or sparse matrix, shape (n, n_features), optional
-            As in `fit`; 1 unless given.
+            Both as in `fit`; 1 unless given.
 
         Returns
         -------
         self
         """
         if not hasattr(self, "_entries"):
-            return self.fit(X, weights=weights)
-        more = observed(read_table(self, X, first=False, accept_sparse=True), weights)
+            return self.fit(X, sample_weight=sample_weight, weights=weights)
+        more = observed(read_table(self, X, first=False, accept_sparse=True), weights, sample_weight)
         return self._fit(stacked(self._entries, more))
 
     def transform(self, X: Any) -> np.ndarray:

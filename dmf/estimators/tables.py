@@ -10,8 +10,8 @@ import scipy.sparse
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
-from dmf.arrays.backend import as_array
-from dmf.errors import DTypeError
+from dmf.arrays.backend import as_array, floating
+from dmf.errors import DTypeError, ShapeError
 from dmf.observations import SampledEntries
 from dmf.observations.conversion import as_entries
 
@@ -49,11 +49,24 @@ def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = Fal
         ) from error
 
 
-def observed(X: Any, weights: Any = None) -> SampledEntries:
+def observed(X: Any, weights: Any = None, sample_weight: Any = None) -> SampledEntries:
     """The entries of a checked table that are there: not NaN in an array, stored in a sparse matrix."""
     if weights is not None and not scipy.sparse.issparse(weights):
         weights = np.asarray(weights)
-    return as_entries(X, weights)
+    entries = as_entries(X, weights)
+    if sample_weight is None:
+        return entries
+    by_row = np.asarray(sample_weight)
+    if by_row.shape != X.shape[:1]:
+        raise ShapeError(
+            f"sample_weight has shape {by_row.shape}, but X has {X.shape[0]} rows. Pass one number for each of them; `weights` "
+            "takes one for each entry.",
+            argument="sample_weight",
+            value=by_row.shape,
+            limit=X.shape[:1],
+        )
+    product = floating(by_row, "sample_weight")[entries.rows] * (1 if entries.weights is None else entries.weights)
+    return SampledEntries(entries.rows, entries.cols, entries.entries, entries.shape, product)
 
 
 def in_dtype(entries: SampledEntries, dtype: Any) -> SampledEntries:

@@ -235,7 +235,7 @@ def check_weights(weights: Any, values: Array) -> Array:
         )
     if number(xp.max(weights)) == 0:
         raise ObservationError(
-            "all weights are 0, so that no entry is observed, but at least 1 is needed to learn anything.",
+            "all weights are zero, so that no entry is observed, but at least 1 is needed to learn anything.",
             argument="weights",
             value=0,
             limit=1,

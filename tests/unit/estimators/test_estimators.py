@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'dmf[sklearn]'")
 
@@ -191,3 +192,37 @@ def test_iterations_are_limited_and_checked(rng):
     assert DeepMatrixCompletion(max_iter=2).fit(X).n_iter_ == 2
     with pytest.raises(ValueError, match="max_iter=-1"):
         DeepMatrixCompletion(max_iter=-1).fit(X)
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array], ids=["array", "sparse"])
+def test_sample_weight_is_the_weight_of_each_entry_of_a_row(form, rng):
+    """Alone, and times those of the entries; rows of weight 0 are not seen, and a common factor does not matter to the fit."""
+    full = table(rng, 40, share=1.0)
+    X = form(np.where(rng.random(full.shape) < 0.8, full, 0.0 if form is scipy.sparse.csr_array else np.nan))
+    rows, each = rng.uniform(0.5, 2, 40), rng.uniform(0.5, 2, full.shape)
+    rows[7] = 0
+    new = DeepMatrixCompletion(rank=2)
+    for options, product in (({}, np.ones(full.shape)), ({"weights": each}, each)):
+        by_row = clone(new).fit(X, sample_weight=rows, **options)
+        by_entry = clone(new).fit(X, weights=rows[:, None] * product)
+        np.testing.assert_allclose(by_row.recovery_.product(), by_entry.recovery_.product(), rtol=1e-12)
+        assert by_row.noise_ == pytest.approx(by_entry.noise_)
+    assert not np.allclose(by_row.components_, clone(new).fit(X).components_)
+    parts = clone(new).partial_fit(X[:25], sample_weight=rows[:25]).partial_fit(X[25:], sample_weight=rows[25:])
+    np.testing.assert_allclose(parts.components_, clone(new).fit(X, sample_weight=rows).components_, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        (np.ones(3), r"sample_weight has shape \(3,\), but X has 40 rows"),
+        (np.ones((40, 8)), "`weights` takes one for each entry"),
+        (np.full(40, -1.0), "weight"),
+        (np.full(40, np.nan), "weight"),
+        (np.zeros(40), "all weights are zero"),
+        (["a"] * 40, "numbers are needed"),
+    ],
+)
+def test_a_bad_sample_weight(bad, match, rng):
+    with pytest.raises((ValueError, dmf.errors.DmfError), match=match):
+        DeepMatrixCompletion(rank=1).fit(table(rng, 40), sample_weight=bad)

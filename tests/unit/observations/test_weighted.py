@@ -153,7 +153,7 @@ def test_order_dtype_and_library(move, dtype, rng):
         ([1.0, -2.0], dmf.errors.ObservationError, "hold -2"),
         ([1.0, np.nan], dmf.errors.ObservationError, "weights holds 1 NaN"),
         ([1.0, np.inf], dmf.errors.ObservationError, "infinite"),
-        ([0.0, 0.0], dmf.errors.ObservationError, "all weights are 0"),
+        ([0.0, 0.0], dmf.errors.ObservationError, "all weights are zero"),
         (["a", "b"], dmf.errors.DTypeError, "weights has dtype"),
         ([1j, 1], dmf.errors.DTypeError, "complex"),
     ],
