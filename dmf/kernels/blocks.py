@@ -8,6 +8,8 @@ from numba.core.extending import intrinsic
 
 from dmf.kernels.vectors import FLAGS, Numbers, add_scaled, by_length, loop, plus, zero_of
 
+_MOST = 5  # machine vectors of a line that stays in registers
+
 
 @intrinsic
 def add_tile(typing_context, sums, at, table, index, first, count, left_at, right_at, length, vectors):
@@ -85,7 +87,7 @@ def eliminate(typing_context, matrix, order, first, end, pivot, length):
                     here = builder.add(at, v)
                     to.store(add_scaled(builder, to.load(here), scale, to.load(builder.add(start, v))), here)
 
-        by_length(builder, length_, to.lanes, narrow, wide)
+        by_length(builder, length_, to.lanes, narrow, wide, _MOST)
         return context.get_dummy_value()
 
     return types.none(matrix, order, first, end, pivot, length), generate
@@ -120,7 +122,12 @@ def combine(typing_context, target, at, weights, weights_at, table, order, count
                 sums([v])
 
         by_length(
-            builder, length_, to.lanes, lambda offsets: sums([ir.Constant(length_.type, v) for v in offsets]), wide
+            builder,
+            length_,
+            to.lanes,
+            lambda offsets: sums([ir.Constant(length_.type, v) for v in offsets]),
+            wide,
+            _MOST,
         )
         return context.get_dummy_value()
 

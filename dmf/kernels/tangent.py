@@ -44,11 +44,15 @@ def invert_rows(width, length, damping, least, gram, triangle, order, blocks, be
             gram[a * (length + 1)] += damping
         largest = none
         for step in range(width):
+            where, pivot = step, gram[order[step] * (length + 1)]
             for later in range(step + 1, width):
-                if gram[order[later] * (length + 1)] > gram[order[step] * (length + 1)]:
-                    order[step], order[later] = order[later], order[step]
+                other = gram[order[later] * (length + 1)]
+                where = (
+                    later if other > pivot else where
+                )  # without a branch, which would be guessed wrong half the time
+                pivot = other if other > pivot else pivot
+            order[step], order[where] = order[where], order[step]
             a = order[step]
-            pivot = gram[a * (length + 1)]
             if step == 0:
                 largest = pivot
             scale = none if pivot <= least * largest else one / np.sqrt(pivot)
