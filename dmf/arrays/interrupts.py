@@ -38,8 +38,11 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within it, Ctrl-C waits for its end, however often it comes: for files that only together make sense."""
-        self.pending, self._held = False, True
+        """Within it, Ctrl-C waits for its end, however often it comes: for files that only together make sense.
+
+        One that nobody has acted on before acts at its end, too.
+        """
+        self._held = True
         try:
             yield
         finally:

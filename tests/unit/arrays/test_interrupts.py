@@ -85,6 +85,11 @@ def test_held_it_waits_however_often_it_comes():
         done.append(2)
     assert done == [1, 1, 1]
     with remembered_interrupts() as interrupts:
+        press_within_a_compiler()
+        with pytest.raises(KeyboardInterrupt), interrupts.held():
+            done.append(3)
+        assert done == [1, 1, 1, 3]
+        interrupts.pending = False
         with interrupts.held():
             pass
         with pytest.raises(KeyboardInterrupt):
