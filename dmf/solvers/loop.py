@@ -35,7 +35,7 @@ class Solver(Protocol):
     A solver whose options are not in the units of the data, as step sizes are, may have a method ``rescaled(unit)``: itself for
     data that are divided by this number. Then it never sees data of extreme size.
 
-    To add a solver: write these functions, call `run`, and add it to the suite tests/contracts/test_solvers.py.
+    To add a solver: write these functions, call `run`, and add it to tests/solver_cases.py.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]

@@ -38,9 +38,8 @@ def test_reproduce_makes_its_folder_or_says_why_not_before_it_works(dmf_program,
     assert "Error: FileError: cannot make the folder" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("experiment", "cut"), [("alpha", 100), pytest.param("adaptation", 30, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("experiment", "cut"), [("alpha", 100), ("adaptation", 30)])
 def test_an_experiment_goes_on_from_its_checkpoint(dmf_program, monkeypatch, experiment, cut):
     """Killed in its second half: all numbers but the seconds are those of one that was not."""
     command = ["reproduce", experiment, "--small"]

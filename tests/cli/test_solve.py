@@ -119,7 +119,7 @@ def at_work(folder, *arguments):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent differently on Windows")
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.slow)])
 def test_a_request_to_end_writes_the_last_good_state(tmp_path, rng, name, code):
     """A finished model file marked as interrupted, and a checkpoint to go on from; no traceback.
 
@@ -143,7 +143,7 @@ def test_a_request_to_end_writes_the_last_good_state(tmp_path, rng, name, code):
 
 def test_a_command_goes_on_from_its_checkpoint(dmf_program, ratings, monkeypatch, tmp_path):
     """Killed in the middle of the second fit, it ends with the model of an uninterrupted one."""
-    command = ["complete", ratings, "--rank", 3, "--iterations", 40]
+    command = ["complete", ratings, "--rank", 3, "--iterations", 20]
     dmf_program(*command, "-o", "whole.npz")
     calls = len(dmf.load(tmp_path / "whole.npz").history.iteration)
 
@@ -153,7 +153,7 @@ def test_a_command_goes_on_from_its_checkpoint(dmf_program, ratings, monkeypatch
         if not calls:
             raise MemoryError
 
-    kept = ["--checkpoint", "c.npz", "--checkpoint-every", 0]
+    kept = ["--checkpoint", "c.npz", "--checkpoint-every", 0.05]
     with monkeypatch.context() as patched:
         patched.setattr("dmf_cli.solve.Progress.solver", killed)
         dmf_program(*command, "-o", "m.npz", *kept, "--resume", code=1)

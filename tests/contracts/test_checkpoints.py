@@ -29,7 +29,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(name, library, data, tmp_path_fac
     kind = data.draw(st.sampled_from(["entries", "linear array", "full"]))
     solver, (observations, first) = ALL[name], problem(name, kind, library)
     options = {
-        "iterations": data.draw(st.integers(0, 9)),
+        "iterations": data.draw(st.integers(0, 7)),
         "record_every": data.draw(st.integers(1, 4)),
         "tolerance": data.draw(st.sampled_from([0.0, 1e-3])),
         "callback": data.draw(st.sampled_from([None, watched])),

@@ -89,7 +89,7 @@ def test_a_killed_call_goes_on_to_the_same_bits(name, library, data, tmp_path_fa
     call, _, options = CASES[name]
     observations, whole = uninterrupted(name, library)
     path, length = tmp_path_factory.mktemp("cut") / "fit.npz", len(whole.history.iteration)
-    for _ in range(2):
+    for _ in range(data.draw(st.integers(1, 2))):
         kept = Checkpoint(path, resume=True, seconds=data.draw(st.sampled_from([0, 3600])))
         with contextlib.suppress(KilledError):
             call(observations, **options, callback=counted(data.draw(st.integers(0, length))), checkpoint=kept)
