@@ -345,7 +345,11 @@ def _is_entry(entry: Any) -> bool:
 
 
 def seen(observations: Observations) -> str:
-    """Fingerprint of data by what solvers see of it, so that any kind has one: loss and gradients at two factors."""
+    """Fingerprint of data by what solvers see of it, so that any kind has one.
+
+    The measurements enter on their own, since beside others their last digits, or all of them, would vanish.
+    """
     (d1, d2), like = observations.shape, observations.like
+    probe = gaussian((d1, 1), 0, like), gaussian((1, d2), 1, like)
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # the same bits with any number of threads
-        return fingerprint(tuple(observations.evaluate(gaussian((d1, 1), 0, like), gaussian((1, d2), 1, like))))
+        return fingerprint((observations.evaluate(*probe), observations.adjoint(observations.values, *probe)))

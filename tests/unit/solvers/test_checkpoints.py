@@ -8,6 +8,7 @@ import pytest
 import dmf
 from dmf.io.archive import read_archive, write_archive
 from dmf.solvers import Checkpoint
+from dmf.solvers.checkpoints import seen
 from dmf.solvers.loop import run
 
 from helpers import observe, start
@@ -64,6 +65,15 @@ def test_other_data_and_options_are_refused_by_name(path, changed, named):
         descend(checkpoint=path, resume=True, **changed)
     assert list(caught.value.value) == [named]
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("size", [1e-100, 1.0, 1e90])
+def test_data_of_any_size_are_told_apart(size):
+    values = size * ENTRIES.values
+    other = np.where(np.arange(values.size) == 3, values * (1 + 1e-12), values)
+    moved = dmf.SampledEntries(ENTRIES.rows, np.roll(ENTRIES.cols, 1), values, ENTRIES.shape)
+    prints = [seen(ENTRIES.with_values(v)) for v in (values, values.copy(), other)]
+    assert prints[0] == prints[1] and len({*prints, seen(moved)}) == 3
 
 
 @pytest.mark.parametrize("damage", ["cut off", "one byte", "gone"])
