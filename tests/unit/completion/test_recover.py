@@ -278,7 +278,6 @@ def test_names_are_numbers_or_texts():
         (np.empty((0, 3)), dmf.errors.ShapeError, "shape"),
         (np.array([["a", "b"]]), dmf.errors.DTypeError, "numbers are needed"),
         (np.ones((2, 2), complex), dmf.errors.DTypeError, "complex"),
-        (np.ones((2, 2), np.float16), dmf.errors.DTypeError, "float16"),
         ([[1, 2], [3]], dmf.errors.DTypeError, "rectangular"),
     ],
 )
