@@ -23,7 +23,7 @@ from dmf.recovery.results import Recovery
 from dmf.solvers.homotopy import noise_edge
 from dmf.solvers.outcomes import Outcome
 
-ROUNDS, ACCURACY, STEPS = 6, 1e-3, 300  # solutions at most, of this residual and of so many passes each
+ROUNDS, ACCURACY, STEPS = 6, 3e-6, 300  # solutions at most, of this residual and of so many passes each
 NEGLIGIBLE = 1e-5  # size of what is left of a random change, relative, below which the measurements see all of it
 MAJORITY_ROUNDS = 60  # of reweighting
 CHANGED = 1e-4  # change of a row, relative to the largest, from which on it is open
@@ -50,7 +50,7 @@ def undetermined(observations: Observations, model: LowRank) -> tuple[np.ndarray
     """
     if isinstance(observations, Entries):
         block = _largest_block(observations)
-        if block.shape != block.observations.shape:
+        if block is not None:
             u, vt = (to_host(a) for a in (model.u, model.vt))
             part = LowRank.of_factors(
                 *(from_host(a, model.u) for a in (u[block.rows] * to_host(model.s), vt[:, block.cols]))
@@ -67,11 +67,16 @@ def undetermined(observations: Observations, model: LowRank) -> tuple[np.ndarray
     return rows, cols
 
 
-def _largest_block(observations: Entries) -> Submatrix:
-    """The most rows and columns that hang together through entries: blocks that share none can be scaled against each other."""
+def _largest_block(observations: Entries) -> Submatrix | None:
+    """The most rows and columns that hang together through entries, unless all do.
+
+    Blocks that share no entry can be scaled against each other.
+    """
     labels = [to_host(part) for part in observations.connectivity()]
     sizes = sum(np.bincount(part, minlength=1 + max(int(each.max()) for each in labels)) for part in labels)
     rows, cols = (np.flatnonzero(part == np.argmax(sizes)) for part in labels)
+    if (rows.size, cols.size) == observations.shape:
+        return None
     return Submatrix(observations.restricted(rows, cols), rows, cols, observations.shape)
 
 
