@@ -24,13 +24,13 @@ from dmf.io.reading import Entries
 from dmf.io.roles import Stated
 from dmf.io.writing import json_text
 from dmf.recovery.intervals import half_width
-from dmf.solvers import Snapshot
+from dmf_cli.progress import Progress, set_quiet
 
 _SHOWN = 0.9  # coverage of the intervals that summaries mention
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --seed, --threads, --json and --debug, and turn errors into one line on stderr with exit code 1.
+    """Add --seed, --threads, --json, --quiet and --debug, and turn errors into one line on stderr with exit code 1.
 
     After Ctrl-C, SIGTERM and SIGHUP, which all end what is done in the same way, the exit code tells which one it was.
 
@@ -46,9 +46,11 @@ def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--json", "as_json", is_flag=True, help='Print one JSON object instead of text; of an error, {"error": ...}.'
     )
+    @click.option("-q", "--quiet", is_flag=True, help="Show no progress; it is shown on terminals only.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(command)
-    def wrapper(*args: Any, threads: int | None, debug: bool, **options: Any) -> Any:
+    def wrapper(*args: Any, threads: int | None, quiet: bool, debug: bool, **options: Any) -> Any:
+        set_quiet(quiet)
         with remembered_interrupts(whole_process=True) as interrupts:
             try:
                 with contextlib.nullcontext() if threads is None else dmf.threads(threads):
@@ -179,11 +181,10 @@ def observed(source: Entries) -> tuple[dmf.SampledEntries, list[str]]:
 
 def compare_ranks(entries: dmf.SampledEntries, device: str = "cpu", **options: Any) -> dmf.completion.RankPath:
     """`dmf.completion.rank_path` on a device, with its progress shown."""
-    progress, moved = Progress(), entries.to_device(device)
-    with on_device_of(moved.values):
-        path = dmf.completion.rank_path(moved, callback=progress.rank, **options)
-    progress.done()
-    return path
+    moved = entries.to_device(device)
+    with Progress() as progress, on_device_of(moved.values):
+        progress.stage("comparing ranks")
+        return dmf.completion.rank_path(moved, callback=progress.rank, **options)
 
 
 def check_distinct(**paths: Path | None) -> None:
@@ -195,37 +196,6 @@ def check_distinct(**paths: Path | None) -> None:
             raise click.UsageError(
                 f"{printable(str(path))} is both {words}: one would overwrite the other. Give each a name of its own."
             )
-
-
-class Progress:
-    """One line on a terminal that is rewritten as a solver goes on; nothing where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr is not None and sys.stderr.isatty()  # None: closed by the caller
-        self._last = -1.0
-
-    def __call__(self, label: str, snapshot: Snapshot) -> None:
-        """Show a snapshot, at most ten times a second."""
-        if self._shown and not 0 <= snapshot.seconds - self._last < 0.1:
-            self._last = snapshot.seconds
-            self._show(f"{label}: iteration {snapshot.iteration:,}, loss {snapshot.loss:.4g}, {snapshot.seconds:.1f} s")
-
-    def solver(self, snapshot: Snapshot) -> None:
-        """The same as a solver's callback."""
-        self(f"{snapshot.fit}, {snapshot.stage}" if snapshot.fit else snapshot.stage, snapshot)
-
-    def rank(self, step: dmf.completion.RankStep) -> None:
-        """Show a step of a rank path."""
-        self._show(f"rank {step.rank}: held-out RMSE {step.heldout_rmse:.4g}, {step.seconds:.1f} s")
-
-    def _show(self, text: str) -> None:
-        if self._shown:
-            click.echo(f"\r{printable(text):<78}", nl=False, err=True)
-
-    def done(self) -> None:
-        """Clear the line."""
-        if self._shown:
-            click.echo("\r" + " " * 78 + "\r", nl=False, err=True)
 
 
 class InputFile(click.Path):
@@ -243,7 +213,10 @@ class InputFile(click.Path):
                 param,
                 ctx,
             )
-        return super().convert(value, param, ctx)
+        path = Path(str(super().convert(value, param, ctx)))
+        if path.is_dir() and not any(path.rglob("*.parquet")):
+            self.fail(f"{printable(str(path))} is a directory without Parquet files.", param, ctx)
+        return path
 
 
 def _with_one_compilation_of_headers(ctx: click.Context, param: click.Parameter, device: str) -> str:

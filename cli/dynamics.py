@@ -8,7 +8,8 @@ import click
 
 from dmf.experiments.dynamics import PROBLEMS, draw_dynamics, dynamics, picture_paths
 from dmf.io.writing import check_writable, json_text, make_folder, write_text
-from dmf_cli.common import Progress, common_options, emit, table
+from dmf_cli.common import common_options, emit, table
+from dmf_cli.progress import Progress
 
 
 @click.command("dynamics")

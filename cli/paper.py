@@ -10,7 +10,8 @@ import click
 
 from dmf.experiments import adaptation, fashion, paper
 from dmf.io.writing import check_writable, json_text, make_folder, write_text
-from dmf_cli.common import Progress, check_distinct, checkpoint_options, common_options, emit, table
+from dmf_cli.common import check_distinct, checkpoint_options, common_options, emit, table
+from dmf_cli.progress import Progress
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from dmf.report.page import check_report_path, write_report
 from dmf.solvers import Outcome
 from dmf_cli.common import (
     InputFile,
-    Progress,
     check_distinct,
     checkpoint_options,
     common_options,
@@ -39,6 +38,7 @@ from dmf_cli.common import (
     reading_options,
     summary_of,
 )
+from dmf_cli.progress import Progress
 from dmf_cli.tables import complete_table, is_table
 
 _OUTPUT = click.Path(path_type=Path)
@@ -120,10 +120,13 @@ class _Bounds(click.ParamType):
 @reading_options
 @click.option("--model", type=_OUTPUT, help="Model file to write beside a filled table, which -o names.")
 @click.option("--report", type=_OUTPUT, help="Report to write: pictures and numbers in one .html or .png file.")
+@click.option("-v", "--verbose", is_flag=True, help="Tell what each run of a solver found, and why it ended.")
 @click.option("--ranks", is_flag=True, help="Compare ranks for the report, as `dmf rank` does: one more fit for each.")
 @common_options
 @checkpoint_options
-def complete(file, output, model, report, ranks, device, offsets, stated, checkpoint, seed, as_json, **options):
+def complete(
+    file, output, model, report, ranks, device, offsets, stated, checkpoint, seed, as_json, verbose, **options
+):
     """Complete a matrix from some of its entries.
 
     FILE holds the known entries: delimited text, either with the columns row, column and value (ids may be any text; further
@@ -152,7 +155,9 @@ def complete(file, output, model, report, ranks, device, offsets, stated, checkp
     if report is not None:
         check_report_path(report)
     check_device(device)
-    found = read(file, keep_text=filled is not None, **stated)
+    with Progress() as progress:
+        progress.stage("reading")
+        found = read(file, keep_text=filled is not None, progress=progress.reading, **stated)
     source = found.entries() if isinstance(found, Matrix) else found
     about: list[str] = list(source.notes)
     of_matrices = {
@@ -166,7 +171,9 @@ def complete(file, output, model, report, ranks, device, offsets, stated, checkp
         text = None if filled is None else _to_fill(file, filled, source)
         complete_table(file, found, text, filled, model, report, options["bounds"], about, seed, as_json)
         return
-    known, notes = observed(replace(source, notes=tuple(about)))
+    with Progress() as progress, progress.compiles():
+        progress.stage("sorting")
+        known, notes = observed(replace(source, notes=tuple(about)))
     d1, d2 = known.shape
     text = None if filled is None else _to_fill(file, filled, source)
     seen = known.n_distinct
@@ -176,6 +183,8 @@ def complete(file, output, model, report, ranks, device, offsets, stated, checkp
     single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0
     options["holdout"] = _holdout(options["holdout"], single, as_json)
     recovery, seconds = _timed(dmf.complete, known, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
+    for sentence in _told_of_runs(recovery) if verbose else ():
+        note(sentence, as_json)
     train = _train_rmse(recovery)
     facts = {"train RMSE": f"{train:.4g}", **error_texts(recovery)}
     lines = [f"{name:<14} {text}" for name, text in facts.items()]
@@ -205,6 +214,16 @@ def complete(file, output, model, report, ranks, device, offsets, stated, checkp
             echo(_kept_in(model), err=True)
         raise
     _tell(model, filled, recovery, told | more, lines, as_json)
+
+
+def _told_of_runs(recovery: dmf.Recovery) -> Iterator[str]:
+    """What each run of a solver found, and why it ended; and what was chosen among them."""
+    for run in recovery.runs:
+        found = f"rank {run.rank}, noise {run.noise:.4g}"
+        yield f"{run.fit}, {run.stage}: {found}, {run.nit:,} iterations, {run.seconds:.2f} s: {run.message}"
+    chosen = "with row and column offsets" if recovery.found.offsets else "without offsets"
+    asked = "as asked" if isinstance(recovery.settings.offsets, bool) else "as held-out entries decide"
+    yield f"taken: rank {recovery.found.rank} {chosen} ({asked})"
 
 
 def _train_rmse(recovery: dmf.Recovery) -> float:
@@ -323,14 +342,13 @@ def _timed(
     solve: Callable[..., dmf.Recovery], data: dmf.Observations, device: str, callback: bool = False, **options: Any
 ) -> tuple[dmf.Recovery, float]:
     """What `solve` returns, in NumPy arrays, and the seconds that it took; with `callback`, it shows its progress."""
-    progress = Progress()
-    if callback:
-        options["callback"] = progress.solver
     begin = time.perf_counter()
-    recovery = solve_on(device, solve, data, **options)
-    seconds = time.perf_counter() - begin
-    progress.done()
-    return recovery, seconds
+    with Progress() as progress, progress.compiles():
+        progress.stage("preparing the fit")
+        if callback:
+            options["callback"] = progress.solver
+        recovery = solve_on(device, solve, data, **options)
+    return recovery, time.perf_counter() - begin
 
 
 def _report_path(output: Path) -> Path:

@@ -15,7 +15,7 @@ from dmf.errors import FileError
 from dmf.io.arrays import most_bytes
 from dmf.io.ids import Numbering, Stack, distinct
 from dmf.io.lines import TRIPLET, gathered
-from dmf.io.messages import ignored, listed, package, shown
+from dmf.io.messages import Progress, ignored, listed, package, shown
 from dmf.io.reading import Entries, Matrix
 from dmf.io.roles import Cells, Column, Stated, entry_columns
 from dmf.io.sheets import Sheet
@@ -55,14 +55,15 @@ class Columns:
         return len(self.first)
 
 
-def load_parquet(path: Path, stated: Stated) -> Entries | Matrix:
+def load_parquet(path: Path, stated: Stated, progress: Progress) -> Entries | Matrix:
     """Read a Parquet file or a folder of them: entries, see `dmf.io.roles.entry_columns`, or a table."""
     pyarrow, dataset = package("pyarrow", path, "parquet"), package("pyarrow.dataset", path, "parquet")
     with _errors_of(path, pyarrow):
         folders = "hive" if path.is_dir() else None
         source = dataset.dataset(path, format="parquet", partitioning=folders)
         fragments = list(source.get_fragments())
-        if not sum(fragment.metadata.num_rows for fragment in fragments):
+        n_rows = sum(fragment.metadata.num_rows for fragment in fragments)
+        if not n_rows:
             raise FileError(f"cannot read {path}: a table without rows. Give at least one entry.")
         _check_size(path, fragments)
         # Ids stay dictionaries: repeated long texts would otherwise unpack to any size.
@@ -71,9 +72,13 @@ def load_parquet(path: Path, stated: Stated) -> Entries | Matrix:
         reading = dataset.ParquetFileFormat(read_options=dataset.ParquetReadOptions(dictionary_columns=texts))
         source = dataset.dataset(path, format=reading, partitioning=folders)
 
-        def scan(names: list[str]) -> Iterable[Any]:
+        def scan(names: list[str]) -> Iterator[Any]:
             options = {"batch_size": _BATCH, "batch_readahead": _AHEAD, "fragment_readahead": 1}
-            return source.scanner(columns=names, **options).to_batches()
+            read = 0
+            for batch in source.scanner(columns=names, **options).to_batches():
+                yield batch
+                read += len(batch)
+                progress(read, read / n_rows)
 
         dialect = "Parquet" if len(fragments) == 1 else f"Parquet, {len(fragments)} files"
         names = source.schema.names
@@ -83,7 +88,7 @@ def load_parquet(path: Path, stated: Stated) -> Entries | Matrix:
         return from_columns(columns, stated, pyarrow)
 
 
-def load_duckdb(path: Path, stated: Stated) -> Entries | Matrix:
+def load_duckdb(path: Path, stated: Stated, progress: Progress) -> Entries | Matrix:
     """Read what a query of a DuckDB database gives, or its only table."""
     query = stated.query
     duckdb, pyarrow = package("duckdb", path, "duckdb"), package("pyarrow", path, "duckdb")
@@ -107,7 +112,15 @@ def load_duckdb(path: Path, stated: Stated) -> Entries | Matrix:
                 raise FileError(f"cannot read {path}: the query gives no rows. Give at least one entry.")
             parts = itertools.chain([first], reader)  # a query is not run twice: it may give something else
             sample = _sample(names, first.slice(0, _SAMPLE))
-            return from_columns(Columns(path, "DuckDB", names, sample, lambda _: parts), stated, pyarrow)
+
+            def counted(parts: Iterable[Any]) -> Iterator[Any]:
+                read = 0
+                for batch in parts:
+                    yield batch
+                    read += len(batch)
+                    progress(read, 0.0)  # how many more will come is not known
+
+            return from_columns(Columns(path, "DuckDB", names, sample, lambda _: counted(parts)), stated, pyarrow)
     except duckdb.Error as error:
         raise FileError(f"cannot read {path}: {error}") from error
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from dmf.errors import FileError
 from dmf.io.blocks import Block, PlainBlock
 from dmf.io.compressed import decompressed
-from dmf.io.messages import shown
+from dmf.io.messages import Progress, shown, silent
 
 BLANKS = "blanks"
 # In order of preference: a comma also occurs within numbers ("3,5"), a blank within ids ("New York").
@@ -61,6 +61,10 @@ class DelimitedText:
         What comes before the first record: byte order mark, comments, blank lines.
     n_skipped : int
         Records left out of the iteration: 1 with a header.
+    size : int
+        Bytes of the file; 0 where that is not known.
+    progress : callable
+        Called while it is read.
     """
 
     def __init__(
@@ -73,7 +77,8 @@ class DelimitedText:
         dialects: Mapping[str, str] = _DELIMITERS,
     ) -> None:
         self.path, self._line, self._ended = path, 0, 0  # the last line read, and the last that ended a record
-        self._file, self._start = file, 1
+        self._file, self._start, self.size = file, 1, 0
+        self.progress: Progress = silent
         self._kept: list[str] | None = None
         self._sample = self._read_sample(skip)
         self._line = self._start - 1
@@ -233,9 +238,13 @@ class DelimitedText:
 
     def _chunks(self) -> Iterator[bytes]:
         """The file in parts of whole lines."""
-        yield b"".join(self._sample)
+        chunk = b"".join(self._sample)
+        read = len(chunk)
+        yield chunk
         while chunk := self._file.read(_CHUNK):
+            read += len(chunk)
             yield chunk if chunk.endswith(b"\n") else chunk + self._file.readline()
+            self.progress(self._line, min(read / self.size, 1.0) if self.size else 0.0)
 
     def _decoded(self, chunks: Iterable[bytes]) -> Iterator[str]:
         """The lines of parts of the file, which are counted, up to the first part that ends with a record."""
@@ -285,7 +294,10 @@ def open_delimited(
         Inside the ``with`` block too, when a record cannot be read; the message names file and line.
     """
     with open(path, "rb") as file, decompressed(path, file) as content:  # noqa: PTH123 - also takes pipes
-        yield DelimitedText(path, content, columns, plausible, skip)
+        text = DelimitedText(path, content, columns, plausible, skip)
+        if content is file:
+            text.size = os.fstat(file.fileno()).st_size
+        yield text
 
 
 def _starts(first: int, records: Iterable[list[str]]) -> list[int]:

@@ -19,14 +19,17 @@ from dmf.io.excel import open_sheet
 from dmf.io.formats import load_npy, load_npz, members_text
 from dmf.io.lines import TRIPLET, read_lines
 from dmf.io.matrix_market import load_mtx
-from dmf.io.messages import ignored, times
+from dmf.io.messages import Progress, ignored, silent, times
 from dmf.io.reading import Entries, Matrix, readable, real
 from dmf.io.roles import Cells, Stated
 from dmf.io.tables import is_table, read_table
 
 _READERS: dict[str, Callable[[Path], Entries | Matrix]]
 _READERS = {".npy": load_npy, ".npz": load_npz, ".mtx": load_mtx}
-_COLUMNS: dict[str, Callable[[Path, Stated], Entries | Matrix]] = {".parquet": load_parquet, ".duckdb": load_duckdb}
+_COLUMNS: dict[str, Callable[[Path, Stated, Progress], Entries | Matrix]] = {
+    ".parquet": load_parquet,
+    ".duckdb": load_duckdb,
+}
 _WORKBOOKS = (".xlsx", ".xlsm")
 
 
@@ -76,9 +79,19 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
     return found.entries() if isinstance(found, Matrix) else found
 
 
-def read(path: str | os.PathLike, layout: str = "auto", *, keep_text: bool = False, **stated: Any) -> Entries | Matrix:
-    """What `read_entries` reads, as a matrix where the file holds one."""
-    return _load(path, Stated(layout, **stated), keep_text)
+def read(
+    path: str | os.PathLike,
+    layout: str = "auto",
+    *,
+    keep_text: bool = False,
+    progress: Progress = silent,
+    **stated: Any,
+) -> Entries | Matrix:
+    """What `read_entries` reads, as a matrix where the file holds one.
+
+    `progress` is called with the number of lines read so far, and the share of the file that they are.
+    """
+    return _load(path, Stated(layout, **stated), keep_text, progress)
 
 
 def read_matrix(path: str | os.PathLike, layout: str = "auto", **stated: Any) -> Matrix:
@@ -172,13 +185,15 @@ def is_delimited(path: str | os.PathLike) -> bool:
     return path.suffix.lower() not in (*_READERS, *_COLUMNS, *_WORKBOOKS) and not path.is_dir()
 
 
-def _load(path: str | os.PathLike, stated: Stated, keep_text: bool = False) -> Entries | Matrix:
+def _load(
+    path: str | os.PathLike, stated: Stated, keep_text: bool = False, progress: Progress = silent
+) -> Entries | Matrix:
     with readable(path, folder=True) as file:
         suffix = ".parquet" if file.is_dir() else file.suffix.lower()
         _check_stated(file, suffix, stated)
         if suffix in _COLUMNS:
-            return _COLUMNS[suffix](file, stated)
-        return _READERS[suffix](file) if suffix in _READERS else _load_text(file, stated, keep_text)
+            return _COLUMNS[suffix](file, stated, progress)
+        return _READERS[suffix](file) if suffix in _READERS else _load_text(file, stated, keep_text, progress)
 
 
 def _check_stated(path: Path, suffix: str, stated: Stated) -> None:
@@ -197,7 +212,7 @@ def _check_stated(path: Path, suffix: str, stated: Stated) -> None:
             )
 
 
-def _load_text(path: Path, stated: Stated, keep_text: bool) -> Entries | Matrix:
+def _load_text(path: Path, stated: Stated, keep_text: bool, progress: Progress) -> Entries | Matrix:
     how = Cells(stated)
     needed = ("first column", "second column") if stated.is_table else TRIPLET
 
@@ -212,6 +227,7 @@ def _load_text(path: Path, stated: Stated, keep_text: bool) -> Entries | Matrix:
         else open_delimited(path, needed, plausible, stated.skip)
     )
     with opened as text:
+        text.progress = progress
         if stated.is_table or (not stated.is_entries and is_table(text, stated, how)):
             return read_table(text, stated, keep_text)
         return read_lines(text, stated, keep_text)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 from dmf.errors import MissingPackageError, printable
 
-__all__ = ["ignored", "listed", "number", "package", "printable", "shown", "times"]
+__all__ = ["ignored", "listed", "number", "package", "printable", "Progress", "shown", "silent", "times"]
+
+Progress = Callable[[int, float], None]  # called with the lines read so far, and the share of the file that they are
+
+
+def silent(lines: int, share: float) -> None:
+    """No progress shown."""
+
 
 _LONGEST = 40  # characters of a name
 

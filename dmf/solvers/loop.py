@@ -77,6 +77,8 @@ class Snapshot:
         Time spent in the solver so far.
     model : callable
         Makes the model when it is asked for.
+    findings : mapping of str to float, optional
+        What the solver knows besides, such as "noise", in the units of the data.
 
     Attributes
     ----------
@@ -88,9 +90,16 @@ class Snapshot:
 
     stage = fit = ""
 
-    def __init__(self, iteration: int, loss: float, seconds: float, model: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        iteration: int,
+        loss: float,
+        seconds: float,
+        model: Callable[[], Any],
+        findings: Mapping[str, float] | None = None,
+    ) -> None:
         self.iteration, self.loss, self.seconds = iteration, loss, seconds
-        self._model = model
+        self._model, self.findings = model, findings or {}
 
     @property
     def model(self) -> Any:
@@ -105,7 +114,7 @@ class Snapshot:
 
     def seen_as(self, change: Callable[[Any], Any], stage: str, fit: str) -> Snapshot:
         """The same with ``change(model)`` in place of the model, computed if it is looked at."""
-        other = Snapshot(self.iteration, self.loss, self.seconds, lambda: change(self.model))
+        other = Snapshot(self.iteration, self.loss, self.seconds, lambda: change(self.model), self.findings)
         other.stage, other.fit = stage, fit
         return other
 
@@ -207,13 +216,14 @@ def follow(
         def record() -> None:
             """Record this iteration."""
             nonlocal wish
-            loss, measured = solver.loss(at.state), None
+            loss, found, measured = solver.loss(at.state), solver.findings(at.state), None
             if callback is not None:
+                snapshot = Snapshot(at.iteration, loss, at.seconds, lambda: solver.model(data, at.state), found)
                 try:
-                    measured = callback(Snapshot(at.iteration, loss, at.seconds, lambda: solver.model(data, at.state)))
+                    measured = callback(snapshot)
                 except StopIteration as reason:
                     wish = str(reason)
-            records.add(at.iteration, loss, at.seconds, solver.findings(at.state), measured)
+            records.add(at.iteration, loss, at.seconds, found, measured)
 
         def ends() -> Outcome | None:
             """The outcome if the run ends at this recorded iteration."""

@@ -118,6 +118,32 @@ def at_work(folder, *arguments):
             os.close(screen)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals are of POSIX")
+def test_progress_tells_what_is_done_unless_it_is_to_be_quiet(tmp_path, rng):
+    """Reading, sorting, preparing and the fits by name, with the error and the noise in the units of the data."""
+    noise = rng.standard_normal((300, 300))
+    np.save(tmp_path / "noise.npy", np.where(rng.random(noise.shape) < 0.05, noise, np.nan))
+    command = ["complete", "noise.npy", "--rank", "10", "--no-offsets", "-o", "m.npz"]
+    with at_work(tmp_path, *command) as (running, rest):
+        shown = rest()
+        assert running.wait(60) == 0
+    assert re.search(
+        rb"(hold-out|final) fit, [a-z ]+: iteration \d+, RMSE [0-9.e-]+, noise [0-9.e-]+, \d+\.\d s", shown
+    )
+    screen, terminal = os.openpty()
+    subprocess.run([PROGRAM, *command, "--quiet"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=terminal, check=True)
+    os.close(terminal)
+    with contextlib.suppress(OSError):
+        assert os.read(screen, 10) == b""
+    os.close(screen)
+
+
+def test_verbose_tells_of_every_run(dmf_program, ratings):
+    told = dmf_program("complete", ratings, "--rank", 3, "--iterations", 40, "-v").stdout
+    assert re.search(r"hold-out fit, .*: rank \d+, noise [0-9.e-]+, \d+ iterations", told)
+    assert "final fit" in told and "(as held-out entries decide)" in told
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent differently on Windows")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.slow)])
 def test_a_request_to_end_writes_the_last_good_state(tmp_path, rng, name, code):
