@@ -267,9 +267,10 @@ def _after_refine(state: State, found: Estimate) -> Next:
 
 
 def _not_exact(state: State) -> Next:
-    if state.exact is not None and not state.exhausted:
-        return _exact(state)  # it needs all of its components
-    state = replace(state, exact=None)
+    if state.exact is not None:  # it needs all of its components, as far as the budget went
+        if state.broken in (Outcome.STOPPED, Outcome.INTERRUPTED):
+            return _ended(replace(state, estimate=state.exact, with_offsets=None), state.broken)
+        return _exact(state)
     if state.exhausted:
         return _noisy(state)
     match state.then:

@@ -200,6 +200,21 @@ def test_budgets_are_exact_and_their_history_is_that_of_the_longer_run(make):
             np.testing.assert_array_equal(part.history[name], whole.history[name][: len(part.history[name])])
 
 
+def test_a_budget_loses_no_exact_fit(rng):
+    """It may end the trial whether fewer components are enough: they are not."""
+    u, v = (np.linalg.qr(rng.standard_normal((n, 2)))[0] for n in (80, 60))
+    matrix = (u * [100, 5]) @ v.T
+    observations = dmf.SampledEntries.from_dense(np.where(rng.random(matrix.shape) < 0.5, matrix, np.nan))
+    whole = dmf.complete(observations, offsets=False)
+    exact, trial = whole.runs[-2:]
+    assert whole.found.exact and exact.outcome is Outcome.EXACT and trial.outcome is not Outcome.EXACT
+    border = np.flatnonzero(np.diff(whole.history["run"]))[-1]
+    for budget in range(int(whole.history.iteration[border]), whole.nit + 1):
+        part = dmf.complete(observations, offsets=False, iterations=budget)
+        assert part.found.exact and part.success
+        np.testing.assert_allclose(part.product(), matrix, atol=1e-10)
+
+
 @pytest.mark.parametrize("stage", ["noise", "refine", "continue"])
 @pytest.mark.parametrize(
     ("error", "outcome"),

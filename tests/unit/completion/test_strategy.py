@@ -102,6 +102,18 @@ TABLE = {
     ),
     "zeros": (FACTS, [(0, {"outcome": Outcome.TRIVIAL})], "NOISE END", Outcome.EXACT),
     "the budget": (FACTS, [(3, {"outcome": Outcome.BUDGET, "nit": 100})], "NOISE END", Outcome.BUDGET),
+    "the budget ends the trial without a small component": (
+        FACTS,
+        [(3, NONE), (3, EXACT | {"sizes": [1, 0.9, 0.01]}), (2, {"outcome": Outcome.BUDGET, "nit": 99})],
+        "NOISE REFINE REFINE END",
+        Outcome.EXACT,
+    ),
+    "the user ends the trial without a small component": (
+        FACTS,
+        [(3, NONE), (3, EXACT | {"sizes": [1, 0.9, 0.01]}), (2, {"outcome": Outcome.STOPPED})],
+        "NOISE REFINE REFINE END",
+        Outcome.STOPPED,
+    ),
     "the budget, exact all the same": (FACTS, [(3, NONE), (3, EXACT | {"nit": 99})], "NOISE REFINE END", Outcome.EXACT),
     "the user stops it": (FACTS, [(3, NONE), (3, {"outcome": Outcome.STOPPED})], "NOISE REFINE END", Outcome.STOPPED),
     "divergence": (FACTS, [(3, {"outcome": Outcome.DIVERGED})], "NOISE END", Outcome.DIVERGED),
@@ -163,6 +175,7 @@ def test_what_comes_next(name):
         ("offsets, noise in doubt: noise without, too", 0, True),
         ("offsets that diverged", 3, False),
         ("the user stops the fit without offsets", 3, False),
+        ("the user ends the trial without a small component", 3, False),
         ("zeros", 0, False),
     ],
 )
