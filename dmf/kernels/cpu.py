@@ -146,10 +146,7 @@ class SampledEntries:
         starts, index, bounds = self._samples_of(side)
         values, roots = self.prepare(values).of_side(side), None if roots is None else self.prepare(roots).of_side(side)
         if length * factor.itemsize > WIDEST_BYTES:
-            means = factor[:0] if means is None else means
-            rows, inverses, sums = wide_ridge(starts, index, values, factor, variances, penalty, means, roots)
-            square, uncertainty, freedom = np.sum(sums, axis=0).tolist()  # a NumPy number would widen float32
-            return rows, inverses if spread else None, square, uncertainty, freedom
+            return wide_ridge(starts, index, values, factor, variances, penalty, means, roots)
         none, losses = frozen(factor[:0, 0]), np.zeros(starts.shape[0] - 1)
         means = none if means is None else frozen(means).ravel()
         others = _flat(factor, length)

@@ -22,20 +22,17 @@ from dmf.kernels.simd import LANE_BYTES
 # matrix that is singular, the columns of its Cholesky factor grow from one to the next until they overflow.
 LEAST = 8
 WIDEST_BYTES = 768  # of a row; at 100 samples a row, BLAS takes as long there, and is twice as fast at 192 doubles
-BLOCK = 32  # samples at a time
+BLOCK = 32  # samples of a row at a time
 _PLACES = frozen(np.arange(BLOCK, dtype=np.int32))
 _PIECE_BYTES = 2**19  # of normal matrices at a time: they stay in the second-level cache
 
 
 @jit()
-def normal_rows(
-    starts, index, roots, factor, width, length, lanes, work, seen, places, normals, system, least, begin, end
-):
+def normal_rows(starts, index, roots, factor, width, length, lanes, work, seen, places, normals, begin, end):
     """Sums of ``s^2 v v^T`` over the samples of each row, from row `begin` to `end`: their lower triangles.
 
     They go to `normals` with `lanes` rows side by side, in lines of `length` numbers. Factors are flat. Empty `roots`: every s
-    is 1. The arrays of `system`, see `RowRidge`, make them the normal equations of ridge regression, unless they are empty. For
-    what is worked in, see `scratch`.
+    is 1. For what is worked in, see `scratch`.
     """
     one = factor.dtype.type(1)
     vector = 32 // factor.itemsize
@@ -44,7 +41,6 @@ def normal_rows(
     table, order = (seen, places) if copied else (factor, index)
     matrix = BLOCK * length  # behind the copied rows; then come the scales
     scales = matrix + (width + 3) * length
-    penalty, means, added, rows, inverses, freedom, targets = system
     for i in range(begin, end):
         row.fill(work, matrix, one - one, scales - matrix)
         for first in range(starts[i], starts[i + 1], BLOCK):
@@ -75,22 +71,37 @@ def normal_rows(
             at = (group * width + a) * length * lanes + lane
             for c in range(a + 1):
                 normals[at + c * lanes] = work[matrix + a * length + c]
-            if penalty.shape[0]:
-                diagonal = work[matrix + a * (length + 1)]
-                if added.shape[0]:
-                    diagonal += added[i * length + a]
-                more = least * diagonal
-                if more < penalty[a]:
-                    more = penalty[a]
-                whole = diagonal + more
-                normals[at + a * lanes] = whole
-                target = rows[i * length + a]
-                if means.shape[0]:
-                    target += more * means[i * width + a]
-                targets[(group * length + a) * lanes + lane] = target
-                if added.shape[0]:
-                    inverses[i * length + a] = one / whole
-                    freedom[i] += np.float64(diagonal) / np.float64(whole)
+
+
+@jit()
+def add_penalties(
+    normals, width, length, lanes, penalty, means, added, least, rows, targets, inverses, freedom, begin, end
+):
+    """Make normal matrices and right-hand sides those of ridge regression: see `RowRidge`.
+
+    To the diagonals come what is `added`, if anything, and a penalty of at least `least` times the sum; `rows` are the right-hand
+    sides of the fit alone.
+    """
+    one = least / least
+    for i in range(begin, end):
+        group, lane = (i - begin) // lanes, (i - begin) % lanes
+        for a in range(width):
+            at = ((group * width + a) * length + a) * lanes + lane
+            diagonal = normals[at]
+            if added.shape[0]:
+                diagonal += added[i * length + a]
+            more = least * diagonal
+            if more < penalty[a]:
+                more = penalty[a]
+            whole = diagonal + more
+            normals[at] = whole
+            target = rows[i * length + a]
+            if means.shape[0]:
+                target += more * means[i * width + a]
+            targets[(group * length + a) * lanes + lane] = target
+            if added.shape[0]:
+                inverses[i * length + a] = one / whole
+                freedom[i] += np.float64(diagonal) / np.float64(whole)
 
 
 def scratch(width: int, length: int, dtype: np.dtype) -> tuple[np.ndarray, ...]:
@@ -192,29 +203,30 @@ class RowRidge:
         size = lanes * max(_PIECE_BYTES // (LANE_BYTES * width * length), 1)
         groups = -(-min(size, end - begin) // lanes)
         normals, targets = np.zeros(groups * width * length * lanes, dtype), np.zeros(groups * length * lanes, dtype)
-        system = self._penalty, self._means, self._added, self.rows, self.inverses, self.freedom, targets
-        sizes, least, work = (width, length, lanes), dtype.type(LEAST * width * eps), scratch(width, length, dtype)
-        arguments = *self._samples, self._roots, self._factor, *sizes, *work, normals, system, least
-        solution = self.rows, self._added, self.uncertainty
+        sizes, work = (width, length, lanes), scratch(width, length, dtype)
+        sums = *self._samples, self._roots, self._factor, *sizes, *work, normals
+        penalties = normals, *sizes, self._penalty, self._means, self._added, dtype.type(LEAST * width * eps)
+        system = *penalties, self.rows, targets, self.inverses, self.freedom
+        solution = normals, targets, *sizes, dtype.type(LEAST * eps), self.rows, self._added, self.uncertainty
         for first in range(begin, end, size):
             piece = first, min(first + size, end)
-            normal_rows(*arguments, *piece)
-            solve_rows(normals, targets, *sizes, dtype.type(LEAST * eps), *solution, *piece)
+            normal_rows(*sums, *piece)
+            add_penalties(*system, *piece)
+            solve_rows(*solution, *piece)
 
 
 def wide_ridge(starts, index, values, factor, variances, penalty, means, roots):
-    """What the compiled form returns, by BLAS row after row, for wide rows; `variances` and `roots` may be None.
+    """`dmf.kernels.reference.SampledEntries.ridge` for wide rows, by BLAS row after row.
 
     On one thread: two of them fight over the small matrices (25 times slower on a busy machine), and results would depend
     on their number.
     """
-    count, width = starts.shape[0] - 1, penalty.shape[0]
-    rows = np.zeros((count, width), factor.dtype)
-    inverses = np.zeros((0 if variances is None else count, width), factor.dtype)
-    sums = np.zeros((count, 3), np.float64)
-    least = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps)
     from scipy.linalg import lapack
 
+    count, width = starts.shape[0] - 1, penalty.shape[0]
+    rows, inverses = np.zeros((count, width), factor.dtype), np.zeros((count, width), factor.dtype)
+    squares, uncertainty, freedom = np.zeros((3, count))
+    least = factor.dtype.type(LEAST * width * np.finfo(factor.dtype).eps)
     solve_factor = lapack.get_lapack_funcs("potrs", (factor,))
     with one_blas_thread():
         for i in range(count):
@@ -231,16 +243,15 @@ def wide_ridge(starts, index, values, factor, variances, penalty, means, roots):
             penalised = np.maximum(penalty, least * diagonal)
             whole = diagonal + penalised
             np.fill_diagonal(normal, whole)
-            triangle = _cholesky(normal)
-            right = design.T @ target + (penalised * means[i] if means.shape[0] else 0)
-            row = solve_factor(triangle, right, lower=True)[0]
-            rows[i] = row
-            sums[i, 0] = np.sum((design @ row - target).astype(np.float64) ** 2)
+            right = design.T @ target + (0 if means is None else penalised * means[i])
+            rows[i] = solve_factor(_cholesky(normal), right, lower=True)[0]
+            squares[i] = np.sum((design @ rows[i] - target).astype(np.float64) ** 2)
             if variances is not None:
                 inverses[i] = 1 / whole
-                sums[i, 1] = np.sum(row.astype(np.float64) ** 2 * added)
-                sums[i, 2] = np.sum(diagonal.astype(np.float64) / whole)
-    return rows, inverses, sums
+                uncertainty[i] = np.sum(rows[i].astype(np.float64) ** 2 * added)
+                freedom[i] = np.sum(diagonal.astype(np.float64) / whole)
+    sums = (float(np.add.reduce(a)) for a in (squares, uncertainty, freedom))  # a NumPy number would widen float32
+    return rows, None if variances is None else inverses, *sums
 
 
 def _cholesky(normal):

@@ -82,18 +82,14 @@ class TangentSystem:
         self._samples, self._width = samples, u.shape[1]
         self._length, self._damping = simd.padded(u.shape[1], u.itemsize), u.dtype.type(damping)
         width, length, dtype = self._width, self._length, u.dtype
-        least, none, empty = dtype.type(_SINGULAR * np.finfo(dtype).eps), frozen(np.empty(0, dtype)), np.empty(0, dtype)
-        system = none, none, empty, empty, empty, np.empty(0), empty
-        self._blocks = []
+        least, none = dtype.type(_SINGULAR * np.finfo(dtype).eps), frozen(np.empty(0, dtype))
+        size, self._blocks = width * length, []
         for (starts, index, bounds), factor in zip(samples, (v, u), strict=True):
-            size = width * length
             blocks = simd.aligned((starts.shape[0] - 1) * size, dtype)
             arguments = starts, index, none, frozen(self.padded(factor)).ravel(), width, length, 1
 
-            def run(begin, end, arguments=arguments, blocks=blocks, size=size):
-                normal_rows(
-                    *arguments, *scratch(width, length, dtype), blocks[begin * size :], system, least, begin, end
-                )
+            def run(begin, end, arguments=arguments, blocks=blocks):
+                normal_rows(*arguments, *scratch(width, length, dtype), blocks[begin * size :], begin, end)
                 work = simd.aligned(2 * size, dtype)
                 order = np.empty(width, np.intp)
                 invert_rows(width, length, self._damping, least, work[:size], work[size:], order, blocks, begin, end)
@@ -102,7 +98,8 @@ class TangentSystem:
             self._blocks.append(frozen(blocks))
         # A product with a block is a weighted sum of its lines.
         self._lines = [frozen(np.arange(width * bounds[-1], dtype=np.int32)) for _, _, bounds in samples]
-        # What the samples of a row meet, and of a column, and the rows and columns themselves: halves are those of the step.
+        # Rows (left half, right half): what the samples of a row meet (v_j, q_j), and those of a column (u_i, p_i); then the rows
+        # (0, u_i) and the columns (q_j, v_j) themselves. A step fills in its p and q.
         double = 2 * self._length
         self._met = [simd.padded_rows(factor, double) for factor in (v, u)]
         self._rows, self._cols = (simd.padded_rows(factor[:, :0], double) for factor in (u, v))

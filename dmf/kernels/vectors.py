@@ -113,24 +113,18 @@ def in_fours(builder, count, body: Callable[[list], None]) -> None:
         body([place])
 
 
-def sum_scaled(builder, pairs):
-    """Sum of products, as two chains where there are four."""
-    half = max(len(pairs) // 2, 1)
-    chains = []
-    for some in (pairs[:half], pairs[half:]):
-        if some:
-            total = builder.fmul(*some[0], flags=FLAGS)
-            for left, right in some[1:]:
-                total = add_scaled(builder, total, left, right)
-            chains.append(total)
-    return chains[0] if len(chains) == 1 else builder.fadd(*chains, flags=FLAGS)
-
-
 def chain(builder, pairs):
     total = builder.fmul(*pairs[0], flags=FLAGS)
     for left, right in pairs[1:]:
         total = add_scaled(builder, total, left, right)
     return total
+
+
+def sum_scaled(builder, pairs):
+    """Sum of products, as two chains where there are four."""
+    half = max(len(pairs) // 2, 1)
+    chains = [chain(builder, some) for some in (pairs[:half], pairs[half:]) if some]
+    return chains[0] if len(chains) == 1 else builder.fadd(*chains, flags=FLAGS)
 
 
 def add_groups(builder, a, b, group: int):
