@@ -18,6 +18,7 @@ from dmf.models import LowRank
 from dmf.models.offsets import Offsets
 from dmf.recovery import Found, HeldOut, Plan, Recovery, StageRun
 from dmf.solvers import History, Outcome
+from dmf.solvers.homotopy import VariationalBayes
 
 # Strict arrays off the default device catch implicit NumPy conversions and a missing `device=`.
 DEVICE = array_api_strict.Device("device1")
@@ -364,6 +365,20 @@ class LowRankCase:
         across[np.arange(len(self.rows)), :, self.cols] = u[self.rows, :rank]
         singular_values = np.linalg.svd(np.hstack([along, across.reshape(len(self.rows), -1)]), compute_uv=False)
         return self.noise * np.sqrt(np.sum(singular_values**-2.0)) / np.linalg.norm(self.matrix)
+
+
+def ctrl_c_at(monkeypatch, call, solver=VariationalBayes):
+    """Ctrl-C in call number `call` of the solver; returns the list of its calls."""
+    advance, calls = solver.advance, []
+
+    def interrupted(self, data, state, iterations):
+        calls.append(iterations)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return advance(self, data, state, iterations)
+
+    monkeypatch.setattr(solver, "advance", interrupted)
+    return calls
 
 
 def low_rank_case(seed, shape=(60, 60), rank=3, oversampling=3.0, condition=None, noise=0.0):

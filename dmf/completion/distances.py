@@ -21,6 +21,7 @@ from dmf.completion.calls import complete
 from dmf.errors import ArgumentError, ObservationError, RankError, ShapeError
 from dmf.observations import SampledEntries
 from dmf.observations.conversion import as_entries
+from dmf.solvers.outcomes import uninterrupted
 
 GEOMETRIES = ("euclidean", "hyperbolic")
 _FARTHEST = 100.0  # in units of R: the squares of greater hyperbolic cosines leave the range of solvers
@@ -140,7 +141,7 @@ def complete_distances(
     rows, cols = (np.concatenate([*pair, diagonal]) for pair in ((known.rows, known.cols), (known.cols, known.rows)))
     values = space.transformed(np.concatenate([known.values, known.values, np.zeros(n)]) / unit)
     rank = min(dimension + space.extra_rank, n)
-    recovery = complete(SampledEntries(rows, cols, values, known.shape), rank, offsets=False, seed=seed)
+    recovery = uninterrupted(complete(SampledEntries(rows, cols, values, known.shape), rank, offsets=False, seed=seed))
     left, right = (to_host(f) for f in recovery.factors())
     start = space.points(left, right, dimension) * unit
     points, residual = _refined(space, start, known)

@@ -22,7 +22,7 @@ from dmf.observations.conversion import as_entries
 from dmf.recovery.intervals import mean_and_error, root_mean_square
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Plan
-from dmf.solvers.outcomes import Outcome
+from dmf.solvers.outcomes import Outcome, uninterrupted
 from dmf.solvers.runs import History
 
 _FEWEST_HELD_OUT = 20  # below, standard errors mean nothing
@@ -208,10 +208,8 @@ class _Fit:
 
 def _fit(rank: int, solve: Callable[[], Recovery], kept: Entries, held: Entries) -> _Fit:
     begin = time.perf_counter()
-    recovery = solve()
+    recovery = uninterrupted(solve())
     seconds = time.perf_counter() - begin
-    if recovery.outcome is Outcome.INTERRUPTED:  # Ctrl-C is meant for the whole comparison, not for one of its fits
-        raise KeyboardInterrupt
     errors, weights = _errors(recovery, held), _weights(held)
     rmse, error = root_mean_square(errors, weights)
     loss = number(kept.loss(*recovery.factors()))

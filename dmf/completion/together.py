@@ -20,6 +20,7 @@ from dmf.errors import ArgumentError, ShapeError
 from dmf.observations import SampledEntries
 from dmf.observations.checks import check_rank
 from dmf.observations.conversion import as_entries
+from dmf.solvers.outcomes import uninterrupted
 
 _HELD_OUT = 0.1  # share of the entries that decides whether frames are shared
 _SWEEPS, _FIRST = 600, 40  # most sweeps; of these the first, in which the level falls slowly whatever its estimate
@@ -171,7 +172,7 @@ def _size(tables: list[SampledEntries]) -> float:
 
 
 def _alone(table: SampledEntries, rank: int, seed: int) -> SharedTable:
-    left, right = complete(table, rank, offsets=False, iterations=_ALONE, seed=seed).factors()
+    left, right = uninterrupted(complete(table, rank, offsets=False, iterations=_ALONE, seed=seed)).factors()
     return SharedTable(left, np.eye(left.shape[1]), right.T, table)
 
 

@@ -14,9 +14,9 @@ from dmf.arrays.threads import one_blas_thread
 from dmf.errors import ObservationError
 from dmf.experiments.adaptation_pictures import plot_adaptation
 from dmf.experiments.images import class_count, digits, fashion_mnist
-from dmf.experiments.problems import uninterrupted
 from dmf.nonlinear import SGD, Adam, Network, Samples, accuracy, deep_lora, lora, perceptron, train
 from dmf.solvers import Checkpoint, Snapshot
+from dmf.solvers.outcomes import uninterrupted
 from dmf.solvers.packing import fingerprint
 
 Progress = Callable[[str, Snapshot], None]

@@ -12,11 +12,12 @@ import numpy as np
 
 from dmf.arrays.checks import check_choice
 from dmf.errors import ArgumentError
-from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries, uninterrupted
+from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries
 from dmf.io.pictures import plot_errors
 from dmf.models import balanced_network, orthogonal_network, spectral_network
 from dmf.observations import FullMatrix, Observations
 from dmf.solvers import Run, Snapshot, gradient_descent, largest_curvature
+from dmf.solvers.outcomes import uninterrupted
 from dmf.theory import Diagnostics, compare, learning_times
 from dmf.theory.pictures import plot_alignment, plot_layer_spectra, plot_learning_times, plot_singular_values
 

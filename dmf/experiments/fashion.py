@@ -13,7 +13,6 @@ import numpy as np
 from dmf.arrays.threads import one_blas_thread
 from dmf.experiments.images import class_count, digits, fashion_mnist
 from dmf.experiments.paper import Curve, Experiment, Progress
-from dmf.experiments.problems import uninterrupted
 from dmf.io.pictures import plot_errors
 from dmf.nonlinear import (
     SGD,
@@ -29,6 +28,7 @@ from dmf.nonlinear import (
 )
 from dmf.nonlinear.pictures import plot_updates
 from dmf.solvers import Checkpoint, Snapshot
+from dmf.solvers.outcomes import uninterrupted
 from dmf.theory import combined
 
 PLAIN, ORIGINAL, COMPRESSED = "perceptron", "deep linear block", "compressed block"

@@ -13,12 +13,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from dmf.errors import FileError
-from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries, uninterrupted
+from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries
 from dmf.io.matrices import read_entries
 from dmf.io.pictures import plot_errors, plot_sweep
 from dmf.models import DeepLinearNetwork, orthogonal_network, spectral_network
 from dmf.observations import FullMatrix, Observations, SampledEntries
 from dmf.solvers import Checkpoint, Run, Snapshot, alternating_minimization, gradient_descent, largest_curvature
+from dmf.solvers.outcomes import uninterrupted
 
 Progress = Callable[[str, Snapshot], None]
 

@@ -1,11 +1,10 @@
-"""Problems of the paper: targets, masks and measurements; and what experiments do with an interrupted run."""
+"""Problems of the paper: targets, masks and measurements."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from dmf.observations import LinearMeasurements, SampledEntries
-from dmf.solvers import Outcome, Run
 
 
 def paper_target(d: int, rank: int, seed: int) -> np.ndarray:
@@ -30,13 +29,6 @@ def sample_entries(target: np.ndarray, share: float, seed: int) -> tuple[Sampled
         return SampledEntries(rows, cols, target[rows, cols], target.shape)
 
     return entries(order[:count]), entries(order[count:])
-
-
-def uninterrupted(run: Run) -> Run:
-    """The run; Ctrl-C in it ends the experiment, too, whose other runs would say nothing without it."""
-    if run.outcome is Outcome.INTERRUPTED:
-        raise KeyboardInterrupt
-    return run
 
 
 def gaussian_measurements(target: np.ndarray, count: int, seed: int) -> LinearMeasurements:

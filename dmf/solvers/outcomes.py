@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Protocol, TypeVar
 
 
 class Outcome(Enum):
@@ -52,3 +53,18 @@ _SUCCESSES = frozenset(
         Outcome.TOLERANCE,
     }
 )
+
+
+class _Ended(Protocol):
+    @property
+    def outcome(self) -> Outcome: ...
+
+
+_E = TypeVar("_E", bound=_Ended)
+
+
+def uninterrupted(ended: _E) -> _E:
+    """A run or a recovery that is one of several. Ctrl-C in it is meant for the whole, and is raised anew."""
+    if ended.outcome is Outcome.INTERRUPTED:
+        raise KeyboardInterrupt
+    return ended

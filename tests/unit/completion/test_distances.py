@@ -10,6 +10,8 @@ from scipy.sparse.csgraph import shortest_path
 import dmf
 from dmf.errors import ArgumentError, ObservationError, RankError, ShapeError
 
+from helpers import ctrl_c_at
+
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -89,6 +91,15 @@ def test_every_form_of_input_and_seed_gives_the_same(rng):
     forms.append(scipy.sparse.coo_array((dense[rows, cols], (rows, cols)), (20, 20)))
     for form in forms:
         np.testing.assert_allclose(dmf.complete_distances(form).product(), truth, atol=1e-9)
+
+
+def test_ctrl_c_in_the_completion_ends_the_whole(rng, monkeypatch):
+    """What it was interrupted at is no start to refine."""
+    seen = with_holes(rng, planted(rng, "euclidean", 30, 2), 0.5)
+    calls = ctrl_c_at(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        dmf.complete_distances(seen)
+    assert len(calls) == 2
 
 
 def test_points_in_one_place_are_no_obstacle():

@@ -14,7 +14,7 @@ from dmf.solvers import Outcome
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.homotopy import VariationalBayes
 
-from helpers import assert_finite, assert_same_weights, examples, low_rank_case, seeds, stages
+from helpers import assert_finite, assert_same_weights, ctrl_c_at, examples, low_rank_case, seeds, stages
 
 EPS = np.finfo(float).eps
 sizes = st.integers(20, 60)
@@ -242,15 +242,7 @@ def test_a_callback_ends_the_whole(stage, error, outcome):
 @pytest.mark.parametrize(("solver", "call"), [(VariationalBayes, 1), (VariationalBayes, 3), (GaussNewton, 2)])
 def test_ctrl_c_in_a_solver_ends_the_whole(solver, call, monkeypatch):
     case = low_rank_case(0, (40, 35), 2)
-    advance, made = solver.advance, []
-
-    def interrupted(self, observations, state, iterations):
-        made.append(iterations)
-        if len(made) == call:
-            raise KeyboardInterrupt
-        return advance(self, observations, state, iterations)
-
-    monkeypatch.setattr(solver, "advance", interrupted)
+    made = ctrl_c_at(monkeypatch, call, solver)
     recovery = dmf.complete(case.observations)
     assert recovery.outcome is Outcome.INTERRUPTED
     assert "interrupted after iteration" in recovery.message

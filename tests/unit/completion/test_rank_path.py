@@ -7,7 +7,7 @@ import dmf
 from dmf.errors import ArgumentError, RankError
 from dmf.solvers.hierarchical import HierarchicalBayes
 
-from helpers import low_rank_case
+from helpers import ctrl_c_at, low_rank_case
 
 
 def samples(seed, shape, rank, oversampling, noise):
@@ -102,16 +102,7 @@ def test_bad_arguments_are_refused():
 
 def test_ctrl_c_in_a_fit_ends_the_comparison(monkeypatch):
     """`complete` ends a fit at its last good state; here that is no fit to compare."""
-    sweep = HierarchicalBayes.advance
-    calls = []
-
-    def interrupted(self, *arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return sweep(self, *arguments)
-
-    monkeypatch.setattr(HierarchicalBayes, "advance", interrupted)
+    calls = ctrl_c_at(monkeypatch, 3, HierarchicalBayes)
     rng = np.random.default_rng(0)
     table = np.where(rng.random((40, 30)) < 0.5, np.nan, rng.standard_normal((40, 30)))
     with pytest.raises(KeyboardInterrupt):

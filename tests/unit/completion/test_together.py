@@ -6,6 +6,8 @@ import pytest
 import dmf
 from dmf.errors import ArgumentError, DmfError, RankError, ShapeError
 
+from helpers import ctrl_c_at
+
 
 def relations(rng, count, d1, d2, rank, noise, share):
     """Tables U C_k V^T with entries of mean square 1, and the same with noise and holes."""
@@ -47,6 +49,14 @@ def test_tables_that_share_nothing_are_left_apart(rng):
     assert not found.shared
     assert found.heldout["apart"] < found.heldout["together"]
     assert error(found, truth) == pytest.approx(error([dmf.complete(t, 2, offsets=False) for t in seen], truth))
+
+
+def test_ctrl_c_in_the_fit_of_one_table_ends_the_whole(rng, monkeypatch):
+    _, seen = relations(rng, 2, 20, 20, 1, 0.3, 0.5)
+    calls = ctrl_c_at(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        dmf.complete_together(list(seen), 1)
+    assert len(calls) == 1
 
 
 def test_zeros_stay_zeros():
