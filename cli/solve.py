@@ -17,6 +17,7 @@ from dmf.arrays.backend import check_device
 from dmf.arrays.checks import check_bounds
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.calls import solve_on
+from dmf.io.arrow import KeptColumns
 from dmf.io.filling import Text
 from dmf.io.matrices import read, read_matrix, read_sensing
 from dmf.io.reading import Entries, Matrix
@@ -43,7 +44,7 @@ from dmf_cli.tables import complete_table, is_table
 
 _OUTPUT = click.Path(path_type=Path)
 _HOLDOUT = 0.1  # share of the entries
-_TABLES = (".csv", ".tsv")  # suffixes of filled tables
+_TABLES = (".csv", ".tsv", ".parquet")  # suffixes of filled tables
 
 
 def _model_options(rank: str) -> Callable[..., Any]:
@@ -139,7 +140,7 @@ def complete(
     The error is measured, and intervals for `dmf predict --interval` follow, on entries that a first fit does not see. Then all
     entries are fitted, and this is what is written.
 
-    Where -o ends in .csv or .tsv, the text of FILE is written there with its missing cells or values filled, all else as it was;
+    Where -o ends in .csv, .tsv or .parquet, FILE is written there with its missing cells or values filled, all else as it was;
     a model is then written only if --model names it.
     """
     filled = output if output is not None and output.suffix.lower() in _TABLES else None
@@ -232,12 +233,13 @@ def _train_rmse(recovery: dmf.Recovery) -> float:
     return math.sqrt(np.mean(residuals**2, dtype=np.float64))
 
 
-def _to_fill(file: Path, filled: Path, source: Entries) -> Text:
-    """The text to fill; raises unless it has missing cells."""
-    if source.text is None:
+def _to_fill(file: Path, filled: Path, source: Entries) -> Text | KeptColumns:
+    """The text or columns to fill; raises unless they have missing cells."""
+    if source.text is None or (isinstance(source.text, Text) and filled.suffix.lower() == ".parquet"):
         raise dmf.errors.FileError(
-            f"cannot write {filled} with missing cells filled: {file} is a {file.suffix} file, but only delimited text is "
-            "filled. Write a model (-o model.npz) and ask it with `dmf predict`."
+            f"cannot write {filled} with missing cells filled: {file} is a {file.suffix} file. Text, workbooks and columns are "
+            "filled as text (-o FILE.csv), columns of Parquet and databases as Parquet, too. Of others write a model (-o "
+            "model.npz) and ask it with `dmf predict`."
         )
     if not len(source.text.holes):
         raise dmf.errors.FileError(

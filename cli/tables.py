@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 import dmf
+from dmf.io.arrow import KeptColumns
 from dmf.io.filling import Text
 from dmf.io.reading import Entries, Matrix
 from dmf.io.writing import check_writable, json_text, write_text
@@ -51,7 +52,7 @@ def is_table(source: Entries | Matrix, layout: str, matrix_options: Mapping[str,
 def complete_table(
     file: Path,
     source: Matrix,
-    text: Text | None,
+    text: Text | KeptColumns | None,
     filled: Path | None,
     model: Path | None,
     report: Path | None,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from dmf.io.reading import Entries, Matrix
 from dmf.io.roles import Cells, Column, Stated, entry_columns
 from dmf.io.sheets import Sheet
 from dmf.io.tables import index_column, is_table, understood
+from dmf.io.writing import write_atomically
 
 _SAMPLE = 1_000  # records by which columns are told apart
 _BATCH = 2**18  # records that are decoded at once
@@ -41,6 +44,8 @@ class Columns:
         The names, and the first records as text.
     scan : callable
         Called with names of columns; iterates over record batches of Arrow, of all records.
+    whole : callable
+        Called without arguments; gives an Arrow table of all records and columns.
     """
 
     path: object
@@ -48,6 +53,7 @@ class Columns:
     first: list[str]
     sample: list[list[str]]
     scan: Callable[[list[str]], Iterable[Any]]
+    whole: Callable[[], Any]
 
     @property
     def width(self) -> int:
@@ -55,7 +61,7 @@ class Columns:
         return len(self.first)
 
 
-def load_parquet(path: Path, stated: Stated, progress: Progress) -> Entries | Matrix:
+def load_parquet(path: Path, stated: Stated, keep: bool, progress: Progress) -> Entries | Matrix:
     """Read a Parquet file or a folder of them: entries, see `dmf.io.roles.entry_columns`, or a table."""
     pyarrow, dataset = package("pyarrow", path, "parquet"), package("pyarrow.dataset", path, "parquet")
     with _errors_of(path, pyarrow):
@@ -82,13 +88,12 @@ def load_parquet(path: Path, stated: Stated, progress: Progress) -> Entries | Ma
 
         dialect = "Parquet" if len(fragments) == 1 else f"Parquet, {len(fragments)} files"
         names = source.schema.names
-        columns = Columns(
-            path, dialect, names, _sample(names, source.head(_SAMPLE, batch_readahead=0, fragment_readahead=0)), scan
-        )
-        return from_columns(columns, stated, pyarrow)
+        sample = _sample(names, source.head(_SAMPLE, batch_readahead=0, fragment_readahead=0))
+        plain = dataset.dataset(path, format="parquet", partitioning=folders)
+        return from_columns(Columns(path, dialect, names, sample, scan, plain.to_table), stated, keep, pyarrow)
 
 
-def load_duckdb(path: Path, stated: Stated, progress: Progress) -> Entries | Matrix:
+def load_duckdb(path: Path, stated: Stated, keep: bool, progress: Progress) -> Entries | Matrix:
     """Read what a query of a DuckDB database gives, or its only table."""
     query = stated.query
     duckdb, pyarrow = package("duckdb", path, "duckdb"), package("pyarrow", path, "duckdb")
@@ -110,7 +115,10 @@ def load_duckdb(path: Path, stated: Stated, progress: Progress) -> Entries | Mat
             first = next(iter(reader), None)
             if first is None or not len(first):
                 raise FileError(f"cannot read {path}: the query gives no rows. Give at least one entry.")
-            parts = itertools.chain([first], reader)  # a query is not run twice: it may give something else
+            # A query is not run twice: it may give something else.
+            parts: Any = itertools.chain([first], reader)
+            if keep:
+                parts = list(parts)
             sample = _sample(names, first.slice(0, _SAMPLE))
 
             def counted(parts: Iterable[Any]) -> Iterator[Any]:
@@ -120,12 +128,15 @@ def load_duckdb(path: Path, stated: Stated, progress: Progress) -> Entries | Mat
                     read += len(batch)
                     progress(read, 0.0)  # how many more will come is not known
 
-            return from_columns(Columns(path, "DuckDB", names, sample, lambda _: counted(parts)), stated, pyarrow)
+            columns = Columns(
+                path, "DuckDB", names, sample, lambda _: counted(parts), lambda: pyarrow.Table.from_batches(parts)
+            )
+            return from_columns(columns, stated, keep, pyarrow)
     except duckdb.Error as error:
         raise FileError(f"cannot read {path}: {error}") from error
 
 
-def from_columns(columns: Columns, stated: Stated, pyarrow: Any) -> Entries | Matrix:
+def from_columns(columns: Columns, stated: Stated, keep: bool, pyarrow: Any) -> Entries | Matrix:
     """Entries, or a table, of columns: as stated, or by what they look like."""
     how = Cells(stated)
     if len(set(columns.first)) < columns.width:
@@ -133,7 +144,7 @@ def from_columns(columns: Columns, stated: Stated, pyarrow: Any) -> Entries | Ma
             f"cannot read {columns.path}: column names repeat ({', '.join(listed(columns.first))}). Rename them."
         )
     if stated.is_table or (not stated.is_entries and is_table(columns, replace(stated, header=True), how)):
-        return _table(columns, stated, how, pyarrow)
+        return _table(columns, stated, how, keep, pyarrow)
     if columns.width < len(TRIPLET):
         raise FileError(
             f"cannot read {columns.path}: {columns.width} columns {columns.first}, but {len(TRIPLET)} are needed: "
@@ -156,17 +167,17 @@ def from_columns(columns: Columns, stated: Stated, pyarrow: Any) -> Entries | Ma
         begin += len(batch)
     if stack is None or np.isnan(stack.result()).all():
         raise FileError(f"cannot read {where} {shown(value)}: no value in any row. Give at least one.")
-    found, _ = gathered(rows, cols, stack, places[2])
+    found, holes = gathered(rows, cols, stack, places[2])
     notes = [
         f"{columns.dialect}; row ids in column {shown(row)}, column ids in {shown(col)}, values in {shown(value)} (--columns "
         "changes it)",
         *ignored("columns", [name for name in columns.first if name not in chosen]),
         *found.notes,
     ]
-    return replace(found, notes=tuple(notes))
+    return replace(found, notes=tuple(notes), text=KeptColumns(columns.whole(), holes) if keep else None)
 
 
-def _table(columns: Columns, stated: Stated, how: Cells, pyarrow: Any) -> Matrix:
+def _table(columns: Columns, stated: Stated, how: Cells, keep: bool, pyarrow: Any) -> Matrix:
     sheet = Sheet(columns.path, columns.dialect, columns.first, columns.width, "row")
     index = index_column(sheet, stated) or 0
     begin = 1
@@ -180,7 +191,42 @@ def _table(columns: Columns, stated: Stated, how: Cells, pyarrow: Any) -> Matrix
         names = ["" if name is None else name.strip() for name in _texts(batch.column(index), pyarrow)]
         sheet.add_columns(range(begin, begin + len(batch)), cells, names)
         begin += len(batch)
-    return understood(sheet, stated, how, []).matrix
+    found = understood(sheet, stated, how, [])
+    kept = KeptColumns(columns.whole(), found.holes, found.n_left_empty) if keep else None
+    return replace(found.matrix, text=kept)
+
+
+class KeptColumns:
+    """The columns of a file as they were, and where their missing entries stand.
+
+    Attributes
+    ----------
+    holes, n_left_empty
+        As of `dmf.io.filling.Text`.
+    """
+
+    def __init__(self, table: Any, holes: np.ndarray, n_left_empty: int = 0) -> None:
+        self._table, self.holes, self.n_left_empty = table, holes, n_left_empty
+
+    def write_filled(self, path: str | os.PathLike, values: np.ndarray) -> None:
+        """Write the columns with their missing cells filled, as Parquet or as text with commas or tabs, as the suffix says.
+
+        Columns keep their types; whole numbers are rounded.
+        """
+        pyarrow, table = import_module("pyarrow"), self._table
+        for k in np.unique(self.holes[:, 1]).tolist():
+            at, field = self.holes[:, 1] == k, table.schema.field(k)
+            column = _numbers(table.column(k), pyarrow, str(path)).astype(np.float64)
+            column[self.holes[at, 0]] = np.rint(values[at]) if pyarrow.types.is_integer(field.type) else values[at]
+            filled = pyarrow.array(column, from_pandas=True).cast(field.type)
+            table = table.set_column(k, field, filled)
+        suffix = Path(path).suffix.lower()
+        if suffix == ".parquet":
+            write_atomically(path, lambda file: import_module("pyarrow.parquet").write_table(table, file))
+            return
+        text = import_module("pyarrow.csv")
+        options = text.WriteOptions(delimiter="\t" if suffix == ".tsv" else ",", quoting_style="needed")
+        write_atomically(path, lambda file: text.write_csv(table, file, options))
 
 
 def _sample(names: list[str], head: Any) -> list[list[str]]:

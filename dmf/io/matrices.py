@@ -26,7 +26,7 @@ from dmf.io.tables import is_table, read_table
 
 _READERS: dict[str, Callable[[Path], Entries | Matrix]]
 _READERS = {".npy": load_npy, ".npz": load_npz, ".mtx": load_mtx}
-_COLUMNS: dict[str, Callable[[Path, Stated, Progress], Entries | Matrix]] = {
+_COLUMNS: dict[str, Callable[[Path, Stated, bool, Progress], Entries | Matrix]] = {
     ".parquet": load_parquet,
     ".duckdb": load_duckdb,
 }
@@ -56,7 +56,7 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
     layout : {"auto", "entries", "table", "matrix"}
         Which of these two; "auto": decided by the first lines, see `dmf.io.tables.is_table`.
     keep_text : bool
-        Keep delimited text with the entries, to write it with its missing entries filled.
+        Keep the text or the columns of the file with the entries, to write them with their missing entries filled.
     **stated
         What the file does not say itself: `columns`, `value`, `index_column`, `header`, `missing`, `decimal`, `thousands`,
         `skip`, `sheet` and `query`, as in `dmf.io.roles.Stated`. What is left open is inferred, and told in the notes.
@@ -192,7 +192,7 @@ def _load(
         suffix = ".parquet" if file.is_dir() else file.suffix.lower()
         _check_stated(file, suffix, stated)
         if suffix in _COLUMNS:
-            return _COLUMNS[suffix](file, stated, progress)
+            return _COLUMNS[suffix](file, stated, keep_text, progress)
         return _READERS[suffix](file) if suffix in _READERS else _load_text(file, stated, keep_text, progress)
 
 

@@ -8,11 +8,11 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dmf.errors import FileError
-from dmf.io.filling import Text
 from dmf.io.messages import times
 
 
@@ -32,8 +32,9 @@ class Entries:
         Id of each row and each column; None where there are none, so that positions from 0 take their place.
     notes : tuple of str
         What was found and assumed while reading, one sentence each.
-    text : dmf.io.filling.Text or None
-        The text that the entries come from, if it was to be kept; it can be written with its missing entries filled.
+    text : dmf.io.filling.Text, dmf.io.arrow.KeptColumns or None
+        The text or columns that the entries come from, if they were to be kept; `write_filled` writes them with their missing
+        entries filled.
     """
 
     rows: np.ndarray
@@ -43,7 +44,7 @@ class Entries:
     row_ids: tuple[str, ...] | None = None
     col_ids: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
-    text: Text | None = None
+    text: Any = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Matrix:
     row_ids: tuple[str, ...] | None = None
     col_ids: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
-    text: Text | None = None
+    text: Any = None
 
     def entries(self) -> Entries:
         """The entries that are not missing."""

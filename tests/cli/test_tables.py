@@ -220,3 +220,15 @@ def test_the_format_or_options_of_matrices_say_otherwise(dmf_program, people, me
     report = as_json(dmf_program("complete", measured[0], "-o", "b.csv", "--format", "table", "--json"))
     assert report["format"] == "table" and len(report["columns"]) == 12 and report["cells_filled"] > 0
     assert "taken as a matrix of one unit (--format table" in dmf_program("complete", measured[0], "-o", "b.csv").stdout
+
+
+def test_parquet_comes_out_as_parquet(dmf_program, measured, tmp_path):
+    pa_csv, pq = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")
+    path, matrix = measured
+    pq.write_table(pa_csv.read_csv(path), tmp_path / "t.parquet")
+    dmf_program("complete", "t.parquet", "-o", "filled.parquet", "--rank", 2)
+    filled = pq.read_table(tmp_path / "filled.parquet")
+    assert filled.schema == pq.read_table(tmp_path / "t.parquet").schema
+    values = np.column_stack([filled.column(f"x{j}").to_numpy() for j in range(12)])
+    np.testing.assert_allclose(values, matrix, atol=1e-6)
+    assert "Text, workbooks and columns" in error_line(dmf_program("complete", path, "-o", "f.parquet", code=1))

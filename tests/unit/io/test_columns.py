@@ -155,3 +155,31 @@ def test_what_is_no_workbook_is_refused(tmp_path):
         archive.writestr("[Content_Types].xml", "<x/>")
     with pytest.raises(FileError, match="no intact Excel workbook"):
         read_entries(tmp_path / "book.xlsx")
+
+
+@pytest.mark.parametrize("columns", [LONG, WIDE], ids=["long", "wide"])
+@pytest.mark.parametrize("form", [parquet, parquet_folder, duckdb])
+def test_columns_are_written_as_they_came_with_their_holes_filled(tmp_path, form, columns):
+    """Types and all that was there stay; whole numbers are rounded."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    path, stated = form(tmp_path, columns)
+    source = read_entries(path, keep_text=True, **stated)
+    source.text.write_filled(tmp_path / "out.parquet", np.full(len(source.text.holes), 2.6))
+    filled = pq.read_table(tmp_path / "out.parquet")
+    if form is not duckdb:
+        assert filled.schema.types == pq.read_table(path).schema.types
+    holes = [k for k, name in enumerate(columns) if None in columns[name] and name != "colour"]
+    for k, (name, cells) in enumerate(columns.items()):
+        fill = 3 if name == "y" else 2.6
+        assert filled.column(name).to_pylist() == [fill if cell is None and k in holes else cell for cell in cells]
+    source.text.write_filled(tmp_path / "out.csv", np.full(len(source.text.holes), 2.6))
+    assert (tmp_path / "out.csv").read_text().splitlines()[0].replace('"', "") == ",".join(columns)
+
+
+@pytest.mark.parametrize("form", [excel, gz, zst])
+def test_sheets_and_compressed_text_are_written_as_text(tmp_path, form):
+    path, stated = form(tmp_path, WIDE)
+    source = read_entries(path, keep_text=True, **stated)
+    source.text.write_filled(tmp_path / "out.csv", np.full(len(source.text.holes), 2.6))
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == ",".join(WIDE) and lines[2] in ("s1,2.60,2,0.25,red,20.0,8.0", "s1,2.60,2,0.25,red,20,8")
