@@ -75,7 +75,7 @@ class Progress:
 
     def rank(self, step: dmf.completion.RankStep) -> None:
         """Show a step of a rank path."""
-        self._tell(f"rank {step.rank}: held-out RMSE {step.heldout_rmse:.4g}", at_once=True)
+        self._tell(f"rank {step.rank} took {step.seconds:.1f} s: held-out RMSE {step.heldout_rmse:.4g}", at_once=True)
 
     def compiles(self) -> Any:
         """Context in which the compilation of kernels is told, too."""

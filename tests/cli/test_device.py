@@ -50,7 +50,7 @@ def test_ranks_are_compared_on_the_device(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     compare_ranks(entries, "cuda:1", seed=7)
     assert seen == [(moved, {"seed": 7})]
-    assert "rank 3: held-out RMSE 0.25, 1.5 s" in capsys.readouterr().err
+    assert "rank 3 took 1.5 s: held-out RMSE 0.25" in capsys.readouterr().err
 
 
 def test_a_device_of_another_name(dmf_program, ratings):
