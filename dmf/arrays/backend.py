@@ -80,13 +80,24 @@ def to_host(array: Array) -> np.ndarray:
     xp = array_api_compat.array_namespace(array)
     if array_api_compat.is_array_api_strict_namespace(xp):
         return np.asarray(array_api_compat.to_device(array, xp.Device("CPU_DEVICE")))
-    return np.asarray(array_api_compat.to_device(array, "cpu"))
+    if array_api_compat.is_torch_array(array):
+        return array.detach().cpu().numpy()
+    return np.asarray(array)
+
+
+def in_host_memory(array: Array) -> bool:
+    """Whether an array of JAX or PyTorch lies in the memory of the host, where it can be computed with as a NumPy array."""
+    if array_api_compat.is_torch_array(array):
+        return array.device.type == "cpu"
+    return array_api_compat.is_jax_array(array) and all(place.platform == "cpu" for place in array.devices())
 
 
 def from_host(host: np.ndarray, like: Array) -> Array:
     """Host array moved to the namespace and device of `like`, dtype kept."""
     if isinstance(like, np.ndarray):
         return host
+    if array_api_compat.is_torch_array(like) and not host.flags.writeable:  # which PyTorch does not know
+        host = host.copy()
     return namespace(like).asarray(host, device=device(like))
 
 
@@ -260,6 +271,14 @@ def floating(array: Array, argument: str) -> Array:
         For any other dtype.
     """
     xp = namespace(array)
+    if array_api_compat.is_jax_array(array) and not sys.modules["jax"].config.jax_enable_x64:
+        raise BackendError(
+            f"{argument} is an array of JAX, which has no float64 here, but dmf sums in float64. Call "
+            "jax.config.update('jax_enable_x64', True) before any array is made.",
+            argument=argument,
+            value="jax_enable_x64=False",
+            limit="jax_enable_x64=True",
+        )
     if is_numpy(array) and array.dtype.kind in "OUSMmV":
         raise DTypeError(
             f"{argument} has dtype {array.dtype}, but numbers are needed. Convert it to float64 first.",

@@ -289,8 +289,16 @@ def sense(
     """
     observations = operator if isinstance(operator, Observations) else LinearMeasurements(operator, values, shape)
     plan = _plan(observations, rank, iterations, seed)
-    journal = Journal(callback, _expecting("sense", observations, plan, checkpoint, resume))
-    return symmetrised(judged(fit(observations, plan, journal)))
+    kept = _expecting("sense", observations, plan, checkpoint, resume)
+    if better_on_host(observations):
+        return from_host(partial(_sensed, kept), observations, plan, callback)
+    return _sensed(kept, observations, plan, callback)
+
+
+def _sensed(
+    checkpoint: Checkpoint | None, observations: Observations, plan: Plan, callback: Callback | None
+) -> Recovery:
+    return symmetrised(judged(fit(observations, plan, Journal(callback, checkpoint))))
 
 
 def solve_on(device: str, solve: Callable[..., Recovery], observations: Observations, **options: Any) -> Recovery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,10 +130,14 @@ class LowRank:
 
     def to_device(self, device: str) -> LowRank:
         """The same on "cpu", "cuda" or "cuda:N"."""
+        return self.moved(lambda array: move(array, device))
+
+    def moved(self, to: Callable[[Array], Array]) -> LowRank:
+        """The same with each array ``to(array)`` in its place."""
         offsets = self.offsets
         if offsets is not None:
-            offsets = replace(offsets, row=move(offsets.row, device), col=move(offsets.col, device))
-        return LowRank(move(self.u, device), move(self.s, device), move(self.vt, device), offsets)
+            offsets = replace(offsets, row=to(offsets.row), col=to(offsets.col))
+        return LowRank(to(self.u), to(self.s), to(self.vt), offsets)
 
 
 def _spread(array: Array, index: np.ndarray, size: int, axis: int = 0) -> Array:

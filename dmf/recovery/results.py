@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -261,15 +261,15 @@ class Recovery:
         BackendError
             If it has observations by an operator that cannot be moved.
         """
+        observations = None if self.observations is None else self.observations.to_device(device)
+        return self.moved(lambda array: move(array, device), observations)
+
+    def moved(self, to: Callable[[Array], Array], observations: Observations | None) -> Recovery:
+        """The same recovery, of these observations, with each array ``to(array)`` in its place."""
         heldout = self.heldout
         if heldout is not None and heldout.residuals is not None:
-            heldout = replace(heldout, residuals=move(heldout.residuals, device))
-        return replace(
-            self,
-            model=self.model.to_device(device),
-            observations=None if self.observations is None else self.observations.to_device(device),
-            heldout=heldout,
-        )
+            heldout = replace(heldout, residuals=to(heldout.residuals))
+        return replace(self, model=self.model.moved(to), observations=observations, heldout=heldout)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all but the data and the held-out residuals to a model file (npz with a JSON header).

@@ -1,7 +1,5 @@
 """Few entries that lie on a device are completed on the host; a stand-in for the device, see tests/gpu for a real one."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -27,10 +25,8 @@ def there(monkeypatch):
         return entries.with_values(move(entries.values, name))
 
     monkeypatch.setattr(dmf.SampledEntries, "to_device", to_device)
-    for module in ("dmf.recovery.results", "dmf.models.low_rank"):
-        monkeypatch.setattr(f"{module}.move", move)
     monkeypatch.setattr(placement, "library", lambda array: "cupy" if isinstance(array, There) else "numpy")
-    monkeypatch.setattr(placement, "device", lambda array: SimpleNamespace(id=3))
+    monkeypatch.setattr(placement, "to_library", lambda host, like: moves["cuda:3"](host))
     return lambda entries: to_device(entries, "cuda:3")
 
 
