@@ -41,6 +41,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         Share of the entries held out first, for honest errors and `intervals`, as in `dmf.complete`; then all are fitted.
     max_iter : int, >= 0
         Most iterations of all solvers together, for each fit.
+    missing_values : float
+        A number that marks missing cells, such as -999, besides NaN.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
     device : str
@@ -92,6 +94,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         max_value: Any = np.inf,
         holdout: float = 0.0,
         max_iter: int = 10_000,
+        missing_values: float = np.nan,
         random_state: Any = 0,
         device: str = "cpu",
     ) -> None:
@@ -101,6 +104,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         self.max_value = max_value
         self.holdout = holdout
         self.max_iter = max_iter
+        self.missing_values = missing_values
         self.random_state = random_state
         self.device = device
 

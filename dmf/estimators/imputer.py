@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_is_fitted
 
 from dmf.errors import ArgumentError
-from dmf.estimators.tables import read_table, seed_of
+from dmf.estimators.tables import read_table, seed_of, without_marks
 from dmf.tables import complete_table
 from dmf.tables.frames import library_of
 
@@ -26,6 +26,8 @@ class TableImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "real", "count", "boolean", "ordinal" or "nominal", where the dtype does not say it; see `dmf.complete_table`.
     bounds : (float, float) or mapping of column names to such, optional
         Least and largest value filled in.
+    missing_values : float
+        A number that marks missing cells, such as -999, besides NaN.
     random_state : int, RandomState instance or None
         Seed; one integer gives one result.
 
@@ -54,9 +56,12 @@ class TableImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     True
     """
 
-    def __init__(self, *, kinds: Any = None, bounds: Any = None, random_state: Any = 0) -> None:
+    def __init__(
+        self, *, kinds: Any = None, bounds: Any = None, missing_values: float = np.nan, random_state: Any = 0
+    ) -> None:
         self.kinds = kinds
         self.bounds = bounds
+        self.missing_values = missing_values
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TableImputer:
@@ -169,7 +174,7 @@ class TableImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return read_table(self, X, first=first)
         _check_feature_names(self, X, reset=first)
         _check_n_features(self, X, reset=first)
-        return X
+        return without_marks(X, self.missing_values)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

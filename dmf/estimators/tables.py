@@ -14,12 +14,15 @@ from dmf.arrays.backend import as_array, floating
 from dmf.errors import DTypeError, ShapeError
 from dmf.observations import SampledEntries
 from dmf.observations.conversion import as_entries
+from dmf.tables.frames import library_of
 
 DTYPES = [np.float64, np.float32]  # others become the first
 
 
 def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = False) -> Any:
     """`X` as a float array or CSR matrix, checked as scikit-learn does; NaN pass, infinities do not.
+
+    Cells that hold the `missing_values` of the estimator, if it has that parameter, become NaN.
 
     Parameters
     ----------
@@ -29,7 +32,7 @@ def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = Fal
     if isinstance(X, np.ma.MaskedArray):
         X = as_array(X, "X")
     try:
-        return validate_data(
+        table = validate_data(
             estimator,
             X,
             reset=first,
@@ -47,6 +50,24 @@ def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = Fal
             value=type(X).__name__,
             limit="numbers",
         ) from error
+    return without_marks(table, getattr(estimator, "missing_values", np.nan))
+
+
+def without_marks(X: Any, mark: Any) -> Any:
+    """A table with its cells that hold `mark` missing; those that are NaN are in any case."""
+    if mark is None or mark != mark:
+        return X
+    library = library_of(X)
+    if library == "pandas":
+        return X.mask(X.eq(mark))
+    if library == "polars":
+        numeric = [name for name, dtype in zip(X.columns, X.dtypes, strict=True) if dtype.is_numeric()]
+        return X.with_columns(X[name].set(X[name] == mark, None) for name in numeric)
+    if not scipy.sparse.issparse(X):
+        return np.where(np.equal(X, mark), np.asarray(np.nan, X.dtype), X)
+    kept = X.tocoo()
+    known = kept.data != mark
+    return type(kept)((kept.data[known], (kept.row[known], kept.col[known])), kept.shape).tocsr()
 
 
 def observed(X: Any, weights: Any = None, sample_weight: Any = None) -> SampledEntries:

@@ -60,7 +60,7 @@ class DelimitedText:
     head : bytes
         What comes before the first record: byte order mark, comments, blank lines.
     n_skipped : int
-        Records left out of the iteration: 1 with a header.
+        Records left out of the iteration: 1 with a header, 2 with one and a line of units.
     size : int
         Bytes of the file; 0 where that is not known.
     progress : callable
@@ -94,7 +94,7 @@ class DelimitedText:
             found = "1 column" if self.width == 1 else f"{self.width} columns"
             raise self.error(
                 f"{found} ({', '.join(map(shown, self.first))}), but {len(columns)} are needed: {', '.join(columns)}. "
-                "Separate them by tabs, '::', ',', ';', '|' or blanks.",
+                "Separate them by tabs, '::', ',', ';', '|' or blanks. If this is a title, leave it out (--skip).",
                 self._start,
             )
         self.sample = [[field.strip() for field in record] for record in records if len(record) == self.width]
@@ -110,6 +110,10 @@ class DelimitedText:
         """Leave the first record out."""
         self.n_skipped = 1
 
+    def skip_units(self) -> None:
+        """Leave the record below the header out, too."""
+        self.n_skipped = 2
+
     def dialect(self) -> str:
         """How fields are separated, for messages."""
         return self._dialects[self.delimiter]
@@ -124,12 +128,12 @@ class DelimitedText:
 
     def blocks(self) -> Iterator[Block]:
         """The records, many at a time; what is before an error is given before it is raised."""
-        to_skip = self.n_skipped > 0
+        to_skip = self.n_skipped
         for block in self._blocks():
-            kept = block.without_first() if to_skip else block
-            to_skip = False
-            if len(kept):
-                yield kept
+            while to_skip and len(block):
+                block, to_skip = block.without_first(), to_skip - 1
+            if len(block):
+                yield block
 
     def _blocks(self) -> Iterator[Block]:
         chunks = self._chunks()
@@ -186,7 +190,7 @@ class DelimitedText:
                 # Most often a delimiter or a decimal comma inside a field, which would shift the columns unnoticed.
                 failure = self.error(
                     f"{len(record)} columns, but the first record has {self.width}. Quote fields that contain the delimiter "
-                    f"(the file was taken as {self.dialect()}).",
+                    f"(the file was taken as {self.dialect()}). If lines at the top are a title, leave them out (--skip).",
                     line,
                 )
                 break

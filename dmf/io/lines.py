@@ -16,6 +16,7 @@ from dmf.io.messages import ignored, shown
 from dmf.io.reading import Entries
 from dmf.io.roles import Cells, Column, Stated, entry_columns, outliers_that_repeat
 
+_ENOUGH = 10  # equal values that are no accident
 TRIPLET = ("row id", "column id", "value")
 
 
@@ -83,6 +84,11 @@ def gathered(rows: Numbering, cols: Numbering, stack: Stack, column: int) -> tup
         notes.append(f"{len(at):,} lines have no value: these entries are missing")
         row_of, col_of, values = row_of[~missing], col_of[~missing], values[~missing]
     notes += outliers_that_repeat(values)
+    if len(values) >= _ENOUGH and values.min() == values.max():
+        notes.append(
+            f"all values are {values[0]:g}: they hold no ranking, and every prediction will be {values[0]:g}; give ratings, or "
+            "counts in which what was not chosen is 0"
+        )
     return Entries(row_of, col_of, values, (len(row_ids), len(col_ids)), row_ids, col_ids, tuple(notes)), holes
 
 

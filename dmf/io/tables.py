@@ -99,6 +99,7 @@ def read_table(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     has_header, about_header = _has_header(text.sample, stated, how)
     if has_header:
         text.skip_header()
+        about_header += _skip_units(text, how)
     sheet = Sheet(text.path, text.dialect(), text.first if has_header else None, text.width)
     index = index_column(sheet, stated) or 0
     for block in text.blocks():
@@ -207,6 +208,16 @@ def _has_header(sample: Sequence[Sequence[str]], stated: Stated, how: Cells) -> 
     if increasing and 0 not in above:
         return False, ["the whole numbers in the first line are taken as data (--header takes them as column names)"]
     return False, []
+
+
+def _skip_units(text: DelimitedText, how: Cells) -> list[str]:
+    """Leave out the line below the header if it holds words alone, above numbers in several columns; a note on that."""
+    below = [(cells[1], Column(cells[2:], how)) for cells in zip(*text.sample, strict=True) if len(cells) > 3]
+    units = [cell for cell, column in below if column.is_numeric and column.filled]
+    if len(units) < 2 or any(how.is_missing(cell) or how.is_meant(cell) for cell in units):
+        return []
+    text.skip_units()
+    return [f"the line below the header ({', '.join(listed(units))}) is taken as units, and left out"]
 
 
 def _guessed_index(sheet: Sheet, numeric: Sequence[int]) -> tuple[int | None, list[int], list[str]]:

@@ -226,3 +226,16 @@ def test_sample_weight_is_the_weight_of_each_entry_of_a_row(form, rng):
 def test_a_bad_sample_weight(bad, match, rng):
     with pytest.raises((ValueError, dmf.errors.DmfError), match=match):
         DeepMatrixCompletion(rank=1).fit(table(rng, 40), sample_weight=bad)
+
+
+@pytest.mark.parametrize("library", ["numpy", "pandas", "polars", "sparse"])
+def test_a_number_may_mark_missing_cells(library, rng):
+    X = table(rng)
+    gone = np.isnan(X) | (np.arange(X.size).reshape(X.shape) % 7 == 0)
+    X, marked = np.where(gone, np.nan, X), np.where(gone, -999, X)
+    if library == "sparse":
+        marked = scipy.sparse.csr_array(marked)
+    elif library != "numpy":
+        marked = pytest.importorskip(library).DataFrame(marked)
+    found, expected = DeepMatrixCompletion(missing_values=-999).fit(marked), DeepMatrixCompletion().fit(X)
+    np.testing.assert_allclose(found.recovery_.product(), expected.recovery_.product())

@@ -274,3 +274,26 @@ def test_parquet_columns_are_named_alike(tmp_path):
     assert triplets(read_entries(tmp_path / "r.parquet")) == EXPECTED
     found = read_entries(tmp_path / "r.parquet", columns=("movieId", "userId"), value="timestamp")
     assert found.values.tolist() == TIMES
+
+
+def test_a_line_of_units_is_left_out_and_kept_when_the_table_is_filled(write, tmp_path):
+    content = "name,a,b\n,degC,hPa\nr,1.5,\ns,,2.5\nt,3.5,4.5\n"
+    path = write("u.csv", content)
+    found = read_entries(path, "table", keep_text=True)
+    assert triplets(found) == [("r", "a", 1.5), ("s", "b", 2.5), ("t", "a", 3.5), ("t", "b", 4.5)]
+    assert any("(degC, hPa) is taken as units" in note for note in found.notes)
+    found.text.write_filled(tmp_path / "out.csv", np.array([7.0, 8.0]))
+    assert (tmp_path / "out.csv").read_text() == content.replace("1.5,\n", "1.5,7.0\n").replace("s,,", "s,8.0,")
+
+
+def test_a_title_is_told_with_the_option_that_leaves_it_out(write):
+    for title in ("Report", "Report, 2024"):
+        path = write("t.csv", f"{title}\n\na,b,c,d\n1,2,,4\n4,5,6,7\n")
+        with pytest.raises(FileError, match="--skip"):
+            read_entries(path)
+        assert read_entries(path, "table", skip=1).shape == (2, 4)
+
+
+def test_values_that_are_all_the_same_are_told_to_hold_no_ranking(write):
+    found = read_entries(write("r.csv", "u,i,r\n" + "".join(f"u{k},i{k % 3},1\n" for k in range(12))))
+    assert any("hold no ranking" in note for note in found.notes)
