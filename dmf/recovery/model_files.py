@@ -120,6 +120,8 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         raise fail(f"u, s and vt have dtypes {u.dtype}, {s.dtype} and {vt.dtype}")
     if not all(np.isfinite(array).all() for array in (u, s, vt)) or (s < 0).any():
         raise fail("u, s and vt hold numbers that are not finite, or negative singular values")
+    if (s[1:] > s[:-1]).any():
+        raise fail("the singular values s do not descend")
     shape, offsets = (u.shape[0], vt.shape[1]), None
     if header.get("mean") is not None:
         row, col = take("offsets_row", (shape[0],)), take("offsets_col", (shape[1],))
@@ -132,29 +134,43 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
     names = entry("history", list)
     if not {"iteration", "loss", "seconds"} <= set(map(str, names)):
         raise fail("the history lacks iteration, loss or seconds")
-    length = take("history_iteration", (None,), "iu").shape[0]
+    iteration = take("history_iteration", (None,), "iu")
+    length = iteration.size
     if length == 0 or not all(np.isfinite(take(f"history_{name}", (length,))).all() for name in ("loss", "seconds")):
         raise fail("the history is empty, or holds a loss or time that is not finite")
+    if iteration[0] < 0 or (iteration[1:] < iteration[:-1]).any():
+        raise fail("the iterations of the history do not ascend from 0")
     columns = {}
     for name in map(str, names):
         column = arrays.get(f"history_{name}")
         if column is None or column.shape[:1] != (length,):
             raise fail(f"the history column {name!r} is missing or not of length {length}")
-        columns[name] = column
+        columns[name] = take(f"history_{name}", (length,), "iuf") if name in _NUMBERS else column
     record, heldout, named = _Record(fail), header.get("heldout"), entry("ids", list)
     found = record.of(Found, "found", entry("found", dict))
     if any(index and index[-1] >= size for index, size in zip(found.undetermined, shape, strict=True)):
         raise fail(f"the header entry 'found' names undetermined rows or columns outside of the {shape} matrix")
     if found.offsets != (offsets is not None):
         raise fail("the header entry 'found' does not agree with the arrays on offsets")
+    if found.rank > s.size:
+        raise fail(f"the header entry 'found' has rank {found.rank}, but there are {s.size} singular values")
+    settings = record.of(Plan, "settings", entry("settings", dict))
+    if settings.rank is not None and settings.rank > min(shape):
+        raise fail(f"the header entry 'settings' has rank {settings.rank}, but the matrix is {shape[0]} x {shape[1]}")
+    heldout = None if heldout is None else record.of(HeldOut, "heldout", heldout)
+    if heldout is not None and len(heldout.quantiles) > heldout.count:
+        raise fail(f"the header entry 'heldout' has {len(heldout.quantiles)} quantiles of {heldout.count} residuals")
+    runs = tuple(record.of(StageRun, "runs", run) for run in entry("runs", list))
+    if runs and "run" in columns and not np.array_equal(np.unique(columns["run"]), np.arange(len(runs))):
+        raise fail(f"the history column 'run' does not number the {len(runs)} runs")
     return {
         "model": LowRank(u, s, vt, offsets),
         "found": found,
         "outcome": record.outcome(header.get("outcome")),
         "history": History(columns),
-        "settings": record.of(Plan, "settings", entry("settings", dict)),
-        "heldout": None if heldout is None else record.of(HeldOut, "heldout", heldout),
-        "runs": tuple(record.of(StageRun, "runs", run) for run in entry("runs", list)),
+        "settings": settings,
+        "heldout": heldout,
+        "runs": runs,
         "row_ids": _read_ids(arrays, "row_ids", shape[0], fail) if "row_ids" in named else None,
         "col_ids": _read_ids(arrays, "col_ids", shape[1], fail) if "col_ids" in named else None,
     }
@@ -208,8 +224,17 @@ def _are_positions(value: Any) -> bool:
 
 def _is_size(value: Any) -> bool:
     """Whether it is a number from 0; null stands for one that was not finite when it was written."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value is None or (number and 0 <= value <= _LARGEST)
+    return value is None or _is_finite_size(value)
+
+
+def _is_finite_size(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+
+
+def _are_quantiles(value: Any) -> bool:
+    """Whether they are sizes in ascending order, of which intervals are made."""
+    sizes = isinstance(value, list) and bool(value) and all(map(_is_finite_size, value))
+    return sizes and all(a <= b for a, b in pairwise(value))
 
 
 def _are_bounds(value: Any) -> bool:
@@ -223,7 +248,8 @@ def _are_bounds(value: Any) -> bool:
     return True
 
 
-_SIZES = ("noise", "relative_residual", "oversampling", "holdout", "rmse", "standard_error", "seconds")
+_SIZES = ("noise", "relative_residual", "oversampling", "rmse", "standard_error", "seconds")
+_NUMBERS = ("noise", "rank", "run")  # columns of the history that hold a number for each record
 _NOT_SAVED = ("residuals",)
 _HELD_OUT = ("rmse", "standard_error", "count", "quantiles")
 _NO_BOUNDS = (-math.inf, math.inf)
@@ -231,13 +257,14 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_SIZES, _is_size),
     **dict.fromkeys(("count", "iterations", "seed", "nit"), _is_count),
     **dict.fromkeys(("stage", "fit", "solver", "message"), lambda value: isinstance(value, str)),
+    "holdout": lambda value: _is_finite_size(value) and value < 1,
     "rank": lambda value: value is None or _is_count(value),
     **dict.fromkeys(("exact", "symmetric"), lambda value: isinstance(value, bool)),
     "offsets": lambda value: isinstance(value, bool) or value == "auto",
     "bounds": _are_bounds,
     "outcome": lambda value: isinstance(value, str),
     "undetermined": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_are_positions, value)),
-    "quantiles": lambda value: isinstance(value, list) and bool(value) and all(map(_is_size, value)),
+    "quantiles": _are_quantiles,
 }
 
 

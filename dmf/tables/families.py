@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from dmf.completion import complete
+from dmf.solvers.outcomes import uninterrupted
 from dmf.tables.gaussian import PENALTIES, Gaussians, gaussian_path
 from dmf.tables.low_rank import RANKS, Factors, low_rank_path
 from dmf.tables.mixtures import component_counts, fit_mixture
@@ -89,7 +90,7 @@ def _completed(table, weights, start, seed, settings):
     counted = weights > 0
     table, share = table[counted], weights[counted] / weights[counted].sum()
     counts = None if np.all(weights == 1) else np.broadcast_to(share[:, None] * len(share), table.shape)
-    recovery = complete(table, weights=counts, offsets=False, seed=seed)
+    recovery = uninterrupted(complete(table, weights=counts, offsets=False, seed=seed))
     left, right = recovery.factors()
     noise = recovery.found.noise**2
     mean = share @ left

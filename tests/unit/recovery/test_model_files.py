@@ -322,11 +322,14 @@ def test_a_header_that_does_not_fit(changes, match, folder, saved):
         ("found", "rank", None),
         ("found", "noise", -1),
         ("found", "noise", 10**400),
+        ("found", "rank", 3),
         ("found", "exact", 1),
         ("found", "offsets", "auto"),
         *(("found", "undetermined", bad) for bad in ([1], [1, 2], [[2, 1], []], [[], [-1]], [[], [10**6]])),
         ("found", "symmetric", None),
         ("settings", "seed", 1.5),
+        ("settings", "rank", 4),
+        *(("settings", "holdout", bad) for bad in (1, None, -0.1)),
         ("settings", "offsets", "yes"),
         *(
             ("settings", "bounds", bad)
@@ -337,7 +340,7 @@ def test_a_header_that_does_not_fit(changes, match, folder, saved):
         ("heldout", "count", None),
         ("heldout", "quantiles", []),
         ("heldout", "quantiles", [1, "2"]),
-        ("heldout", "quantiles", [10**400]),
+        *(("heldout", "quantiles", bad) for bad in ([10**400], [None, 1], [1, 0.5], [1, True], [1, 2, 3, 4])),
     ],
 )
 def test_a_field_that_does_not_fit(entry, name, bad, folder, saved):
@@ -345,6 +348,30 @@ def test_a_field_that_does_not_fit(entry, name, bad, folder, saved):
     assert_refused(load_bytes(folder, with_header(saved, **{entry: header[entry] | {name: bad}})), entry)
     header[entry].pop(name)
     assert_refused(load_bytes(folder, with_header(saved, **{entry: header[entry]})), entry)
+
+
+@pytest.mark.parametrize("name", ["noise", "rank", "run"])
+def test_history_columns_of_numbers_hold_one_for_each_record(name, folder, saved):
+    """So that the learning curve can be drawn; the example has one run, number 0."""
+    with_name = with_header(saved, history=[*header_of(saved)["history"], name])
+    good = array_bytes(np.zeros(3))
+    assert name in dmf.load(load_bytes(folder, with_member(with_name, f"history_{name}", good))).history
+    bad = [np.zeros((3, 2)), np.array(["a", "b", "c"])] + [np.array([0.0, 0.0, 2.0])] * (name == "run")
+    for column in bad:
+        data = with_member(with_name, f"history_{name}", array_bytes(column))
+        assert_refused(load_bytes(folder, data), f"{name}|numeric|dtype")
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("s", np.array([1.0, 2.0])),
+        ("history_iteration", np.array([0, 7, 5])),
+        ("history_iteration", np.array([-1, 5, 7])),
+    ],
+)
+def test_numbers_out_of_order(name, array, folder, saved):
+    assert_refused(load_bytes(folder, with_member(saved, name, array_bytes(array))), "descend|ascend")
 
 
 @pytest.mark.parametrize("text", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000, b'{"format": NaN}'])

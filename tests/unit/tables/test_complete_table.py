@@ -8,6 +8,9 @@ import pytest
 import dmf
 from dmf.errors import ArgumentError, DmfError, DTypeError, FileError, ObservationError, ShapeError
 from dmf.tables import load
+from dmf.tables.families import BY_NAME
+
+from helpers import ctrl_c_at
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +223,10 @@ def test_a_file_holds_the_model(mixed, completed, tmp_path):
     (tmp_path / "half.npz").write_bytes(damaged[: len(damaged) // 2])
     with pytest.raises(FileError):
         load(tmp_path / "half.npz")
+
+
+def test_ctrl_c_in_the_completion_ends_the_whole(rng, monkeypatch):
+    calls = ctrl_c_at(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        BY_NAME["dmf.complete"].fit(rng.standard_normal((20, 6)), np.ones(20), None, 0, 6.0)
+    assert len(calls) == 1
