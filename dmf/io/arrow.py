@@ -18,6 +18,7 @@ from dmf.io.arrays import most_bytes
 from dmf.io.ids import Numbering, Stack, distinct
 from dmf.io.lines import TRIPLET, gathered
 from dmf.io.messages import Progress, ignored, listed, package, shown
+from dmf.io.parquet_pages import unpacked_bytes
 from dmf.io.reading import Entries, Matrix
 from dmf.io.roles import Cells, Column, Stated, entry_columns
 from dmf.io.sheets import Sheet
@@ -235,16 +236,10 @@ def _sample(names: list[str], head: Any) -> list[list[str]]:
 
 
 def _check_size(path: Path, fragments: Sequence[Any]) -> None:
-    """Raise if what is read may take more memory than the files account for, by what their footers say."""
+    """Raise if what is read may take more memory than the files account for, by what their pages say."""
     most = sum(most_bytes(fragment.path) for fragment in fragments)
-    size = n_rows = 0
-    for fragment in fragments:
-        metadata = fragment.metadata
-        n_rows += metadata.num_rows
-        for group in range(metadata.num_row_groups):
-            chunks = [metadata.row_group(group).column(k) for k in range(metadata.num_columns)]
-            size += sum(max(chunk.total_uncompressed_size, 0) for chunk in chunks)
-    size += 16 * n_rows
+    n_rows = sum(fragment.metadata.num_rows for fragment in fragments)
+    size = 16 * n_rows + sum(unpacked_bytes(fragment.path, fragment.metadata) for fragment in fragments)
     if size > most:
         raise FileError(
             f"cannot read {path}: {n_rows} rows take {size} bytes, but at most {most} are read from files of this size. Remove "

@@ -281,6 +281,44 @@ def test_parquet_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, rows, 
         read_entries(tmp_path / "large.parquet")
 
 
+def varint(number):
+    """As the footer of a Parquet file holds it."""
+    number, digits = 2 * number, []
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip"])
+def test_a_parquet_footer_that_understates_what_its_pages_unpack_to_is_not_believed(tmp_path, codec):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path, rows = tmp_path / "lie.parquet", 400
+    ids = pa.array(["a" * 100_000 + str(k) for k in range(rows)])
+    table = pa.table({"u": ids, "i": ["b"] * rows, "r": np.ones(rows)})
+    pq.write_table(table, path, compression=codec, use_dictionary=False, write_statistics=False)
+    size = pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size
+    data, true = bytearray(path.read_bytes()), varint(size)
+    at = data.rindex(true)
+    data[at : at + len(true)] = bytes([128 | 20, *[128] * (len(true) - 2), 0])  # 10, in as many bytes
+    path.write_bytes(data)
+    assert pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 10
+    with pytest.raises(FileError, match=f"{rows} rows take"):
+        read_entries(path)
+
+
+def test_a_parquet_page_that_is_none_is_an_error(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "bad.parquet"
+    pq.write_table(pa.table({"u": ["a", "b"], "i": ["x", "y"], "r": [1.0, 2.0]}), path)
+    assert read_entries(path).values.tolist() == [1, 2]
+    good = path.read_bytes()
+    for start in (b"\xff" * 8, b"\x19" * 8, b"\x00" * 8, b"\x1b" * 8, b"\x1c" * 60):
+        path.write_bytes(good[:4] + start + good[4 + len(start) :])
+        with pytest.raises(FileError, match="bad"):
+            read_entries(path)
+
+
 def test_parquet_without_pyarrow_says_what_to_install(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'dmf\[parquet\]'"):
