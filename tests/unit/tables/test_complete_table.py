@@ -228,5 +228,5 @@ def test_a_file_holds_the_model(mixed, completed, tmp_path):
 def test_ctrl_c_in_the_completion_ends_the_whole(rng, monkeypatch):
     calls = ctrl_c_at(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
-        BY_NAME["dmf.complete"].fit(rng.standard_normal((20, 6)), np.ones(20), None, 0, 6.0)
+        next(BY_NAME["dmf.complete"].path(rng.standard_normal((20, 6)), np.ones(20), None, 0, [6.0]))
     assert len(calls) == 1
