@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from dmf.arrays.backend import as_array, floating
 from dmf.errors import DTypeError, ShapeError
+from dmf.io.messages import listed
 from dmf.observations import SampledEntries
 from dmf.observations.conversion import as_entries
 from dmf.tables.frames import library_of
@@ -43,8 +44,10 @@ def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = Fal
     except (ValueError, np.exceptions.DTypePromotionError) as error:
         if isinstance(error, ValueError) and "could not convert" not in str(error):
             raise
+        dates = [repr(name) for name in getattr(X, "columns", ()) if getattr(X[name].dtype, "kind", "") in ("M", "m")]
+        reason = f"dates or times in {', '.join(listed(dates))}" if dates else str(error)
         raise DTypeError(
-            f"X holds what is no number ({error}), but low-rank recovery takes numbers. Leave such columns out or encode them, "
+            f"X holds what is no number ({reason}), but low-rank recovery takes numbers. Leave such columns out or encode them, "
             "for example with sklearn.preprocessing.OneHotEncoder in a ColumnTransformer.",
             argument="X",
             value=type(X).__name__,

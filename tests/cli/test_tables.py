@@ -61,7 +61,7 @@ def test_what_cannot_be_filled(dmf_program, ratings, tmp_path):
     assert "none is missing in" in error_line(dmf_program("complete", ratings, "-o", "f.csv", code=1))
     np.save(tmp_path / "holes.npy", np.array([[1.0, np.nan], [2.0, 3.0]]))
     line = error_line(dmf_program("complete", "holes.npy", "-o", "f.csv", code=1))
-    assert "is a .npy file, but only delimited text is filled" in line
+    assert "is a .npy file. Text, workbooks and columns are filled" in line
     (tmp_path / "full.csv").write_text("a,b,c,d,e\n" + "1.5,2,3,4,5\n" * 4)
     assert "none is missing in full.csv" in error_line(dmf_program("complete", "full.csv", "-o", "f.csv", code=1))
     assert "1 x 1 matrix" not in dmf_program("factorize", "full.csv").stdout

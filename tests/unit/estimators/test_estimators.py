@@ -239,3 +239,10 @@ def test_a_number_may_mark_missing_cells(library, rng):
         marked = pytest.importorskip(library).DataFrame(marked)
     found, expected = DeepMatrixCompletion(missing_values=-999).fit(marked), DeepMatrixCompletion().fit(X)
     np.testing.assert_allclose(found.recovery_.product(), expected.recovery_.product())
+
+
+def test_columns_of_dates_are_named(rng):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(table(rng)).rename(columns=str).assign(when=pandas.date_range("2024", periods=60))
+    with pytest.raises(dmf.errors.DTypeError, match=r"dates or times in 'when'\), but"):
+        DeepMatrixCompletion().fit(frame)
