@@ -65,7 +65,8 @@ class _Compact:
 
     def struct(self, depth: int = 0) -> dict[int, int]:
         """The integers of a struct by the numbers of their fields."""
-        fields, number = {}, 0
+        fields: dict[int, int] = {}
+        number = 0
         while True:
             head = self._byte()
             if head == 0:
