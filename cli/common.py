@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import click
 
 import dmf
 from dmf.arrays.backend import on_device_of
+from dmf.arrays.checks import check_bounds
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.io.messages import number, printable
 from dmf.io.reading import Entries
@@ -171,6 +172,16 @@ def _interval(recovery: dmf.Recovery) -> float | None:
         return None
 
 
+def told_of_runs(recovery: dmf.Recovery) -> Iterator[str]:
+    """What each run of a solver found, and why it ended; and what was chosen among them."""
+    for run in recovery.runs:
+        found = f"rank {run.rank}, noise {run.noise:.4g}"
+        yield f"{run.fit}, {run.stage}: {found}, {run.nit:,} iterations, {run.seconds:.2f} s: {run.message}"
+    chosen = "with row and column offsets" if recovery.found.offsets else "without offsets"
+    asked = "as asked" if isinstance(recovery.settings.offsets, bool) else "as held-out entries decide"
+    yield f"taken: rank {recovery.found.rank} {chosen} ({asked})"
+
+
 def observed(source: Entries) -> tuple[dmf.SampledEntries, list[str]]:
     """Observations of what a file held, and what is to be told of it."""
     entries, notes = dmf.SampledEntries.from_entries(source), list(source.notes)
@@ -305,3 +316,24 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, stated=stated, **options)
 
     return wrapper
+
+
+class Bounds(click.ParamType):
+    """Two numbers, of which one may be left out."""
+
+    name = "LOW,HIGH"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        """(low, high); infinite where left out."""
+        low, comma, high = str(value).partition(",")
+        try:
+            bounds = (float(low or "-inf"), float(high or "inf")) if comma else None
+        except ValueError:
+            bounds = None
+        if bounds is None:
+            self.fail(f"{value!r} is no pair of numbers such as 1,5 (or 0, with nothing after the comma).", param, ctx)
+        try:
+            check_bounds(bounds)
+        except dmf.errors.ArgumentError as error:
+            self.fail(str(error), param, ctx)
+        return bounds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 
 import dmf
 from dmf.arrays.backend import check_device
-from dmf.arrays.checks import check_bounds
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.calls import solve_on
 from dmf.io.arrow import KeptColumns
@@ -25,6 +24,7 @@ from dmf.io.writing import check_writable, json_text, write_text
 from dmf.report.page import check_report_path, write_report
 from dmf.solvers import Outcome
 from dmf_cli.common import (
+    Bounds,
     InputFile,
     check_distinct,
     checkpoint_options,
@@ -38,6 +38,7 @@ from dmf_cli.common import (
     observed,
     reading_options,
     summary_of,
+    told_of_runs,
 )
 from dmf_cli.progress import Progress
 from dmf_cli.tables import complete_table, is_table
@@ -83,27 +84,6 @@ def _holdout(share: float | None, single: bool, as_json: bool) -> float:
     return _HOLDOUT if share is None else share
 
 
-class _Bounds(click.ParamType):
-    """Two numbers, of which one may be left out."""
-
-    name = "LOW,HIGH"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
-        """(low, high); infinite where left out."""
-        low, comma, high = str(value).partition(",")
-        try:
-            bounds = (float(low or "-inf"), float(high or "inf")) if comma else None
-        except ValueError:
-            bounds = None
-        if bounds is None:
-            self.fail(f"{value!r} is no pair of numbers such as 1,5 (or 0, with nothing after the comma).", param, ctx)
-        try:
-            check_bounds(bounds)
-        except dmf.errors.ArgumentError as error:
-            self.fail(str(error), param, ctx)
-        return bounds
-
-
 @click.command()
 @click.argument("file", type=InputFile(folders=True))
 @_model_options("Upper bound on the rank")
@@ -116,7 +96,7 @@ class _Bounds(click.ParamType):
     help="Row and column offsets in the model; decided by the data unless given.",
 )
 @click.option(
-    "--bounds", type=_Bounds(), help="Least and largest value of a prediction, such as 1,5; none unless given."
+    "--bounds", type=Bounds(), help="Least and largest value of a prediction, such as 1,5; none unless given."
 )
 @reading_options
 @click.option("--model", type=_OUTPUT, help="Model file to write beside a filled table, which -o names.")
@@ -184,7 +164,7 @@ def complete(
     single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0
     options["holdout"] = _holdout(options["holdout"], single, as_json)
     recovery, seconds = _timed(dmf.complete, known, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
-    for sentence in _told_of_runs(recovery) if verbose else ():
+    for sentence in told_of_runs(recovery) if verbose else ():
         note(sentence, as_json)
     train = _train_rmse(recovery)
     facts = {"train RMSE": f"{train:.4g}", **error_texts(recovery)}
@@ -215,16 +195,6 @@ def complete(
             echo(_kept_in(model), err=True)
         raise
     _tell(model, filled, recovery, told | more, lines, as_json)
-
-
-def _told_of_runs(recovery: dmf.Recovery) -> Iterator[str]:
-    """What each run of a solver found, and why it ended; and what was chosen among them."""
-    for run in recovery.runs:
-        found = f"rank {run.rank}, noise {run.noise:.4g}"
-        yield f"{run.fit}, {run.stage}: {found}, {run.nit:,} iterations, {run.seconds:.2f} s: {run.message}"
-    chosen = "with row and column offsets" if recovery.found.offsets else "without offsets"
-    asked = "as asked" if isinstance(recovery.settings.offsets, bool) else "as held-out entries decide"
-    yield f"taken: rank {recovery.found.rank} {chosen} ({asked})"
 
 
 def _train_rmse(recovery: dmf.Recovery) -> float:
