@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from dmf.arrays.backend import to_host
 from dmf.arrays.checks import check_choice, check_option, positive_integer, random_generator
 from dmf.completion.calls import complete
 from dmf.errors import ArgumentError, ObservationError, RankError, ShapeError
 from dmf.observations import SampledEntries
-from dmf.observations.conversion import as_entries
+from dmf.observations.conversion import on_host
 from dmf.solvers.outcomes import uninterrupted
 
 GEOMETRIES = ("euclidean", "hyperbolic")
@@ -31,10 +30,8 @@ _STILL = 1e-5  # relative fall of the sum of squares in a step below which it en
 _TOUCHING = 1e-9  # distance, relative, below which points touch: the slope of their distance is lost in rounding
 _EXACT = 1e-13  # residual, relative, that is rounding
 _DENSE = 1500  # coordinates, up to which steps are solved for by elimination
-_ROUNDS, _BETTER = (
-    5,
-    0.99,
-)  # of putting misplaced points elsewhere; a round that lowers the residual to less is worth another
+_ROUNDS = 5  # of putting misplaced points elsewhere
+_BETTER = 0.99  # times the residual: a round that lowers it to less is worth another
 _MISPLACED, _CANDIDATES = 4.0, 500  # mean square of a point over the median of them; places that are tried
 
 
@@ -51,7 +48,7 @@ class Distances:
     radius : float
         R of the hyperbolic space, in the unit of the distances.
     residual : float
-        Root mean square of observed less fitted distances.
+        Root mean square of observed less fitted distances, each counted by its weight.
     observations : SampledEntries
         The distances observed, without the diagonal.
     """
@@ -64,20 +61,25 @@ class Distances:
 
     def predict(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Distances of the points between pairs of positions, float64 array shaped as `rows`."""
-        space = _SPACES[self.geometry](self.radius)
-        return space.between(self.points[np.asarray(rows)], self.points[np.asarray(cols)])
+        unit = self.radius if self.geometry == "hyperbolic" else 1.0
+        return unit * _SPACES[self.geometry].between(self.points[np.asarray(rows)], self.points[np.asarray(cols)])
 
     def product(self) -> np.ndarray:
         """All distances of the points, float64 array (n, n)."""
         every = np.arange(len(self.points))
         return np.stack([self.predict(np.full_like(every, i), every) for i in every])
 
-    def filled(self) -> np.ndarray:
-        """All distances, observed ones kept (of those given both ways, the mean), float64 array (n, n)."""
+    def filled(self) -> Any:
+        """All distances, observed ones kept (of those given both ways, the mean), float64 array (n, n).
+
+        Data that came as a data frame or a DataArray come back as such, with nothing changed but the missing cells.
+        """
         known = self.observations
-        rows, cols = np.concatenate([known.rows, known.cols]), np.concatenate([known.cols, known.rows])
-        both = SampledEntries(rows, cols, np.tile(known.values, 2), known.shape)
-        return both.fill(self.product())
+        both = SampledEntries(
+            *_both_ways(known), known.shape, None if known.weights is None else np.tile(known.weights, 2)
+        )
+        both.form = known.form
+        return both.restored(self.product())
 
 
 def complete_distances(
@@ -87,9 +89,9 @@ def complete_distances(
 
     Parameters
     ----------
-    data : array of shape (n, n), SampledEntries, or sparse matrix of SciPy
+    data : array or data frame of shape (n, n), SampledEntries, or sparse matrix of SciPy
         Distances, at least 0; NaN in an array marks a missing one. One of (i, j) and (j, i) is enough, as distances are
-        symmetric. The diagonal may be missing; it is 0.
+        symmetric. The diagonal may be missing; it is 0. Weights of SampledEntries are those of squared errors.
     geometry : {"euclidean", "hyperbolic"}
         "hyperbolic" suits trees and hierarchies, in which the number of neighbours grows exponentially with the distance.
     dimension : int, 1 <= dimension < n
@@ -117,9 +119,9 @@ def complete_distances(
     .. [3] Shimizu, Mukuta, Harada, ICLR 2021 (arXiv 2006.08210) (the Lorentz model in networks).
     """
     check_choice("geometry", geometry, GEOMETRIES)
-    space = _SPACES[geometry](float(check_option("radius", radius, strictly=True)))
-    known = _checked_distances(as_entries(data))
-    n, dimension = known.shape[0], positive_integer(dimension, "dimension")
+    space, radius = _SPACES[geometry], float(check_option("radius", radius, strictly=True))
+    given = _checked_distances(on_host(data))
+    n, dimension = given.shape[0], positive_integer(dimension, "dimension")
     if dimension >= n:
         raise RankError(
             f"dimension={dimension}, but {n} points span at most {n - 1} dimensions. Pass dimension <= {n - 1}.",
@@ -127,7 +129,7 @@ def complete_distances(
             value=dimension,
             limit=n - 1,
         )
-    farthest = float(known.values.max())
+    farthest = float(given.entries.max())
     if geometry == "hyperbolic" and farthest > _FARTHEST * radius:
         raise ArgumentError(
             f"radius={radius:g}, but the largest distance is {farthest:g}, whose hyperbolic cosine leaves the range of numbers. "
@@ -136,28 +138,39 @@ def complete_distances(
             value=radius,
             limit=farthest / _FARTHEST,
         )
-    unit = farthest if geometry == "euclidean" and farthest > 0 else 1.0
+    unit = (
+        radius if geometry == "hyperbolic" else farthest or 1.0
+    )  # squares of distances far from 1 leave the range of numbers
+    known = given.with_values(given.values / unit)
     diagonal = np.arange(n, dtype=known.rows.dtype)
-    rows, cols = (np.concatenate([*pair, diagonal]) for pair in ((known.rows, known.cols), (known.cols, known.rows)))
-    values = space.transformed(np.concatenate([known.values, known.values, np.zeros(n)]) / unit)
+    rows, cols, distances = (
+        np.concatenate([ends, rest])
+        for ends, rest in zip(_both_ways(known), (diagonal, diagonal, np.zeros(n)), strict=True)
+    )
+    weights = None
+    if known.weights is not None:
+        weights = np.concatenate([np.tile(known.weights / known.weights.mean(), 2), np.ones(n)])
+    squares = SampledEntries(rows, cols, space.transformed(distances), known.shape, weights)
     rank = min(dimension + space.extra_rank, n)
-    recovery = uninterrupted(complete(SampledEntries(rows, cols, values, known.shape), rank, offsets=False, seed=seed))
-    left, right = (to_host(f) for f in recovery.factors())
-    start = space.points(left, right, dimension) * unit
-    points, residual = _refined(space, start, known)
+    recovery = uninterrupted(complete(squares, rank, offsets=False, seed=seed))
+    points, residual = _refined(space, space.points(*recovery.factors(), dimension), known)
     for _ in range(_ROUNDS):
         moved, better = _refined(space, _replaced(space, points, known, seed), known)
         if not better < _BETTER * residual:
             break
         points, residual = moved, better
-    return Distances(space.centred(points), geometry, space.radius, residual, known)
+    points = points if geometry == "hyperbolic" else unit * (points - points.mean(axis=0))
+    return Distances(points, geometry, radius, unit * residual, given)
+
+
+def _both_ways(known: SampledEntries) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns and values of the pairs and, after these, of the same pairs turned round."""
+    rows, cols = np.concatenate([known.rows, known.cols]), np.concatenate([known.cols, known.rows])
+    return rows, cols, np.tile(known.entries, 2)
 
 
 class _Euclidean:
     extra_rank = 2
-
-    def __init__(self, radius: float) -> None:
-        self.radius = radius
 
     def transformed(self, distances):
         return distances**2
@@ -168,7 +181,7 @@ class _Euclidean:
         return _scaled(-values[:dimension] / 2, vectors[:, :dimension], dimension)
 
     def between(self, a, b):
-        return np.linalg.norm(a - b, axis=-1)
+        return np.hypot.reduce(np.abs(a - b), axis=-1)  # of any size, without squares
 
     def slopes(self, a, b):
         """Distances, and their derivatives by the coordinates of either point."""
@@ -183,18 +196,14 @@ class _Euclidean:
     def placed(self, coordinates):
         return coordinates
 
-    def centred(self, points):
-        return points - points.mean(axis=0)
-
 
 class _Hyperbolic:
+    """Of radius 1."""
+
     extra_rank = 1
 
-    def __init__(self, radius: float) -> None:
-        self.radius = radius
-
     def transformed(self, distances):
-        return np.cosh(distances / self.radius)
+        return np.cosh(distances)
 
     def points(self, left: np.ndarray, right: np.ndarray, dimension: int) -> np.ndarray:
         """Of the matrix of cosines the positive eigenvalue is that of the x_0, and the negative ones of the others."""
@@ -202,7 +211,7 @@ class _Hyperbolic:
         return self.placed(_scaled(-values[:dimension], vectors[:, :dimension], dimension))
 
     def between(self, a, b):
-        return 2 * self.radius * np.arcsinh(np.sqrt(self._square(a, b)) / 2)
+        return 2 * np.arcsinh(np.sqrt(self._square(a, b)) / 2)
 
     def _square(self, a, b):
         """``2 (cosh d - 1)``, without the cancellation of a cosine near 1."""
@@ -216,7 +225,7 @@ class _Hyperbolic:
         sinh = np.maximum(2 * half * np.sqrt(1 + half**2), _TOUCHING)[:, None]
         first = b[:, :1] * a[:, 1:] / a[:, :1] - b[:, 1:]
         second = a[:, :1] * b[:, 1:] / b[:, :1] - a[:, 1:]
-        return 2 * self.radius * np.arcsinh(half), self.radius * first / sinh, self.radius * second / sinh
+        return 2 * np.arcsinh(half), first / sinh, second / sinh
 
     def coordinates(self, points):
         return points[:, 1:]
@@ -226,11 +235,8 @@ class _Hyperbolic:
         height = np.sqrt(1 + np.sum(coordinates**2, axis=1, keepdims=True))
         return np.concatenate([height, coordinates], axis=1)
 
-    def centred(self, points):
-        return points
 
-
-_SPACES: dict[str, type[_Euclidean] | type[_Hyperbolic]] = {"euclidean": _Euclidean, "hyperbolic": _Hyperbolic}
+_SPACES: dict[str, _Euclidean | _Hyperbolic] = {"euclidean": _Euclidean(), "hyperbolic": _Hyperbolic()}
 
 
 def _eigen(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -251,13 +257,15 @@ def _refined(space: Any, start: np.ndarray, known: SampledEntries) -> tuple[np.n
     """Points that fit the distances best, by Levenberg-Marquardt steps from `start`, and their residual."""
     rows, cols, n = known.rows, known.cols, len(start)
     points, damping, dimension = start, 1e-6, space.coordinates(start).shape[1]
+    weights = np.ones(rows.size) if known.weights is None else known.weights
+    roots = np.sqrt(weights)
     index = np.arange(dimension)
     places = np.repeat(np.arange(rows.size), 2 * dimension)
     columns = np.concatenate([rows[:, None] * dimension + index, cols[:, None] * dimension + index], axis=1).ravel()
 
     def measured(points):
         distance, first, second = space.slopes(points[rows], points[cols])
-        return known.values - distance, np.concatenate([first, second], axis=1).ravel()
+        return known.values - roots * distance, (roots[:, None] * np.concatenate([first, second], axis=1)).ravel()
 
     residual, slopes = measured(points)
     square, total = residual @ residual, known.values @ known.values
@@ -278,7 +286,7 @@ def _refined(space: Any, start: np.ndarray, known: SampledEntries) -> tuple[np.n
         points, (residual, slopes), square = trial, following, lower
         if fall < _STILL:
             break
-    return points, float(np.sqrt(square / rows.size))
+    return points, float(np.sqrt(square / weights.sum()))
 
 
 def _damped_step(jacobian: scipy.sparse.csr_array, residual: np.ndarray, damping: float) -> np.ndarray:
@@ -298,22 +306,22 @@ def _replaced(space: Any, points: np.ndarray, known: SampledEntries, seed: int) 
     A single point can be caught far from its place by the others between; no small step leads out.
     """
     n = len(points)
-    ends, others = np.concatenate([known.rows, known.cols]), np.concatenate([known.cols, known.rows])
-    distances = np.tile(known.values, 2)
-    squares = (distances - space.between(points[ends], points[others])) ** 2
-    means = np.bincount(ends, squares, n) / np.bincount(ends, minlength=n)
+    ends, others, distances = _both_ways(known)
+    weights = np.ones(ends.size) if known.weights is None else np.tile(known.weights, 2)
+    squares = weights * (distances - space.between(points[ends], points[others])) ** 2
+    means = np.bincount(ends, squares, n) / np.bincount(ends, weights, n)
     places = points[np.sort(random_generator(seed).permutation(n)[:_CANDIDATES])]
     moved = points.copy()
     for point in np.flatnonzero(means > _MISPLACED * np.median(means)):
         mine = ends == point
-        costs = np.sum((distances[mine] - space.between(places[:, None], points[others[mine]])) ** 2, axis=1)
+        costs = (distances[mine] - space.between(places[:, None], points[others[mine]])) ** 2 @ weights[mine]
         if costs.min() < squares[mine].sum():
             moved[point] = places[np.argmin(costs)]
     return moved
 
 
 def _checked_distances(entries: SampledEntries) -> SampledEntries:
-    """Pairs of different points with their distances, float64, on the host; errors where they are no distances."""
+    """Pairs of different points with their distances; errors where they are no distances."""
     n, columns = entries.shape
     if n != columns or n < 2:
         raise ShapeError(
@@ -321,8 +329,7 @@ def _checked_distances(entries: SampledEntries) -> SampledEntries:
             argument="data",
             value=entries.shape,
         )
-    rows, cols = to_host(entries.rows), to_host(entries.cols)
-    values = to_host(entries.entries).astype(float)
+    rows, cols, values, weights = entries.rows, entries.cols, entries.entries, entries.weights
     wrong = np.flatnonzero((values < 0) | ((rows == cols) & (values != 0)))
     if wrong.size:
         first = int(wrong[0])
@@ -345,4 +352,6 @@ def _checked_distances(entries: SampledEntries) -> SampledEntries:
             value=int(parts),
             limit=1,
         )
-    return SampledEntries(rows[pairs], cols[pairs], values[pairs], (n, n))
+    known = SampledEntries(rows[pairs], cols[pairs], values[pairs], (n, n), None if weights is None else weights[pairs])
+    known.form = entries.form
+    return known

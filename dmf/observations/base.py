@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
-from dmf.arrays.backend import Array, check_device, device, frozen, is_numpy, namespace, number, on_device_of
+from dmf.arrays.backend import Array, check_device, device, frozen, is_numpy, namespace, number, on_device_of, to_host
 from dmf.arrays.linalg import conjugate_gradient, gaussian
 from dmf.io.forms import Form
 
@@ -53,8 +53,8 @@ class Observations(ABC):
     Solvers see a matrix only as a product ``left @ right`` of factors of shapes (d1, w) and (w, d2), of any width w, and
     ask for nothing beyond the methods below. Factors must have the library, dtype and device of `like`.
 
-    To add a kind of observation, write the abstract methods and add it to the suite tests/contracts/test_observations.py. The
-    others have defaults, which do arithmetic on `values` and on what `predict` returns.
+    To add a kind of observation, write the abstract methods and add it to `KINDS` in tests/helpers.py. The others have
+    defaults, which do arithmetic on `values` and on what `predict` returns.
 
     Attributes
     ----------
@@ -153,6 +153,10 @@ class Observations(ABC):
     def minus(self, left: Array, right: Array) -> Self:
         """The same measurements of the matrix ``X - left @ right``."""
         return self.with_values(frozen(self.values - self.predict(left, right)))
+
+    def scaled(self, factor: float) -> Self:
+        """The same measurements of the matrix ``factor X``."""
+        return self.with_values(frozen(factor * self.values))
 
     @property
     @abstractmethod
@@ -289,6 +293,11 @@ class Observations(ABC):
     @abstractmethod
     def fill(self, matrix: Array) -> Array:
         """`matrix` (d1, d2) with the entries that were observed directly put in their place."""
+
+    def restored(self, matrix: Array) -> Any:
+        """`matrix` after `fill`, in the form in which the data came: a data frame or a DataArray, else an array."""
+        filled = self.fill(matrix)
+        return filled if self.form is None or self.form.restored is None else self.form.restored(to_host(filled))
 
     def to_device(self, device: str) -> Observations:
         """The same observations on another device: "cpu" (NumPy arrays), "cuda" or "cuda:N" (CuPy arrays).

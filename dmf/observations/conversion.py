@@ -6,12 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import as_array, is_sparse, namespace
+from dmf.arrays.backend import as_array, is_sparse, namespace, to_host
+from dmf.arrays.checks import check_kind
 from dmf.errors import ArgumentError, ShapeError
 from dmf.io.forms import read_form
 from dmf.observations.base import Entries, Observations
 from dmf.observations.entries import SampledEntries, is_cupy_sparse
 from dmf.observations.full import FullMatrix
+
+
+def on_host(data: Any) -> SampledEntries:
+    """Entries as `as_entries` takes them, in float64 NumPy arrays; weights, names and form are kept.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
+        If data cannot be used, or are entries of which the positions are not known here.
+    """
+    entries = as_entries(data)
+    check_kind("data", entries, SampledEntries, "Pass SampledEntries, an array or a sparse matrix.")
+    rows, cols, values = (to_host(array) for array in (entries.rows, entries.cols, entries.entries))
+    weights = None if entries.weights is None else to_host(entries.weights).astype(float)
+    there = SampledEntries(rows, cols, values.astype(float), entries.shape, weights)
+    there.form = entries.form
+    return there
 
 
 def as_entries(data: Any, weights: Any = None) -> Any:

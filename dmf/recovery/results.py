@@ -216,8 +216,7 @@ class Recovery:
                 value=observations.shape,
                 limit=self.shape,
             )
-        matrix, form = observations.fill(self.product()), observations.form
-        return matrix if form is None or form.restored is None else form.restored(to_host(matrix))
+        return observations.restored(self.product())
 
     def named(self) -> Recovery:
         """The same recovery with the names of rows and columns that its data have."""

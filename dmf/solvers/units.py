@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dmf.arrays.backend import frozen
 from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Observations
 from dmf.solvers.outcomes import Outcome
@@ -41,8 +40,7 @@ class InUnits:
 
     def prepare(self, observations: Observations, start: Any) -> Any:
         """What the solver prepares of the data in its unit."""
-        there = observations.with_values(frozen(observations.values / self.unit))
-        return self.solver.prepare(there, scaled(start, 1 / self.unit))
+        return self.solver.prepare(observations.scaled(1 / self.unit), scaled(start, 1 / self.unit))
 
     def init(self, data: Any, start: Any) -> Any:
         """State at the start, in the unit of the solver."""

@@ -102,6 +102,45 @@ def test_ctrl_c_in_the_completion_ends_the_whole(rng, monkeypatch):
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("geometry", ["euclidean", "hyperbolic"])
+@pytest.mark.parametrize("unit", [2.0**-560, 2.0**540])  # 3e-169 and 4e162
+def test_the_unit_of_the_distances_does_not_matter(geometry, unit, rng):
+    truth = planted(rng, geometry, 30, 2)
+    noisy = np.maximum(truth + np.triu(0.1 * rng.standard_normal(truth.shape)), 0)
+    seen = with_holes(rng, noisy, 0.6)
+    usual = dmf.complete_distances(seen, geometry)
+    far = dmf.complete_distances(unit * seen, geometry, radius=unit if geometry == "hyperbolic" else 1.0)
+    np.testing.assert_allclose(far.product() / unit, usual.product(), atol=1e-6)
+    assert far.residual / unit == pytest.approx(usual.residual)
+    assert 0.05 < usual.residual < 0.15
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_distances_of_low_weight_hardly_count(scale, rng):
+    """One in ten is wrong by up to 3, and known to be: the others are fitted. Only ratios of weights matter."""
+    truth = planted(rng, "euclidean", 40, 2)
+    rows, cols = np.triu_indices(40, 1)
+    bad = rng.random(rows.size) < 0.1
+    values = truth[rows, cols] + 3 * rng.random(rows.size) * bad
+    weights = scale * np.where(bad, 1e-9, 1.0)
+    found = dmf.complete_distances(dmf.SampledEntries(rows, cols, values, (40, 40), weights))
+    np.testing.assert_allclose(found.product(), truth, atol=1e-6)
+    assert found.residual < 1e-3
+    assert (
+        np.abs(dmf.complete_distances(dmf.SampledEntries(rows, cols, values, (40, 40))).product() - truth).max() > 0.1
+    )
+
+
+def test_a_data_frame_comes_back_filled(rng):
+    pandas = pytest.importorskip("pandas")
+    names = [f"p{k}" for k in range(20)]
+    truth = planted(rng, "euclidean", 20, 2)
+    frame = pandas.DataFrame(with_holes(rng, truth, 0.9), index=names, columns=names)
+    filled = dmf.complete_distances(frame).filled()
+    assert isinstance(filled, pandas.DataFrame) and list(filled.index) == list(filled.columns) == names
+    np.testing.assert_allclose(filled.to_numpy(), truth, atol=1e-9)
+
+
 def test_points_in_one_place_are_no_obstacle():
     assert np.all(dmf.complete_distances(np.zeros((4, 4))).product() == 0)
 
