@@ -112,6 +112,7 @@ def test_a_solve_that_is_killed_and_resumed(kills, started_program, tmp_path, rn
             running.send_signal(getattr(signal, sent))
             said, code = running.stderr.read().decode(), running.wait()
         counts[sent] += code != 0
+        print(f"kill {k + 1}: {name}, {sent}, exit code {code}", flush=True)
         number = getattr(signal, sent)
         assert code in (0, -number, 128 + number), (sent, said)  # 0: it was quicker; -: before it listened
         assert "Traceback" not in said
