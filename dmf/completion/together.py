@@ -7,19 +7,21 @@ estimate. Whether tables do share frames, entries held out decide: if not, each 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from dmf.arrays.backend import to_host
+from dmf.arrays.backend import free_memory
+from dmf.arrays.linalg import truncated_svd
 from dmf.completion.calls import complete
 from dmf.errors import ArgumentError, ShapeError
 from dmf.observations import SampledEntries
 from dmf.observations.checks import check_rank
-from dmf.observations.conversion import as_entries
+from dmf.observations.conversion import on_host
+from dmf.recovery.intervals import root_mean_square
 from dmf.solvers.outcomes import uninterrupted
 
 _HELD_OUT = 0.1  # share of the entries that decides whether frames are shared
@@ -28,6 +30,9 @@ _DECAY, _SLOW = 0.5, 0.85  # of the level of noise in a sweep
 _STILL, _EXACT = 1e-7, 1e-24  # relative fall of the squared residual that ends it; its size, relative, that is rounding
 _TO_ROUNDING = 1e-6  # held-out error, relative, of a fit that is exact
 _ALONE = 300  # most iterations of a table alone, which with few entries takes thousands to no end
+_AT_ONCE = 2**23  # numbers of a temporary array
+_DENSE = 2_000  # rows or columns up to which their Gram matrix is formed
+_FEW_OWNERS = 100  # so many normal matrices are summed one by one
 _LEAST = 1e-14  # eigenvalue of a frame's moments, relative: keeps its normalisation invertible
 
 
@@ -60,9 +65,9 @@ class SharedTable:
         """Entries of the fitted table at pairs of positions, float64 array (m,)."""
         return np.sum((self.left[np.asarray(rows)] @ self.core) * self.right[np.asarray(cols)], axis=1)
 
-    def filled(self) -> np.ndarray:
-        """The whole table, observed entries kept, float64 array (d1, d2)."""
-        return self.observations.fill(self.product())
+    def filled(self) -> Any:
+        """The whole table, observed entries kept: float64 array (d1, d2), or the data frame or DataArray that it came as."""
+        return self.observations.restored(self.product())
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +80,7 @@ class Together(Sequence):
     shared : bool
         Whether they share frames; if not, each was completed alone.
     noise : float
-        Estimated standard deviation of the noise of an entry, of all tables together; nan if completed alone.
+        Estimated standard deviation of the noise of an entry of weight 1, of all tables together; nan if completed alone.
     heldout : dict of str to float
         Root mean square errors on held-out entries: "together" and "apart"; nan where that was not needed or not possible.
     """
@@ -97,8 +102,9 @@ def complete_together(tables: Sequence[Any], rank: int, *, seed: int = 0) -> Tog
 
     Parameters
     ----------
-    tables : sequence of SampledEntries, arrays of shape (d1, d2), or sparse matrices of SciPy
-        NaN in an array marks a missing entry. Two or more, of one shape; some may have few entries.
+    tables : sequence of SampledEntries, arrays or data frames of shape (d1, d2), or sparse matrices of SciPy
+        NaN in an array marks a missing entry; SampledEntries may have weights. Two or more, of one shape;
+        some may have few entries.
     rank : int, 1 <= rank <= min(d1, d2)
         r, of the shared frames; also the bound for tables that are completed alone.
     seed : int
@@ -112,7 +118,7 @@ def complete_together(tables: Sequence[Any], rank: int, *, seed: int = 0) -> Tog
     Raises
     ------
     ArgumentError, ShapeError, RankError, DTypeError, ObservationError
-        If there are fewer than two tables, shapes differ, or the rank is out of range.
+        If there are fewer than two tables, shapes differ, or the rank is out of range, or too large for the memory.
 
     References
     ----------
@@ -126,7 +132,7 @@ def complete_together(tables: Sequence[Any], rank: int, *, seed: int = 0) -> Tog
             value=type(tables).__name__,
             limit=2,
         )
-    entries = [_on_host(as_entries(table)) for table in tables]
+    entries = [on_host(table) for table in tables]
     shapes = sorted({table.shape for table in entries})
     if len(shapes) > 1:
         raise ShapeError(
@@ -148,27 +154,30 @@ def complete_together(tables: Sequence[Any], rank: int, *, seed: int = 0) -> Tog
     return Together(tuple(final), True, noise, errors)
 
 
-def _on_host(entries: Any) -> SampledEntries:
-    return SampledEntries(
-        to_host(entries.rows), to_host(entries.cols), to_host(entries.entries).astype(float), entries.shape
-    )
-
-
 def _divided(table: SampledEntries, seed: int) -> tuple[SampledEntries, SampledEntries | None]:
     """Entries kept and held out; of a table too small to divide, none."""
     return table.split(_HELD_OUT, seed) if table.n_distinct >= 2 / _HELD_OUT else (table, None)
 
 
 def _error(tables: Sequence[SharedTable], parts: list[tuple[SampledEntries, SampledEntries | None]]) -> float:
-    """Root mean square error on held-out entries; nan if there are none."""
+    """Root mean square error on held-out entries, each counted by its weight; nan if there are none."""
     pairs = [(table, held) for table, (_, held) in zip(tables, parts, strict=True) if held is not None]
-    squares = [(held.values - table.predict(held.rows, held.cols)) ** 2 for table, held in pairs]
-    return float(np.sqrt(np.mean(np.concatenate(squares)))) if squares else float("nan")
+    if not pairs:
+        return float("nan")
+    errors = np.concatenate([held.entries - table.predict(held.rows, held.cols) for table, held in pairs])
+    return root_mean_square(errors, _weights([held for _, held in pairs])[0])[0]
 
 
 def _size(tables: list[SampledEntries]) -> float:
     """Root mean square of all entries."""
-    return float(np.sqrt(np.mean(np.concatenate([t.values for t in tables]) ** 2)))
+    return root_mean_square(np.concatenate([t.entries for t in tables]), _weights(tables)[0])[0]
+
+
+def _weights(tables: list[SampledEntries]) -> tuple[np.ndarray, float]:
+    """Weights of all entries, brought to mean 1, and what their mean was."""
+    weights = np.concatenate([np.ones(t.n_measurements) if t.weights is None else t.weights for t in tables])
+    mean = float(weights.mean())
+    return weights / mean, mean
 
 
 def _alone(table: SampledEntries, rank: int, seed: int) -> SharedTable:
@@ -177,33 +186,68 @@ def _alone(table: SampledEntries, rank: int, seed: int) -> SharedTable:
 
 
 def _fitted(tables: list[SampledEntries], rank: int) -> tuple[list[SharedTable], float]:
-    """All tables in shared frames, and the estimate of the noise."""
+    """All tables in shared frames, and the estimate of the noise of an entry of weight 1."""
     (d1, d2), count = tables[0].shape, len(tables)
-    rows, cols, values = (np.concatenate([getattr(t, name) for t in tables]) for name in ("rows", "cols", "values"))
+    _check_memory(count, rank, max(d1, d2))
+    rows, cols, values = (np.concatenate([getattr(t, name) for t in tables]) for name in ("rows", "cols", "entries"))
+    weights, mean_weight = _weights(tables)
+    roots, unit = np.sqrt(weights), float(np.abs(values).max()) or 1.0  # squares of extreme numbers would be lost
+    values = roots * (values / unit)
     which = np.repeat(np.arange(count), [t.n_measurements for t in tables])
     m, total = values.size, float(values @ values)
     freedom = rank * (d1 + d2) + count * rank**2 - 2 * rank**2
-    left, right = _frame(rows, which * d2 + cols, values, rank, d1), _frame(cols, which * d1 + rows, values, rank, d2)
+    left = _frame(rows, which * d2 + cols, roots * values, rank, d1)
+    right = _frame(cols, which * d1 + rows, roots * values, rank, d2)
     cores, level, spread, square, estimate = np.zeros((count, rank, rank)), total / m, total / m / rank**2, np.inf, 0.0
+
+    def pairs(part: slice) -> np.ndarray:
+        outer = left[rows[part]][:, :, None] * right[cols[part]][:, None, :]
+        return roots[part, None] * outer.reshape(-1, rank**2)
+
+    def of_rows(part: slice) -> np.ndarray:
+        return roots[part, None] * np.einsum("mab,mb->ma", cores[which[part]], right[cols[part]])
+
+    def of_cols(part: slice) -> np.ndarray:
+        return roots[part, None] * np.einsum("mab,ma->mb", cores[which[part]], left[rows[part]])
+
     for sweep in range(_SWEEPS):
         if total == 0:
             break
-        pairs = (left[rows][:, :, None] * right[cols][:, None, :]).reshape(m, -1)
-        cores = _regressed(count, which, pairs, values, level / spread).reshape(count, rank, rank)
-        left = _regressed(d1, rows, np.einsum("mab,mb->ma", cores[which], right[cols]), values, level)
-        left, turn = _normalised(left)
+        cores = _regressed(count, rank**2, which, pairs, values, level / spread).reshape(count, rank, rank)
+        left, turn = _normalised(_regressed(d1, rank, rows, of_rows, values, level))
         cores = turn @ cores
-        right = _regressed(d2, cols, np.einsum("mab,ma->mb", cores[which], left[rows]), values, level)
-        right, turn = _normalised(right)
+        right, turn = _normalised(_regressed(d2, rank, cols, of_cols, values, level))
         cores = cores @ turn.T
         spread = max(float(np.mean(cores**2)), np.finfo(float).tiny)
-        residual = values - np.einsum("ma,mab,mb->m", left[rows], cores[which], right[cols])
+        fitted = [np.sum(of_rows(part) * left[rows[part]], axis=1) for part in _parts(m, rank**2)]
+        residual = values - np.concatenate(fitted)
         last, square = square, float(residual @ residual)
         estimate = square / max(m - freedom, m / 10)
         level = max(level * (_SLOW if sweep < _FIRST else _DECAY), min(estimate, level))
         if square <= _EXACT * total or (sweep > 2 * _FIRST and abs(last - square) <= _STILL * square):
             break
-    return [SharedTable(left, core, right, t) for core, t in zip(cores, tables, strict=True)], float(np.sqrt(estimate))
+    noise = unit * float(np.sqrt(mean_weight) * np.sqrt(estimate))
+    return [SharedTable(left, unit * core, right, t) for core, t in zip(cores, tables, strict=True)], noise
+
+
+def _check_memory(count: int, rank: int, size: int) -> None:
+    """Raise ArgumentError where the normal matrices of cores or of rows do not fit into memory."""
+    needed = 2 * 8 * max(count * rank**4, size * rank**2)  # with what solves them
+    available = free_memory(np.zeros(1))
+    if available is not None and needed > available:
+        raise ArgumentError(
+            f"rank={rank}, but the normal matrices of {count} tables of that rank take {needed / 1e9:.1f} GB, and this machine "
+            f"has {available / 1e9:.1f} GB. Pass a lower rank, or fewer tables.",
+            argument="rank",
+            value=rank,
+            limit=available,
+        )
+
+
+def _parts(m: int, width: int) -> list[slice]:
+    """Consecutive parts of m measurements, for arrays with `width` numbers for each."""
+    size = max(_AT_ONCE // width, 1)
+    return [slice(k, min(k + size, m)) for k in range(0, m, size)]
 
 
 def _frame(index: np.ndarray, other: np.ndarray, values: np.ndarray, rank: int, size: int) -> np.ndarray:
@@ -212,19 +256,46 @@ def _frame(index: np.ndarray, other: np.ndarray, values: np.ndarray, rank: int, 
     Of the Gram matrix without its diagonal, which holds the squares of single entries and is no product of two of them.
     """
     wide = scipy.sparse.csr_array((values, (index, other)), (size, int(other.max()) + 1))
+    if size > _DENSE:
+        diagonal = np.bincount(index, values**2, size)[:, None]
+        shift = diagonal.max()  # so that no eigenvalue is negative
+
+        def shifted(block: np.ndarray) -> np.ndarray:
+            return wide @ (wide.T @ block) + (shift - diagonal) * block
+
+        return truncated_svd(shifted, shifted, (size, size), rank, like=values)[0] * np.sqrt(size)
     gram = (wide @ wide.T).toarray()
     np.fill_diagonal(gram, 0.0)
     return np.linalg.eigh(gram)[1][:, : -rank - 1 : -1] * np.sqrt(size)
 
 
-def _regressed(count: int, owner: np.ndarray, design: np.ndarray, values: np.ndarray, penalty: float) -> np.ndarray:
-    """Ridge regression of the values of each of `count` owners on their rows of `design`, float64 array (count, w)."""
-    m, width = design.shape
-    sums = scipy.sparse.csr_array((np.ones(m), (owner, np.arange(m))), (count, m))
-    normal = (sums @ (design[:, :, None] * design[:, None, :]).reshape(m, -1)).reshape(count, width, width)
+def _regressed(
+    count: int,
+    width: int,
+    owner: np.ndarray,
+    design: Callable[[slice], np.ndarray],
+    values: np.ndarray,
+    penalty: float,
+) -> np.ndarray:
+    """Ridge regression of the values of each of `count` owners on their rows of the design, float64 array (count, width).
+
+    The design (m, width) is made in parts, and never whole.
+    """
+    normal, moments = np.zeros((count, width, width)), np.zeros((count, width))
+    for part in _parts(values.size, width if count < _FEW_OWNERS else width * width):
+        rows, owners = design(part), owner[part]
+        if count < _FEW_OWNERS:
+            for k in np.unique(owners):
+                mine = rows[owners == k]
+                normal[k] += mine.T @ mine
+                moments[k] += values[part][owners == k] @ mine
+            continue
+        sums = scipy.sparse.csr_array((np.ones(len(rows)), (owners, np.arange(len(rows)))), (count, len(rows)))
+        normal += (sums @ (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)).reshape(normal.shape)
+        moments += sums @ (rows * values[part, None])
     floor = _LEAST * (1 + float(np.max(np.trace(normal, axis1=1, axis2=2))))
     normal[:, np.arange(width), np.arange(width)] += max(penalty, floor)
-    return np.linalg.solve(normal, (sums @ (design * values[:, None]))[:, :, None])[:, :, 0]
+    return np.linalg.solve(normal, moments[:, :, None])[:, :, 0]
 
 
 def _normalised(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

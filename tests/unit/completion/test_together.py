@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import dmf
+from dmf.completion import together
 from dmf.errors import ArgumentError, DmfError, RankError, ShapeError
 
 from helpers import ctrl_c_at
@@ -49,6 +50,57 @@ def test_tables_that_share_nothing_are_left_apart(rng):
     assert not found.shared
     assert found.heldout["apart"] < found.heldout["together"]
     assert error(found, truth) == pytest.approx(error([dmf.complete(t, 2, offsets=False) for t in seen], truth))
+
+
+def test_entries_of_low_weight_hardly_count(rng):
+    """One in ten is wrong, and known to be; the noise is that of an entry of weight 1."""
+    truth, seen = relations(rng, 4, 30, 25, 2, 0.1, 0.5)
+    tables = []
+    for table in seen:
+        rows, cols = np.nonzero(~np.isnan(table))
+        bad = rng.random(rows.size) < 0.1
+        values = table[rows, cols] + 20 * rng.standard_normal(rows.size) * bad
+        tables.append(dmf.SampledEntries(rows, cols, values, table.shape, 4 * np.where(bad, 1e-9, 1.0)))
+    found = dmf.complete_together(tables, 2)
+    assert found.shared and error(found, truth) < 0.1
+    assert found.noise == pytest.approx(0.2, rel=0.15)  # of weight 4, an entry has half of it
+
+
+@pytest.mark.parametrize("unit", [2.0**-400, 2.0**390])  # 4e-121 and 3e117
+def test_the_unit_of_the_tables_does_not_matter(unit, rng):
+    _, seen = relations(rng, 3, 20, 15, 1, 0.1, 0.5)
+    usual, far = (dmf.complete_together(list(factor * seen), 1) for factor in (1.0, unit))
+    assert usual.shared and far.shared
+    np.testing.assert_allclose(far[1].product() / unit, usual[1].product(), rtol=1e-6, atol=1e-9)
+    assert far.noise / unit == pytest.approx(usual.noise)
+    assert far.heldout["together"] / unit == pytest.approx(usual.heldout["together"])
+
+
+def test_data_frames_come_back_filled(rng):
+    pandas = pytest.importorskip("pandas")
+    truth, seen = relations(rng, 3, 20, 15, 1, 0.0, 0.6)
+    found = dmf.complete_together(
+        [pandas.DataFrame(t).rename(columns="c{}".format, index="r{}".format) for t in seen], 1
+    )
+    filled = found[1].filled()
+    assert isinstance(filled, pandas.DataFrame) and filled.columns[2] == "c2" and filled.index[-1] == "r19"
+    np.testing.assert_allclose(filled.to_numpy(), truth[1], atol=1e-7)
+
+
+def test_parts_and_frames_without_a_gram_matrix_find_the_same(rng, monkeypatch):
+    """As in large tables, of which neither all products nor the Gram matrix are formed at once."""
+    truth, seen = relations(rng, 8, 40, 39, 2, 0.0, 0.12)
+    monkeypatch.setattr(together, "_AT_ONCE", 4_000)
+    monkeypatch.setattr(together, "_DENSE", 1)
+    monkeypatch.setattr(together, "_FEW_OWNERS", 20)
+    assert error(dmf.complete_together(list(seen), 2), truth) < 1e-8
+
+
+def test_a_rank_that_fits_no_memory_is_refused():
+    tables = [dmf.SampledEntries([0], [0], [1.0], (10**5, 10**5))] * 2
+    with pytest.raises(ArgumentError, match=r"rank=2000, but the normal matrices of 2 tables .* GB") as caught:
+        dmf.complete_together(tables, 2000)
+    assert caught.value.argument == "rank"
 
 
 def test_ctrl_c_in_the_fit_of_one_table_ends_the_whole(rng, monkeypatch):
