@@ -82,3 +82,15 @@ def test_a_matrix_of_offsets_is_exact_without_any(rank, rng):
     recovery = dmf.complete(np.where(rng.random(matrix.shape) < 0.6, matrix, np.nan))
     assert recovery.found.exact and recovery.found.rank == rank and recovery.offsets is None
     np.testing.assert_allclose(recovery.product(), matrix, rtol=1e-12)
+
+
+def test_offsets_of_many_entries_are_judged_by_some(rng, monkeypatch):
+    """Rows at random are enough to tell whether offsets help."""
+    case = dmf.SampledEntries.from_dense(
+        5 + rng.standard_normal((300, 1)) + rng.standard_normal(200) + 0.1 * rng.standard_normal((300, 200))
+    )
+    whole = dmf.complete(case)
+    monkeypatch.setattr("dmf.completion.offsets._ENOUGH", 5_000)
+    part = dmf.complete(case)
+    assert whole.found.offsets and part.found.offsets
+    np.testing.assert_array_equal(whole.product(), part.product())
