@@ -70,6 +70,10 @@ class Facts:
         """Whether there are at least `least` different measurements for each degree of freedom of a matrix of this rank."""
         return self.n_distinct >= least * self.freedom(rank)
 
+    def largest_rank(self, bound: int, least: float) -> int:
+        """The largest rank up to `bound` that is `determined`; 0 if none is."""
+        return next((rank for rank in range(bound, 0, -1) if self.determined(rank, least)), 0)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -161,8 +165,6 @@ class State:
         Where the continuation stands.
     levels : int
         Number of its levels so far.
-    contradicted : bool
-        Whether the last continuation met noise.
     with_offsets : Estimate or None
         The fit with offsets, set aside while one without is tried.
     outcome : Outcome or None
@@ -180,7 +182,6 @@ class State:
     then: Stage | None = None
     homotopy: Estimate | None = None
     levels: int = 0
-    contradicted: bool = False
     with_offsets: Estimate | None = None
     outcome: Outcome | None = None
 

@@ -190,16 +190,20 @@ class Continuation(_Alternating):
     """Homotopy to noise zero, for data that may be free of noise but are too scarce to show it.
 
     A sweep is added to those of a level as long as it lowers a residual above a third of the level. A larger floor makes the
-    penalty less concave: surer near the information limit, and slower.
+    penalty less concave: surer near the information limit, and slower. With `most`, the path ends where more components than
+    that stand out of the noise: at no lower level are they fewer.
     """
 
     decay: float = 0.7
     until: float = 1e-12
     sweeps: int = 2
+    most: int | None = None
 
     def _level(self, observations, state, square, estimate):
         falling = square < _FALLING * state.square
         state = replace(state, square=square)
+        if self.most is not None and state.rank > self.most:
+            return replace(state, finished=Outcome.OVERFITTED)
         if state.sweeps < self.sweeps or (falling and square > 0.3 * state.noise):
             return state
         if square > _CONTRADICTED * state.noise:

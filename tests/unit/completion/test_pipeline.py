@@ -349,3 +349,14 @@ def test_a_second_fit_that_contradicts_the_first_is_not_taken(monkeypatch, rng):
     np.testing.assert_array_equal(kept.product(), calls[0].product())
     assert kept.heldout.rmse == held_out.heldout.rmse and "contradicts" in kept.message
     assert len(kept.runs) == len(held_out.runs) and kept.filled().shape == (60, 50)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_no_exact_fit_is_looked_for_at_length_where_noise_is_plain(rank):
+    """Tall tables of noisy entries leave no room for an exact fit: one look, of twice the sweeps of the estimate at most."""
+    rng = np.random.default_rng(rank)
+    table = rng.standard_normal((1_500, rank)) @ rng.standard_normal((rank, 8)) + 0.5 * rng.standard_normal((1_500, 8))
+    recovery = dmf.complete(np.where(rng.random(table.shape) < 0.3, np.nan, table))
+    estimate = next(run for run in recovery.runs if run.stage == "noise")
+    assert abs(recovery.found.noise - 0.5) < 0.05
+    assert recovery.nit <= 3 * estimate.nit

@@ -97,6 +97,18 @@ TABLE = {
         "NOISE REFINE HOMOTOPY REFINE PATIENT",
         None,
     ),
+    "noise asks for too many components": (
+        SCARCE,
+        [(4, NOISE), (4, TOO_SLOW), (6, {"outcome": Outcome.OVERFITTED, "noise": 0.25})],
+        "NOISE REFINE HOMOTOPY END",
+        NOISE,
+    ),
+    "far below the noise seen, slowness may find fewer": (
+        SCARCE,
+        [(4, NOISE), (4, TOO_SLOW), (6, {"outcome": Outcome.OVERFITTED, "noise": 0.1})],
+        "NOISE REFINE HOMOTOPY PATIENT",
+        None,
+    ),
     "too few measurements to prove anything": (
         replace(SCARCE, n_distinct=300), [(5, NOISE)], "NOISE HOMOTOPY", None
     ),
@@ -143,6 +155,13 @@ TABLE |= {
     ),
     "few entries are looked at twice": (
         replace(AUTO, n_measurements=4_000), [(3, WITH | {"outcome": NOISE}), (3, NOISE)], "OFFSETS NOISE END", NOISE
+    ),
+    "nothing but offsets and noise": (
+        replace(AUTO, n_distinct=600),
+        [(0, WITH | {"outcome": NOISE}), (1, {"outcome": NOISE, "noise": 1.0}), (1, TOO_SLOW),
+         (6, {"outcome": Outcome.OVERFITTED, "noise": 0.1})],
+        "OFFSETS NOISE REFINE HOMOTOPY END",
+        NOISE,
     ),
     "offsets that diverged": (
         AUTO, [(3, WITH | {"outcome": Outcome.DIVERGED}), (3, NOISE)], "OFFSETS NOISE END", NOISE

@@ -10,7 +10,8 @@ from dmf.arrays.threads import thread_count
 from dmf.completion.visible_rank import visible_rank
 from dmf.models.initialize import balanced_network
 from dmf.solvers import Outcome
-from dmf.solvers.homotopy import noise_edge
+from dmf.solvers.homotopy import Continuation, noise_edge
+from dmf.solvers.loop import run
 
 from helpers import assert_finite, assert_same_weights, low_rank_case
 
@@ -233,3 +234,14 @@ def test_results_do_not_depend_on_the_number_of_threads(solve):
     assert_same_weights(*runs)
     for name in set(runs[0].history) - {"seconds"}:
         np.testing.assert_array_equal(runs[0].history[name], runs[1].history[name])
+
+
+def test_a_path_ends_where_it_needs_more_components_than_it_may():
+    """A full matrix of noise has no rank below its size, so that the path passes any bound below that on its way down."""
+    noise = dmf.SampledEntries.from_dense(np.random.default_rng(0).standard_normal((30, 6)))
+    start = fitted_start(noise, 6)
+    for most in (1, 3):
+        done = run(Continuation(most=most), noise, start, iterations=500)
+        assert done.outcome is Outcome.OVERFITTED and done.findings["rank"] > most
+        assert np.all(done.history["rank"][:-1] <= most)
+    assert run(Continuation(most=6), noise, start, iterations=500).outcome is not Outcome.OVERFITTED
