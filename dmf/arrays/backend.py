@@ -92,6 +92,11 @@ def in_host_memory(array: Array) -> bool:
     return array_api_compat.is_jax_array(array) and all(place.platform == "cpu" for place in array.devices())
 
 
+def host_dtype(array: Array) -> np.dtype:
+    """NumPy's dtype for that of an array; reads one number of it at most."""
+    return to_host(array[tuple(slice(min(size, 1)) for size in array.shape)]).dtype
+
+
 def from_host(host: np.ndarray, like: Array) -> Array:
     """Host array moved to the namespace and device of `like`, dtype kept."""
     if isinstance(like, np.ndarray):

@@ -12,10 +12,11 @@ from typing import Any
 from dmf.arrays.backend import Array, namespace, number, on_device_of
 from dmf.arrays.checks import check_bounds, check_option
 from dmf.arrays.linalg import dense_svd, factored_svd
-from dmf.completion.determined import judged, symmetrised
+from dmf.completion.determined import judged as with_verdict
+from dmf.completion.determined import symmetrised
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit, rounding_of
-from dmf.completion.offsets import Rest, without_dominant_offsets
-from dmf.completion.placement import better_on_host, from_host
+from dmf.completion.offsets import Rest, with_exact_offsets, without_dominant_offsets
+from dmf.completion.placement import better_on_host, solved_on_host
 from dmf.completion.state import relative_residual, to_rounding
 from dmf.completion.submatrix import occupied_part
 from dmf.completion.visible_rank import visible_rank
@@ -26,8 +27,8 @@ from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.conversion import as_entries
 from dmf.recovery.intervals import calibrate
 from dmf.recovery.results import Recovery
-from dmf.recovery.values import Found, Plan
-from dmf.solvers.checkpoints import Checkpoint, CheckpointLike, seen
+from dmf.recovery.values import Found, Plan, oversampling
+from dmf.solvers.checkpoints import Checkpoint, CheckpointLike, data_fingerprint
 from dmf.solvers.loop import Callback
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
@@ -121,27 +122,29 @@ def complete(
     plan = _plan(observations, rank, iterations, seed, offsets, check_option("holdout", holdout), check_bounds(bounds))
     kept = _expecting("complete", observations, plan, checkpoint, resume)
     if better_on_host(observations):
-        return from_host(partial(_judged, kept), observations, plan, callback)
-    return _judged(kept, observations, plan, callback).named()
+        return solved_on_host(partial(_with_holdout, kept), observations, plan, callback).named()
+    return _with_holdout(kept, observations, plan, callback).named()
 
 
-def _judged(checkpoint: Checkpoint | None, observations: Entries, plan: Plan, callback: Callback | None) -> Recovery:
+def _with_holdout(
+    checkpoint: Checkpoint | None, observations: Entries, plan: Plan, callback: Callback | None
+) -> Recovery:
     """The fit to all entries, with the errors of one without the held-out entries, where any are."""
     journal = Journal(callback, checkpoint)
     if plan.holdout == 0:
         return _completed(observations, plan, journal)
     journal.fit = HOLD_OUT
     kept, held = observations.split(plan.holdout, plan.seed)
-    judged = replace(calibrate(_completed(kept, plan, journal), held), observations=observations)
-    if judged.outcome.broken_off:
-        return judged
+    first = replace(calibrate(_completed(kept, plan, journal), held), observations=observations)
+    if first.outcome.broken_off:
+        return first
     journal.fit = FINAL
     final = _completed(observations, plan, journal)
     if final.outcome.broken_off:
-        return replace(judged, outcome=final.outcome, runs=final.runs, history=final.history)
-    if not (final.found.exact or final.outcome is Outcome.UNDETERMINED or _agree(judged, final)):
-        return replace(judged, outcome=Outcome.DISAGREED, runs=final.runs, history=final.history)
-    return replace(final, heldout=judged.heldout)
+        return replace(first, outcome=final.outcome, runs=final.runs, history=final.history)
+    if not (final.found.exact or final.outcome is Outcome.UNDETERMINED or _agree(first, final)):
+        return replace(first, outcome=Outcome.DISAGREED, runs=final.runs, history=final.history)
+    return replace(final, heldout=first.heldout)
 
 
 def _agree(first: Recovery, second: Recovery) -> bool:
@@ -158,9 +161,9 @@ def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
     """One fit to all of these entries; rows and columns without any take no part in it."""
     part = occupied_part(observations)
     if part is None:
-        return judged(_fitted(observations, plan, journal, lambda model: model))
+        return with_verdict(_fitted(observations, plan, journal, lambda model: model))
     bound = None if plan.rank is None else min(plan.rank, *part.observations.shape)
-    recovery = judged(_fitted(part.observations, replace(plan, rank=bound), journal, part.widened))
+    recovery = with_verdict(_fitted(part.observations, replace(plan, rank=bound), journal, part.widened))
     found = recovery.found
     if found.exact or recovery.outcome is Outcome.UNDETERMINED:
         rows, cols = (tuple(index.tolist()) for index in part.outside(*found.undetermined))
@@ -181,7 +184,9 @@ def _fitted(
         single = observations.shape == (1, 1)  # of one entry nothing but the mean is known
         offsets, plain = single or rounding > 0 or rest.share < _OFFSETS_GAIN, not single
     rounding = max(rounding, rounding_of(observations, rest.entries.mean_square * rest.share))
-    return fit(observations, plan, journal, offsets=offsets, plain=plain, rounding=rounding, whole=whole)
+    return with_exact_offsets(
+        fit(observations, plan, journal, offsets=offsets, plain=plain, rounding=rounding, whole=whole)
+    )
 
 
 def _fitted_beside(
@@ -240,7 +245,7 @@ def factorize(matrix: Any, rank: int | None = None, *, seed: int = 0) -> Recover
         noise=0.0 if exact else math.sqrt(square) if noise is None else noise,
         exact=exact,
         relative_residual=relative,
-        oversampling=observations.n_measurements / (max(kept, 1) * (sum(observations.shape) - max(kept, 1))),
+        oversampling=oversampling(observations.n_measurements, observations.shape, kept),
     )
     history = History({"iteration": [0], "loss": [square / 2], "seconds": [time.perf_counter() - begin]})
     return Recovery(model, found, Outcome.SOLVED, history, plan, observations=observations).named()
@@ -291,14 +296,14 @@ def sense(
     plan = _plan(observations, rank, iterations, seed)
     kept = _expecting("sense", observations, plan, checkpoint, resume)
     if better_on_host(observations):
-        return from_host(partial(_sensed, kept), observations, plan, callback)
+        return solved_on_host(partial(_sensed, kept), observations, plan, callback)
     return _sensed(kept, observations, plan, callback)
 
 
 def _sensed(
     checkpoint: Checkpoint | None, observations: Observations, plan: Plan, callback: Callback | None
 ) -> Recovery:
-    return symmetrised(judged(fit(observations, plan, Journal(callback, checkpoint))))
+    return symmetrised(with_verdict(fit(observations, plan, Journal(callback, checkpoint))))
 
 
 def solve_on(device: str, solve: Callable[..., Recovery], observations: Observations, **options: Any) -> Recovery:
@@ -331,7 +336,7 @@ def _expecting(
     kept = Checkpoint.opened(checkpoint, resume)
     if kept is not None:
         with observations.threads():
-            kept.expect(call=call, **vars(plan), data=seen(observations))
+            kept.expect(call=call, **vars(plan), data=data_fingerprint(observations))
     return kept
 
 

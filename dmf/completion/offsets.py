@@ -7,17 +7,19 @@ what counts as fitted to rounding follows from what offsets leave.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dmf.arrays.backend import namespace, number
+from dmf.arrays.backend import Array, namespace, number
 from dmf.errors import ObservationError
 from dmf.models.offsets import Offsets, fit_offsets
 from dmf.observations import Entries
+from dmf.recovery.results import Recovery
+from dmf.solvers.outcomes import Outcome
 
 _HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
-_FEWEST_HELD_OUT = 20  # fewer say too little to choose by, and further ones are held out in their place
+FEWEST_HELD_OUT = 20  # entries: fewer say too little to choose by
 _ENOUGH = 500_000  # entries by which they are judged
 _ROUNDS = 2  # of fitting them for that
 _NEARLY_ALL = 1e-2  # share of the mean square that they leave where it is worth a look at what exactly they leave
@@ -63,10 +65,32 @@ def without_dominant_offsets(entries: Entries, seed: int) -> Rest:
         if less.mean_square > _NEARLY_ALL * rest.mean_square:
             break
         taken, rest = following if taken is None else taken.plus(following), less
-    share, epsilon = rest.mean_square / entries.mean_square, float(namespace(entries.like).finfo(entries.dtype).eps)
+    share, epsilon = rest.mean_square / entries.mean_square, _epsilon(entries)
     if taken is not None and (_ROUNDED * epsilon) ** 2 < share < epsilon**0.5:
         return Rest(rest, 1.0, taken)
     return Rest(entries, share)
+
+
+def with_exact_offsets(recovery: Recovery) -> Recovery:
+    """The recovery, which is exact if offsets alone fit all entries to rounding, and these determine them.
+
+    Offsets have d1 + d2 - 1 degrees of freedom; entries determine them where all rows and columns hang together.
+    """
+    found, entries = recovery.found, recovery.observations
+    if found.rank > 0 or not found.offsets or recovery.outcome.broken_off or not isinstance(entries, Entries):
+        return recovery
+    fitted = found.relative_residual <= _ROUNDED * _epsilon(entries)
+    if not fitted or entries.n_distinct < sum(entries.shape) or any(map(_several, entries.connectivity())):
+        return recovery
+    return replace(recovery, found=replace(found, noise=0.0, exact=True), outcome=Outcome.EXACT)
+
+
+def _several(labels: Array) -> bool:
+    return number(namespace(labels).max(labels)) > 0
+
+
+def _epsilon(entries: Entries) -> float:
+    return float(namespace(entries.like).finfo(entries.dtype).eps)
 
 
 def _leading_offsets(entries: Entries) -> Offsets:
@@ -90,7 +114,7 @@ def _some_rows(entries: Entries, seed: int) -> Entries:
 def _share_of_heldout(entries: Entries, seed: int) -> float:
     """Mean square of held-out entries that offsets alone leave, relative to that of the entries."""
     alone = nothing = held_out = 0.0
-    while held_out < _FEWEST_HELD_OUT:
+    while held_out < FEWEST_HELD_OUT:
         try:
             kept, held = entries.split(_HELD_OUT, seed)
         except ObservationError:  # all are of one entry

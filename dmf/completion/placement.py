@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dmf.arrays.backend import Array, in_host_memory, library, to_host
-from dmf.arrays.backend import from_host as to_library
+from dmf.arrays.backend import Array, from_host, in_host_memory, library, to_host
 from dmf.errors import BackendError
 from dmf.models import LowRank
 from dmf.observations import Entries, Observations
@@ -35,13 +34,13 @@ def better_on_host(observations: Observations) -> bool:
     return True
 
 
-def from_host(
+def solved_on_host(
     solve: Callable[[Any, Plan, Callback | None], Recovery], observations: Any, plan: Plan, callback: Callback | None
 ) -> Recovery:
     """``solve(observations, plan, callback)``, computed with NumPy arrays; arrays come back to where those of the data lie."""
 
     def back(array: Array) -> Array:
-        return to_library(to_host(array), observations.like)
+        return from_host(to_host(array), observations.like)
 
     def moved(model: LowRank) -> LowRank:
         return model.moved(back)

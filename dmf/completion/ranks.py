@@ -12,6 +12,7 @@ import numpy as np
 
 from dmf.arrays.backend import device, namespace, number, to_host
 from dmf.completion.calls import complete
+from dmf.completion.offsets import FEWEST_HELD_OUT, with_exact_offsets
 from dmf.completion.state import relative_residual
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
@@ -21,11 +22,10 @@ from dmf.observations.checks import check_rank
 from dmf.observations.conversion import as_entries
 from dmf.recovery.intervals import mean_and_error, root_mean_square
 from dmf.recovery.results import Recovery
-from dmf.recovery.values import Found, Plan
+from dmf.recovery.values import Found, Plan, oversampling
 from dmf.solvers.outcomes import Outcome, uninterrupted
 from dmf.solvers.runs import History
 
-_FEWEST_HELD_OUT = 20  # below, standard errors mean nothing
 _PATIENCE = 3  # ranks without a better error before the path ends
 
 
@@ -92,7 +92,7 @@ class RankPath:
     def refit(self) -> Recovery:
         """Recovery from all entries, held-out ones included, with the rank `best`."""
         if self.best == 0:
-            return _offsets_alone(self.observations, self.offsets)
+            return _offsets_alone(self.observations, self.offsets).named()
         return complete(self.observations, self.best, offsets=self.offsets, seed=self.seed)
 
     def __str__(self) -> str:
@@ -154,13 +154,13 @@ def rank_path(
     """
     observations = as_entries(data)
     kept, held = observations.split(holdout, seed)
-    if held.n_measurements < _FEWEST_HELD_OUT:
+    if held.n_measurements < FEWEST_HELD_OUT:
         raise ArgumentError(
             f"holdout={holdout} of {observations.n_measurements} entries holds out {held.n_measurements}, but ranks are "
-            f"compared on at least {_FEWEST_HELD_OUT}. Raise holdout, or let `complete` find the rank.",
+            f"compared on at least {FEWEST_HELD_OUT}. Raise holdout, or let `complete` find the rank.",
             argument="holdout",
             value=held.n_measurements,
-            limit=_FEWEST_HELD_OUT,
+            limit=FEWEST_HELD_OUT,
         )
     most = _identifiable(kept) if most is None else check_rank(most, observations.shape)
 
@@ -252,9 +252,9 @@ def _offsets_alone(entries: Entries, offsets: bool) -> Recovery:
     found = Found(
         rank=0,
         noise=math.sqrt(square),
-        exact=square == 0,
+        exact=square == 0 and not offsets,
         offsets=offsets,
         relative_residual=relative_residual(square / 2, entries.mean_square),
-        oversampling=entries.n_distinct / sum(entries.shape),
+        oversampling=oversampling(entries.n_distinct, entries.shape, 0),
     )
-    return Recovery(model, found, Outcome.SOLVED, history, Plan(0, offsets), observations=entries)
+    return with_exact_offsets(Recovery(model, found, Outcome.SOLVED, history, Plan(0, offsets), observations=entries))

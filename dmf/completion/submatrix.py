@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dmf.arrays.backend import from_host, to_host
+from dmf.arrays.backend import from_host, host_dtype, to_host
 from dmf.models import LowRank
 from dmf.observations import Entries
 
@@ -87,7 +87,7 @@ def dense_core(observations: Entries) -> Submatrix | None:
     levels = [_levels(to_host(observations.counts(side))) for side in (0, 1)]
     # Which rows, and columns, are in the core of a level.
     inside = [own[:, None] >= np.arange(LEVELS + 1) for own in levels]
-    dtype = to_host(observations.like[:1]).dtype
+    dtype = host_dtype(observations.like)
     met = to_host(observations.pattern_product(0, from_host(inside[1].astype(dtype), observations.like)))
     held = np.sum(met, axis=0, where=inside[0], dtype=np.float64)
     sizes = sum(np.sum(part, axis=0) for part in inside)

@@ -36,7 +36,10 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequ
 
 def _exact(found: Found, ids: Sequence[Sequence[str] | None]) -> str:
     if found.rank == 0:
-        return "rank 0, no noise: all measurements are 0."
+        told = "the offsets fit all measurements" if found.offsets else "all measurements are 0"
+        text = f"{_model(found)}, no noise: {told}."
+        unknown = found.offsets and any(found.undetermined)
+        return f"{text} Nothing is known of {_open(found, ids)}, without any entry." if unknown else text
     text = (
         f"{_model(found)}, no noise: the measurements are {found.oversampling:.2f} times the degrees of freedom, and are fitted "
         f"to {found.relative_residual:.1g}."

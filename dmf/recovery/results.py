@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, as_array, check_device, free_memory, from_host, library, move, namespace, to_host
+from dmf.arrays.backend import (
+    Array,
+    as_array,
+    check_device,
+    free_memory,
+    from_host,
+    host_dtype,
+    library,
+    move,
+    namespace,
+    to_host,
+)
 from dmf.arrays.checks import check_kind
 from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.models import DeepLinearNetwork, LowRank
@@ -225,7 +236,7 @@ class Recovery:
 
     def _check_memory(self) -> None:
         like = self.model.s
-        needed = self.shape[0] * self.shape[1] * to_host(like[:1]).itemsize
+        needed = self.shape[0] * self.shape[1] * host_dtype(like).itemsize
         available = free_memory(like)
         if available is not None and needed > available:
             where = "the device" if library(like) == "cupy" else "this machine"

@@ -18,7 +18,7 @@ from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import LowRank
 from dmf.observations import SampledEntries
 from dmf.recovery.results import Recovery
-from dmf.recovery.values import StageRun
+from dmf.recovery.values import StageRun, oversampling
 from dmf.solvers.gauss_newton import refine
 from dmf.solvers.homotopy import VariationalBayes
 from dmf.solvers.loop import run
@@ -81,7 +81,7 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
         noise=0.0 if exact else noise,
         exact=exact,
         relative_residual=math.sqrt(2 * loss / whole.n_measurements / size) if size > 0 else 0.0,
-        oversampling=whole.n_distinct / (max(rank, 1) * (sum(whole.shape) - max(rank, 1))),
+        oversampling=oversampling(whole.n_distinct, whole.shape, rank),
     )
     names = [
         ids if new == old else None

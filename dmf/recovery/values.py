@@ -9,6 +9,12 @@ from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
 
 
+def oversampling(measurements: int, shape: tuple[int, int], rank: int) -> float:
+    """Measurements for each of the ``r (d1 + d2 - r)`` degrees of freedom of a matrix of this rank, or of rank 1 for rank 0."""
+    rank = max(rank, 1)
+    return measurements / (rank * (sum(shape) - rank))
+
+
 @dataclass(frozen=True)
 class Plan:
     """The checked choices of the user: one for `complete`, `sense`, `factorize`, rank paths, estimators and the program.
@@ -105,7 +111,7 @@ class StageRun:
     Attributes
     ----------
     stage : str
-        What it was for: see `dmf.completion.strategy.Stage`.
+        What it was for: see `dmf.completion.state.Stage`.
     fit : str
         "hold-out fit" for a fit without the held-out entries, "final fit" otherwise.
     solver : str

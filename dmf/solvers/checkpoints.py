@@ -344,7 +344,7 @@ def _is_entry(entry: Any) -> bool:
     return texts and "record" in entry and isinstance(entry["record"], (dict, type(None)))
 
 
-def seen(observations: Observations) -> str:
+def data_fingerprint(observations: Observations) -> str:
     """Fingerprint of data by what solvers see of it, so that any kind has one.
 
     The measurements enter on their own, since beside others their last digits, or all of them, would vanish.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, device, from_host, namespace, number, to_host
+from dmf.arrays.backend import Array, device, from_host, host_dtype, namespace, number, to_host
 from dmf.arrays.linalg import gaussian
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets
@@ -188,7 +188,7 @@ def _fitted(side: int, mine: _Side, other: _Side, data: _Data, noise: float) -> 
     The offsets of the other side enter as a column whose coefficient is held at 1.
     """
     xp, centred = namespace(mine.means), data.centred
-    dtype, m, total = to_host(mine.means[:1, :1]).dtype, centred.n_measurements, centred.mean_square
+    dtype, m, total = host_dtype(mine.means), centred.n_measurements, centred.mean_square
     ones, zeros = xp.ones_like(other.means[:, :1]), xp.zeros_like(other.means[:, :1])
     factor = xp.concat([other.means[:, :-1], ones, other.means[:, -1:]], axis=1)
     spreads = xp.concat([other.variances[:, :-1], zeros, other.variances[:, -1:]], axis=1)
@@ -214,4 +214,4 @@ def _prior(means: Array, side: _Side, features: Array) -> tuple[Array, np.ndarra
     covariance = np.linalg.inv(gram + np.diag(1 / side.relevance))
     coefficients = covariance @ moments
     relevance = np.mean(coefficients**2 / side.spread, axis=1) + np.diag(covariance)
-    return features @ from_host(coefficients.astype(to_host(means[:1, :1]).dtype), means), relevance
+    return features @ from_host(coefficients.astype(host_dtype(means)), means), relevance

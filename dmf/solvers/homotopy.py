@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dmf.arrays.backend import Array, from_host, namespace, number, to_host
+from dmf.arrays.backend import Array, from_host, host_dtype, namespace, number, to_host
 from dmf.arrays.checks import check_option, positive_integer
 from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork, LowRank
@@ -114,7 +114,7 @@ class _Alternating:
         if state.sweeps % self.sweeps == 0:
             state = _decoupled(state, 0.0 if state.arrived else _SEED * edge)
         floor = 0.0 if state.arrived else self.floor * edge
-        dtype = to_host(state.left[:1, :1]).dtype
+        dtype = host_dtype(state.left)
         unit = state.noise / (state.sizes + floor)
         penalties = [from_host((d * unit).astype(dtype), state.left) for d in self._dimensions(observations)]
         first = observations.ridge(0, state.right, penalties[0], state.variances[1], state.left)
@@ -364,7 +364,7 @@ def _decoupled(state: _State, least: float) -> _State:
     backward = half @ turn / np.sqrt(sizes)
     factors, variances = [], []
     for factor, spread, matrix in zip((state.left, state.right), state.variances, (forward, backward), strict=True):
-        dtype = to_host(factor[:1, :1]).dtype
+        dtype = host_dtype(factor)
         factor = factor @ from_host(matrix.astype(dtype), factor)
         lift = np.maximum(1.0, math.sqrt(least) / np.maximum(_lengths(factor), np.finfo(dtype).tiny))
         factors.append(factor * from_host(lift.astype(dtype), factor))

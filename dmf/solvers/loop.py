@@ -16,7 +16,7 @@ from dmf.arrays.interrupts import remembered_interrupts
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Observations
-from dmf.solvers.checkpoints import Checkpoint, CheckpointLike, Progress, seen
+from dmf.solvers.checkpoints import Checkpoint, CheckpointLike, Progress, data_fingerprint
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.packing import fingerprint
 from dmf.solvers.records import Records
@@ -59,7 +59,11 @@ class Solver(Protocol):
         """Why the solver has nothing more to do; None while it has."""
 
     def findings(self, state: Any) -> dict[str, float]:
-        """What the solver knows besides: columns of the history, and findings of the run."""
+        """What the solver knows besides: columns of the history, and findings of the run.
+
+        A solver that `dmf.completion.strategy` is to use gives two: "rank", the number of components that the data support,
+        and "noise", the standard deviation of the noise of a measurement in the units of the data.
+        """
 
     def advice(self, outcome: Outcome) -> str:
         """One sentence on what to do after a run that ended like this; empty if there is nothing to say."""
@@ -166,7 +170,7 @@ def run(
     kept = Checkpoint.opened(checkpoint, resume)
     with observations.threads():
         if kept is not None:
-            kept.expect(data=seen(observations))
+            kept.expect(data=data_fingerprint(observations))
         unit, rescaled = unit_of(observations), getattr(solver, "rescaled", None)
         working = solver if unit == 1 or rescaled is None else InUnits(rescaled(unit), unit)
         data = working.prepare(observations, start)

@@ -210,6 +210,14 @@ def rows_of(observations):
 
 
 @kinds_and_libraries
+def test_scaled_measurements_are_those_of_the_scaled_matrix(kind, move):
+    observations = observe(kind, move=move)
+    scaled = observations.scaled(0.25)
+    np.testing.assert_array_equal(to_host(scaled.values), to_host(observations.values) / 4)
+    assert scaled.mean_square == observations.mean_square / 16
+
+
+@kinds_and_libraries
 def test_split_is_a_partition(kind, move):
     """Every measurement falls on one side, none on both; the parts keep shape, dtype and device."""
     observations = observe(kind, move=move)

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.arrays.backend import as_array, device, floating, from_host, is_numpy, namespace, number, real_dtype, to_host
+from dmf.arrays.backend import (
+    as_array,
+    device,
+    floating,
+    from_host,
+    host_dtype,
+    is_numpy,
+    namespace,
+    number,
+    real_dtype,
+    to_host,
+)
 
 from helpers import DEVICE, LIBRARIES, array_api_strict, on_device1
 
@@ -47,6 +58,12 @@ def test_to_host_and_back(move, dtype):
     assert type(again) is type(moved)
     assert again.dtype == moved.dtype
     assert device(again) == device(moved)
+
+
+@libraries
+@pytest.mark.parametrize("shape", [(3,), (0, 2), (2, 3, 4)])
+def test_host_dtype(move, shape):
+    assert host_dtype(move(np.zeros(shape, np.float32))) == np.dtype(np.float32)
 
 
 def test_nothing_is_copied_that_is_there_already():

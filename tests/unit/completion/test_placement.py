@@ -5,6 +5,7 @@ import pytest
 
 import dmf
 from dmf.completion import placement
+from dmf.io.forms import Form
 
 from helpers import assert_same_weights, low_rank_case
 
@@ -26,7 +27,7 @@ def there(monkeypatch):
 
     monkeypatch.setattr(dmf.SampledEntries, "to_device", to_device)
     monkeypatch.setattr(placement, "library", lambda array: "cupy" if isinstance(array, There) else "numpy")
-    monkeypatch.setattr(placement, "to_library", lambda host, like: moves["cuda:3"](host))
+    monkeypatch.setattr(placement, "from_host", lambda host, like: moves["cuda:3"](host))
     return lambda entries: to_device(entries, "cuda:3")
 
 
@@ -41,6 +42,13 @@ def test_the_result_lies_where_the_entries_do(there):
     expected = dmf.complete(here, **options)
     assert_same_weights(found, expected)
     assert (found.settings, found.found) == (expected.settings, expected.found)
+
+
+def test_names_are_kept_there(there):
+    data = there(low_rank_case(0, (20, 15), rank=2).observations)
+    data.form = Form(tuple(f"r{k}" for k in range(20)), tuple(f"c{k}" for k in range(15)))
+    found = dmf.complete(data, 2, offsets=False)
+    assert (found.row_ids, found.col_ids) == (data.form.row_ids, data.form.col_ids)
 
 
 def test_many_entries_are_completed_on_the_device(there, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 
 import dmf
 from dmf.errors import ArgumentError, RankError
+from dmf.io.forms import Form
 from dmf.solvers.hierarchical import HierarchicalBayes
 
 from helpers import ctrl_c_at, low_rank_case
@@ -88,6 +89,25 @@ def test_rank_zero_where_there_is_nothing_but_offsets_or_noise(offsets):
     recovery = path.refit()
     assert recovery.found.rank == 0 and (recovery.offsets is not None) == offsets
     assert np.sqrt(np.mean((recovery.product() - matrix) ** 2)) < 0.06
+
+
+@pytest.mark.parametrize("constant", [5.0, 0.1])
+def test_of_a_constant_table_offsets_are_all_and_names_are_kept(constant):
+    """The same from `refit` as from `complete`; 0.1 is no sum of powers of 2, so that its mean is rounded."""
+    table = np.full((20, 25), constant)
+    table[np.random.default_rng(0).random(table.shape) < 0.2] = np.nan
+    named = dmf.SampledEntries.from_dense(table)
+    named.form = Form(tuple(f"r{k}" for k in range(20)), tuple(f"c{k}" for k in range(25)))
+    path = dmf.completion.rank_path(named, offsets=True)
+    assert path.best == 0
+    for recovery in (path.refit(), dmf.complete(named, offsets=True)):
+        assert (recovery.found.rank, recovery.found.noise, recovery.found.exact) == (0, 0.0, True)
+        assert recovery.message == "rank 0 and offsets, no noise: the offsets fit all measurements."
+        assert recovery.row_ids == named.form.row_ids and recovery.col_ids == named.form.col_ids
+        np.testing.assert_allclose(recovery.product(), constant, rtol=1e-14)
+    assert path.refit().found.oversampling == named.n_distinct / (20 + 25 - 1)
+    apart = np.where(np.kron(np.eye(2), np.ones((5, 5))) > 0, constant, np.nan)  # two blocks: offsets may differ
+    assert not dmf.complete(apart, offsets=True).found.exact
 
 
 def test_bad_arguments_are_refused():

@@ -8,7 +8,7 @@ import pytest
 import dmf
 from dmf.io.archive import read_archive, write_archive
 from dmf.solvers import Checkpoint
-from dmf.solvers.checkpoints import seen
+from dmf.solvers.checkpoints import data_fingerprint
 from dmf.solvers.loop import run
 
 from helpers import observe, start
@@ -72,8 +72,8 @@ def test_data_of_any_size_are_told_apart(size):
     values = size * ENTRIES.values
     other = np.where(np.arange(values.size) == 3, values * (1 + 1e-12), values)
     moved = dmf.SampledEntries(ENTRIES.rows, np.roll(ENTRIES.cols, 1), values, ENTRIES.shape)
-    prints = [seen(ENTRIES.with_values(v)) for v in (values, values.copy(), other)]
-    assert prints[0] == prints[1] and len({*prints, seen(moved)}) == 3
+    prints = [data_fingerprint(ENTRIES.with_values(v)) for v in (values, values.copy(), other)]
+    assert prints[0] == prints[1] and len({*prints, data_fingerprint(moved)}) == 3
 
 
 @pytest.mark.parametrize("damage", ["cut off", "one byte", "gone"])
