@@ -354,7 +354,7 @@ def test_info_tells_names_of_rows_and_columns_apart(dmf_program, tmp_path):
 
 def test_info_of_an_error_beyond_any_float(dmf_program, tmp_path):
     recovery = dmf.factorize(np.eye(3))
-    replace(recovery, heldout=HeldOut(np.inf, np.nan, 1, (np.inf,))).save(tmp_path / "m.npz")
+    replace(recovery, heldout=HeldOut(np.inf, np.nan, 1, (1e308,))).save(tmp_path / "m.npz")
     assert "held-out" not in dmf_program("info", "m.npz").stdout
 
 
