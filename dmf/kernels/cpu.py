@@ -161,7 +161,7 @@ class SampledEntries:
             found.solve(begin, end)
             residual_rows(*arguments, np.empty(ERRORS, factor.dtype), found.rows[:0], length, losses, begin, end)
 
-        in_chunks(values.shape[0] * length * width, bounds, run, calls=5)
+        in_chunks(values.shape[0] * length * width, bounds, run, calls=10)
         solutions = found.rows.reshape(-1, length)[:, :width]
         inverses = found.inverses.reshape(-1, length)[:, :width] if spread else None
         # In Python's numbers: a NumPy number would widen float32.

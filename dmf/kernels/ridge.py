@@ -202,7 +202,8 @@ class RowRidge:
             gather(*self._samples, *self._squares, self._variances, length, self._added, begin, end)
         size = lanes * max(_PIECE_BYTES // (LANE_BYTES * width * length), 1)
         groups = -(-min(size, end - begin) // lanes)
-        normals, targets = np.zeros(groups * width * length * lanes, dtype), np.zeros(groups * length * lanes, dtype)
+        normals, targets = np.empty(groups * width * length * lanes, dtype), np.empty(groups * length * lanes, dtype)
+        normals[-width * length * lanes :] = targets[-length * lanes :] = 0  # some of its lanes may stay idle
         sizes, work = (width, length, lanes), scratch(width, length, dtype)
         sums = *self._samples, self._roots, self._factor, *sizes, *work, normals
         penalties = normals, *sizes, self._penalty, self._means, self._added, dtype.type(LEAST * width * eps)

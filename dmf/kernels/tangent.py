@@ -94,7 +94,7 @@ class TangentSystem:
                 order = np.empty(width, np.intp)
                 invert_rows(width, length, self._damping, least, work[:size], work[size:], order, blocks, begin, end)
 
-            in_chunks(index.shape[0] * length * width, bounds, run, calls=2)
+            in_chunks(index.shape[0] * length * width, bounds, run, calls=8)
             self._blocks.append(frozen(blocks))
         # A product with a block is a weighted sum of its lines.
         self._lines = [frozen(np.arange(width * bounds[-1], dtype=np.int32)) for _, _, bounds in samples]
