@@ -50,7 +50,7 @@ def child(task: str, path: Path) -> dict[str, float]:
             found = dmf.complete(observations, rank=RANK, iterations=ITERATIONS)
         if task in ("descend", "complete"):
             result["seconds"] = time.perf_counter() - begin
-            result["recovery_error"] = recovery_error(*found.factors(), u, v)
+            result["recovery_error"] = recovery_error(*found.model.factors(), u, v)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"peak_mb": peak / (1e6 if sys.platform == "darwin" else 1e6 / 1024), **result}
 

@@ -200,7 +200,9 @@ class Descent:
 
     def _pack(self, layers: tuple[np.ndarray, ...]) -> np.ndarray:
         (d1, d2), length, depth = self._shape, self._length, len(layers)
-        flat = np.zeros((d2 + (depth - 2) * length + d1, length), layers[0].dtype)
+        count = d2 + (depth - 2) * length + d1
+        flat = simd.aligned(count * length, layers[0].dtype).reshape(count, length)
+        flat[:] = 0
         flat[:d2, : layers[0].shape[0]] = layers[0].T
         for k, layer in enumerate(layers[1:]):
             flat[d2 + k * length : d2 + k * length + layer.shape[0], : layer.shape[1]] = layer
@@ -217,7 +219,7 @@ class Descent:
 
     def __call__(self, weights, gradients, loss, rates, shrink, scale, iterations):
         dtype, start = weights[0].dtype, (self._pack(weights), self._pack(gradients))
-        states = start, tuple(np.empty_like(flat) for flat in start)
+        states = start, tuple(simd.aligned(flat.size, dtype) for flat in start)
         work = scratch(self._length, self._most, self._shape, len(weights), dtype)
         numbers = np.float64(loss), np.asarray(rates, dtype), dtype.type(shrink), dtype.type(scale)
         loss, done = self._descend(self._samples, self._shape, len(weights), work, states, *numbers, iterations)

@@ -115,7 +115,7 @@ def scratch(length: int, most: int, shape: tuple[int, int], depth: int, dtype: n
     """What `descend` works in, for rows with `most` samples at most."""
     square = length * length
     sizes = shape[0] * length, shape[0] * length, max(depth - 2, 1) * square, square, square, square, most
-    return tuple(np.empty(size, dtype) for size in sizes)
+    return tuple(simd.aligned(size, dtype) for size in sizes)
 
 
 @cache
