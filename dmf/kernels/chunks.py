@@ -1,4 +1,4 @@
-"""How a kernel's work is shared out: it depends on the size of the problem alone, and the numbers do not depend on it."""
+"""How the work of a kernel is shared out to threads. The numbers that it computes do not depend on that."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dmf.arrays.threads import share_out, thread_count
 
 PARALLEL_WORK = 500_000  # multiply-adds below which handing work to threads costs more than it saves
 _CHUNK_WORK = 125_000  # multiply-adds that a thread takes at a time, at least
+_SHARES = 8  # pieces for each thread, at most: enough that no thread waits long at the end
 
 
 def frozen(array: np.ndarray) -> np.ndarray:
@@ -24,8 +25,9 @@ def in_chunks(work: int, bounds: np.ndarray, run: Callable[[int, int], None], ca
 
     `run` writes results of its own piece only, and makes so many `calls` of kernels.
     """
-    pieces = min(bounds.shape[0] - 1, work // (calls * _CHUNK_WORK))
-    if work <= PARALLEL_WORK or thread_count() == 1 or pieces < 2:
+    threads = thread_count()
+    pieces = min(bounds.shape[0] - 1, work // (calls * _CHUNK_WORK), _SHARES * threads)
+    if work <= PARALLEL_WORK or threads == 1 or pieces < 2:
         run(int(bounds[0]), int(bounds[-1]))
         return
     cuts = bounds[np.arange(pieces + 1) * (bounds.shape[0] - 1) // pieces].tolist()
