@@ -20,10 +20,11 @@ import dmf
 from dmf.arrays.backend import on_device_of
 from dmf.arrays.checks import check_bounds
 from dmf.arrays.interrupts import remembered_interrupts
+from dmf.io.archive import TABLE_MODEL, read_archive
 from dmf.io.messages import number, printable
 from dmf.io.reading import Entries
 from dmf.io.roles import Stated
-from dmf.io.writing import json_text
+from dmf.io.writing import json_text, write_text
 from dmf.recovery.intervals import half_width
 from dmf_cli.progress import Progress, set_quiet
 
@@ -162,6 +163,39 @@ def error_texts(recovery: dmf.Recovery) -> dict[str, str]:
     if (half := _interval(recovery)) is not None:
         texts[f"{_SHOWN:.0%} intervals"] = f"prediction +- {half:.4g} (dmf predict --interval)"
     return texts
+
+
+def report_path(model: Path) -> Path:
+    """The JSON beside a model."""
+    return Path(str(model).removesuffix(".npz") + ".json")  # also of "." and "", which are refused as models later on
+
+
+def save(recovery: dmf.Recovery | dmf.TableRecovery, model: Path, text: str) -> None:
+    """Write a model and the JSON beside it: both, or on Ctrl-C between them both before it ends."""
+    with remembered_interrupts() as interrupts, interrupts.held():
+        recovery.save(model)
+        write_text(report_path(model), text + "\n")
+
+
+def load_model(path: Path) -> dmf.Recovery | dmf.TableRecovery:
+    """The model in a file, of a matrix or of a table."""
+    header, _ = read_archive(path, header_only=True)
+    return dmf.tables.load(path) if header.get("format") == TABLE_MODEL else dmf.load(path)
+
+
+def column_rows(recovery: dmf.TableRecovery) -> list[dict[str, Any]]:
+    """The columns of a table, each with its kind and its errors on held-out cells."""
+    errors = (array.tolist() for array in recovery.column_errors())
+    return [
+        {
+            "column": str(c.name),
+            "kind": c.kind,
+            "held-out RMSE": rmse,
+            "in standard deviations": relative,
+            "cells": cells,
+        }
+        for c, rmse, relative, cells in zip(recovery.columns, *errors, strict=True)
+    ]
 
 
 def _interval(recovery: dmf.Recovery) -> float | None:

@@ -6,7 +6,7 @@ import click
 
 import dmf
 from dmf.io.messages import number
-from dmf_cli.common import InputFile, common_options, emit, error_texts, summary_of
+from dmf_cli.common import InputFile, column_rows, common_options, emit, error_texts, load_model, summary_of, table
 
 
 @click.command()
@@ -14,7 +14,13 @@ from dmf_cli.common import InputFile, common_options, emit, error_texts, summary
 @common_options
 def info(model, seed, as_json):
     """Show what a model file holds."""
-    recovery = dmf.load(model)
+    recovery = load_model(model)
+    if isinstance(recovery, dmf.TableRecovery):
+        rows = column_rows(recovery)
+        taken = [vars(member.candidate) | {"weight": member.weight} for member in recovery.members]
+        report = {"model": str(model), "format": "table", "columns": rows, "candidates": taken, "seed": recovery.seed}
+        emit(as_json, report, [*table(rows), "", *recovery.summary().splitlines()])
+        return
     summary = summary_of(recovery)
     report = {
         "model": str(model),

@@ -1,4 +1,4 @@
-"""dmf predict: entries of a completed matrix, and rankings."""
+"""dmf predict: entries of a completed matrix, rankings, and new tables filled."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import click
 import numpy as np
 
 import dmf
-from dmf.io.matrices import read_entries
+from dmf.io.matrices import read, read_entries
 from dmf.io.pairs import read_pairs, read_row_ids
 from dmf.io.predictions import format_predictions, write_predictions
+from dmf.io.reading import Matrix
 from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around
 from dmf.recovery.ranking import align, row_positions, top_columns
 from dmf.recovery.results import position_of
-from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, note
+from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, load_model, note
+from dmf_cli.filling import kept_text, write_filled
 
 
 class _Positions:
@@ -57,6 +59,9 @@ def predict(model, pairs, output, top, interval, rows, seen, header, seed, as_js
     PAIRS is delimited text whose first two columns are row and column, named as in the data of MODEL. With --top N only its first
     column is read: the rows to rank. The output has the columns row, column and prediction; with --interval also low and high,
     which are empty for rows and columns that were not in the data: no entry like them was held out.
+
+    Where MODEL is that of a table whose columns have units of their own, PAIRS is a new table with these columns, and the output
+    the same with its holes filled.
     """
     if top is None and (pairs is None or rows is not None or seen is not None):
         raise click.UsageError("give a file of PAIRS to predict, or --top N; --rows and --seen are only for --top.")
@@ -78,8 +83,16 @@ def predict(model, pairs, output, top, interval, rows, seen, header, seed, as_js
     check_distinct(the_seen_entries=seen, the_output=None if to_stdout else output)
     if not to_stdout:
         check_writable(output)
-    recovery = dmf.load(model)
+    recovery = load_model(model)
     quiet = as_json or to_stdout
+    if isinstance(recovery, dmf.TableRecovery):
+        if top is not None or interval is not None or to_stdout:
+            raise click.UsageError(
+                f"{model} is the model of a table: give it a TABLE and -o FILE.csv, without --top and --interval. In Python, "
+                "dmf.tables.load reads it and has intervals, too."
+            )
+        _fill(recovery, model, pairs, header, output, as_json)
+        return
     if top is None:
         row_ids, col_ids, values, known = _predicted(recovery, pairs, header, quiet)
     else:
@@ -97,6 +110,27 @@ def predict(model, pairs, output, top, interval, rows, seen, header, seed, as_js
     unknown = {} if top is not None else {"unknown": int((~known).sum())}
     report = {"model": str(model), "predictions": len(values), **unknown, "output": str(output)}
     emit(as_json, report, [f"{len(values):,} predictions written to {output}"])
+
+
+def _fill(recovery, model, file, header, output, as_json):
+    """Write a new table with its holes filled by the model of another one, whose columns it has."""
+    if leveled := [str(column.name) for column in recovery.columns if column.levels]:
+        raise dmf.errors.FileError(
+            f"{model} has columns of levels ({', '.join(leveled[:3])}), but files are filled with numbers. In Python, "
+            "dmf.tables.load reads it and fills data frames."
+        )
+    names = [str(column.name) for column in recovery.columns]
+    named = names != [str(k) for k in range(len(names))]
+    found = read(file, "table", keep_text=True, header=header, columns=names if named else None)
+    for sentence in found.notes:
+        note(sentence, as_json)
+    text = kept_text(file, output, found)
+    assert isinstance(found, Matrix)  # it has a text
+    order = list(map((found.col_ids or ()).index, names)) if named else slice(None)
+    values = np.empty_like(found.matrix)
+    values[:, order] = recovery.filled(found.matrix[:, order])
+    told, line = write_filled(output, text, values[tuple(text.holes[:, 2:].T)])
+    emit(as_json, {"model": str(model)} | told, [line])
 
 
 def _predicted(recovery, pairs, header, quiet):

@@ -16,11 +16,9 @@ import dmf
 from dmf.arrays.backend import check_device
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.calls import solve_on
-from dmf.io.arrow import KeptColumns
-from dmf.io.filling import Text
 from dmf.io.matrices import read, read_matrix, read_sensing
-from dmf.io.reading import Entries, Matrix
-from dmf.io.writing import check_writable, json_text, write_text
+from dmf.io.reading import Matrix
+from dmf.io.writing import check_writable, json_text
 from dmf.report.page import check_report_path, write_report
 from dmf.solvers import Outcome
 from dmf_cli.common import (
@@ -37,15 +35,17 @@ from dmf_cli.common import (
     note,
     observed,
     reading_options,
+    report_path,
+    save,
     summary_of,
     told_of_runs,
 )
+from dmf_cli.filling import TABLES, kept_text, write_filled
 from dmf_cli.progress import Progress
 from dmf_cli.tables import complete_table, is_table
 
 _OUTPUT = click.Path(path_type=Path)
 _HOLDOUT = 0.1  # share of the entries
-_TABLES = (".csv", ".tsv", ".parquet")  # suffixes of filled tables
 
 
 def _model_options(rank: str) -> Callable[..., Any]:
@@ -123,7 +123,7 @@ def complete(
     Where -o ends in .csv, .tsv or .parquet, FILE is written there with its missing cells or values filled, all else as it was;
     a model is then written only if --model names it.
     """
-    filled = output if output is not None and output.suffix.lower() in _TABLES else None
+    filled = output if output is not None and output.suffix.lower() in TABLES else None
     if filled is None and model is not None:
         raise click.UsageError(
             "--model goes with a filled table (-o FILE.csv). Where -o names no table, it names the model."
@@ -149,14 +149,15 @@ def complete(
     }
     of_matrices["--device"] = device != "cpu"
     if is_table(found, stated["layout"], of_matrices, about):
-        text = None if filled is None else _to_fill(file, filled, source)
+        text = None if filled is None else kept_text(file, filled, source)
+        _begin(model, [filled, report], about, as_json)
         complete_table(file, found, text, filled, model, report, options["bounds"], about, seed, as_json)
         return
     with Progress() as progress, progress.compiles():
         progress.stage("sorting")
         known, notes = observed(replace(source, notes=tuple(about)))
     d1, d2 = known.shape
-    text = None if filled is None else _to_fill(file, filled, source)
+    text = None if filled is None else kept_text(file, filled, source)
     seen = known.n_distinct
     size = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({seen / (d1 * d2):.2%} of its positions)"
     _begin(model, [filled, report], [*notes, size], as_json)
@@ -174,13 +175,8 @@ def complete(
     try:
         more: dict[str, Any] = {}
         if filled is not None and text is not None:
-            _, _, rows, cols = text.holes.T
-            text.write_filled(filled, np.asarray(recovery.predict(rows, cols)))
-            more = {"filled": str(filled), "cells_filled": len(rows), "cells_left_empty": text.n_left_empty}
-            empty = f"; {text.n_left_empty:,} stay empty, in rows or columns without any number" * bool(
-                text.n_left_empty
-            )
-            lines.append(f"filled         {len(rows):,} cells, in {filled}{empty}")
+            more, line = write_filled(filled, text, np.asarray(recovery.predict(*text.holes[:, 2:].T)))
+            lines.append(line)
         if report is not None:
             facts = {"file": str(file), "entries": size, **facts, "seconds": seconds}
             path = None
@@ -201,23 +197,6 @@ def _train_rmse(recovery: dmf.Recovery) -> float:
     fitted: Any = recovery.observations
     residuals = fitted.entries - recovery.predict(fitted.rows, fitted.cols)
     return math.sqrt(np.mean(residuals**2, dtype=np.float64))
-
-
-def _to_fill(file: Path, filled: Path, source: Entries) -> Text | KeptColumns:
-    """The text or columns to fill; raises unless they have missing cells."""
-    if source.text is None or (isinstance(source.text, Text) and filled.suffix.lower() == ".parquet"):
-        raise dmf.errors.FileError(
-            f"cannot write {filled} with missing cells filled: {file} is a {file.suffix} file. Text, workbooks and columns are "
-            "filled as text (-o FILE.csv), columns of Parquet and databases as Parquet, too. Of others write a model (-o "
-            "model.npz) and ask it with `dmf predict`."
-        )
-    if not len(source.text.holes):
-        raise dmf.errors.FileError(
-            f"cannot write {filled} with missing cells filled: none is missing in {file}. To predict entries that it does not "
-            "list, write a model (-o model.npz) and ask it with `dmf predict`; for an approximation of low rank use "
-            "`dmf factorize`."
-        )
-    return source.text
 
 
 @click.command()
@@ -297,13 +276,13 @@ def _check_names(
     file: Path, model: Path | None, checkpoint: dmf.Checkpoint | None = None, **others: Path | None
 ) -> None:
     """Input, model, its report, the checkpoint and the other files written are all different files."""
-    written = {"the_model": model, "the_JSON_beside_the_model": model and _report_path(model)}
+    written = {"the_model": model, "the_JSON_beside_the_model": model and report_path(model)}
     check_distinct(FILE=file, **written, the_checkpoint=checkpoint and checkpoint.path, **others)
 
 
 def _begin(model: Path | None, others: Sequence[Path | None], found: Sequence[str], as_json: bool) -> None:
     """All files are known to be writable before the work begins; says what was found in the input."""
-    for path in (model, model and _report_path(model), *others):
+    for path in (model, model and report_path(model), *others):
         if path is not None:
             check_writable(path)
     for sentence in found:
@@ -321,10 +300,6 @@ def _timed(
             options["callback"] = progress.solver
         recovery = solve_on(device, solve, data, **options)
     return recovery, time.perf_counter() - begin
-
-
-def _report_path(output: Path) -> Path:
-    return Path(str(output).removesuffix(".npz") + ".json")  # also of "." and "", which are refused as models later on
 
 
 def _keep(
@@ -347,11 +322,9 @@ def _keep(
     if model is not None:
         report["model"] = str(model)
         history = {name: np.asarray(column).tolist() for name, column in recovery.history.items()}
-        text = json_text(report | {"history": history}) + "\n"
+        text = json_text(report | {"history": history})
         try:
-            with remembered_interrupts() as interrupts, interrupts.held():
-                recovery.save(model)
-                write_text(_report_path(model), text)
+            save(recovery, model, text)
         except KeyboardInterrupt:
             echo(_kept_in(model), err=True)
             raise
@@ -381,7 +354,7 @@ def _tell(
         *lines,
         f"result         {recovery.message}",
         f"time           {report['seconds']:.1f} s",
-        f"written        {model} and {_report_path(model).name}"
+        f"written        {model} and {report_path(model).name}"
         if model
         else "model          not kept (--model FILE keeps it)",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import dmf
 from dmf.io.arrow import KeptColumns
 from dmf.io.filling import Text
 from dmf.io.reading import Entries, Matrix
-from dmf.io.writing import check_writable, json_text, write_text
+from dmf.io.writing import json_text
 from dmf.report.tables import write_table_report
 from dmf.tables.units import look_alike
-from dmf_cli.common import emit, note, table
+from dmf_cli.common import column_rows, emit, report_path, save, table
+from dmf_cli.filling import write_filled
 
 
 def is_table(source: Entries | Matrix, layout: str, matrix_options: Mapping[str, Any], notes: list[str]) -> bool:
@@ -62,45 +64,29 @@ def complete_table(
     as_json: bool,
 ) -> None:
     """Fill a table, write what was asked for, and print errors by column."""
-    for path in (model, filled, report):
-        if path is not None:
-            check_writable(path)
-    for sentence in notes:
-        note(sentence, as_json)
     begin = time.perf_counter()
     recovery = dmf.complete_table(source.matrix, bounds=bounds, seed=seed)
     seconds = time.perf_counter() - begin
-    held = recovery.held_out
-    off = (held.truth - held.predictions) ** 2
-    names = source.col_ids or tuple(map(str, range(source.matrix.shape[1])))
-    errors = []
-    for k, name in enumerate(names):
-        own = off[recovery.units.groups[held.columns] == k]
-        if own.size:
-            scale = float(recovery.units.scale[k])
-            rmse = float(np.sqrt(own.mean()))
-            errors.append(
-                {"column": name, "held-out RMSE": rmse * scale, "of the mean's": rmse, "cells": int(own.size)}
-            )
+    if (names := source.col_ids) is not None:
+        columns = (replace(column, name=name) for column, name in zip(recovery.columns, names, strict=True))
+        recovery = replace(recovery, columns=tuple(columns))
+    rows = column_rows(recovery)
     told: dict[str, Any] = {
         "file": str(file),
         "shape": list(source.matrix.shape),
         "notes": list(notes),
         "format": "table",
     }
-    told |= {"columns": errors, "seconds": seconds}
-    lines = [*(table(errors) if errors else []), "", *recovery.summary().splitlines()]
+    told |= {"columns": rows, "seconds": seconds}
+    lines = [*table(rows), "", *recovery.summary().splitlines()]
     if model is not None:
-        recovery.save(model)
         told["model"] = str(model)
-        write_text(Path(str(model).removesuffix(".npz") + ".json"), json_text(told) + "\n")
-        lines.append(f"written        {model} (dmf.tables.load reads it)")
+        save(recovery, model, json_text(told))
+        lines.append(f"written        {model} and {report_path(model).name}")
     if filled is not None and text is not None:
-        _, _, rows, cols = text.holes.T
-        text.write_filled(filled, np.asarray(recovery.filled())[rows, cols])
-        told |= {"filled": str(filled), "cells_filled": len(rows), "cells_left_empty": text.n_left_empty}
-        empty = f"; {text.n_left_empty:,} stay empty, in rows or columns without any number" * bool(text.n_left_empty)
-        lines.append(f"filled         {len(rows):,} cells, in {filled}{empty}")
+        more, line = write_filled(filled, text, np.asarray(recovery.filled())[tuple(text.holes[:, 2:].T)])
+        told |= more
+        lines.append(line)
     if report is not None:
         write_table_report(report, recovery, title=f"Completion of {file.name}")
         told["report"] = str(report)

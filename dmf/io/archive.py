@@ -16,6 +16,8 @@ from dmf.io.arrays import open_npz
 from dmf.io.reading import readable
 from dmf.io.writing import write_atomically
 
+MATRIX_MODEL, TABLE_MODEL = "dmf-model", "dmf-table"  # formats of model files
+_READERS = {MATRIX_MODEL: "dmf.load", TABLE_MODEL: "dmf.tables.load"}
 _HEADER = "header"
 _MOST_MEMBERS = 10_000
 
@@ -47,7 +49,9 @@ def write_archive(
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **members), previous)
 
 
-def read_archive(path: str | os.PathLike, what: str = "model") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_archive(
+    path: str | os.PathLike, what: str = "model", *, header_only: bool = False
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read what `write_archive` wrote, a "model" or whatever messages should call it, without trusting it.
 
     Every array is numeric and exactly as long as its header says; nothing is unpickled or decompressed, so the memory needed is
@@ -68,7 +72,7 @@ def read_archive(path: str | os.PathLike, what: str = "model") -> tuple[dict[str
             raise FileError(f"cannot read {path}: its members are compressed, as dmf never writes them. {advice}")
         if _HEADER not in archive.names:
             raise FileError(f"cannot read {path}: it has no member {_HEADER!r}. {advice}")
-        arrays = {name: archive.read(name, empty=True) for name in archive.names}
+        arrays = {name: archive.read(name, empty=True) for name in ([_HEADER] if header_only else archive.names)}
     try:
         header = json.loads(arrays.pop(_HEADER).tobytes().decode())
     except (ValueError, RecursionError) as error:
@@ -76,3 +80,16 @@ def read_archive(path: str | os.PathLike, what: str = "model") -> tuple[dict[str
     if not isinstance(header, dict):
         raise FileError(f"cannot read {path}: its header is a JSON {type(header).__name__}, not an object. {advice}")
     return header, arrays
+
+
+def check_format(path: str | os.PathLike, header: Mapping[str, Any], form: str, form_version: int) -> None:
+    """Raise FileError unless the header is that of a model file of one form and version; it names the call for other forms."""
+    found = header.get("format")
+    if found != form:
+        call = next((call for known, call in _READERS.items() if known == found), None)
+        way = "Pass a model file that dmf wrote." if call is None else f"Read it with {call}."
+        raise FileError(f"cannot read {path}: its format is {found!r}, not {form!r}. {way}")
+    if (found := header.get("format_version")) != form_version:
+        raise FileError(
+            f"cannot read {path}: its format version is {found!r}; this dmf reads {form_version}. Fit the model again."
+        )

@@ -46,7 +46,7 @@ class Text:
     def write_filled(self, path: str | os.PathLike, values: np.ndarray) -> None:
         """Write the text with its missing cells filled.
 
-        Numbers get as many decimals as their column has, none where it holds whole numbers.
+        Numbers get as many decimals as their column has, none where it holds whole numbers; all that count where it holds none.
 
         Parameters
         ----------
@@ -81,17 +81,18 @@ class Text:
 
     def _formats(self) -> dict:
         """How numbers of each column are written."""
-        decimals, exponents = dict.fromkeys(self.columns, 0), set()
+        decimals: dict[int, int] = {}  # of columns with numbers
+        exponents: set[int] = set()
         for record, fields in self._records():
             for k in self.columns if record >= 0 else ():
                 content = _content(fields[2 * k])
                 if not self._how.is_missing(content):
                     exponents |= {k} if "e" in content.lower() else set()
-                    decimals[k] = max(decimals[k], _decimals(content, self._how.decimal))
+                    decimals[k] = max(decimals.get(k, 0), _decimals(content, self._how.decimal))
 
         def writer(k):
             def write(number: float) -> str:
-                text = f"{number:.{_DIGITS}g}" if k in exponents else f"{number:.{decimals[k]}f}"
+                text = f"{number:.{_DIGITS}g}" if k in exponents or k not in decimals else f"{number:.{decimals[k]}f}"
                 text = text.removeprefix("-") if not text.strip("-0.") else text  # no negative zeros
                 return text.replace(".", self._how.decimal)
 

@@ -17,7 +17,7 @@ import numpy as np
 from dmf.arrays.backend import to_host
 from dmf.arrays.checks import check_bounds, check_path
 from dmf.errors import ArgumentError, FileError
-from dmf.io.archive import read_archive, write_archive
+from dmf.io.archive import MATRIX_MODEL, check_format, read_archive, write_archive
 from dmf.io.writing import jsonable
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets
@@ -25,7 +25,6 @@ from dmf.recovery.values import Found, HeldOut, Plan, StageRun
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
-FORMAT = "dmf-model"
 FORMAT_VERSION = 2
 _LARGEST = sys.float_info.max
 
@@ -56,7 +55,7 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any]) -> None:
         if recovery[name] is not None:
             arrays[name] = np.frombuffer(json.dumps(recovery[name]).encode(), np.uint8)
     header = {
-        "format": FORMAT,
+        "format": MATRIX_MODEL,
         "format_version": FORMAT_VERSION,
         "dmf_version": version("dmf"),
         "mean": None if model.offsets is None else model.offsets.mean,
@@ -109,10 +108,7 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
             raise fail(f"the header entry {name!r} is {value!r}")
         return value
 
-    if header.get("format") != FORMAT:
-        raise fail(f"its format is {header.get('format')!r}, not {FORMAT!r}")
-    if header.get("format_version") != FORMAT_VERSION:
-        raise fail(f"its format version is {header.get('format_version')!r}; this dmf reads {FORMAT_VERSION}")
+    check_format(path, header, MATRIX_MODEL, FORMAT_VERSION)
     u, s, vt = take("u", (None, None)), take("s", (None,)), take("vt", (None, None))
     if not (s.size == u.shape[1] == vt.shape[0] > 0 and min(u.shape[0], vt.shape[1]) > 0):
         raise fail(f"u, s and vt have shapes {u.shape}, {s.shape} and {vt.shape}, which do not fit together")

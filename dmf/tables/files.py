@@ -10,14 +10,13 @@ import numpy as np
 
 from dmf.arrays.checks import check_path
 from dmf.errors import ArgumentError, FileError
-from dmf.io.archive import read_archive, write_archive
+from dmf.io.archive import TABLE_MODEL, check_format, read_archive, write_archive
 from dmf.tables.families import BY_NAME
 from dmf.tables.kinds import KINDS, Column
 from dmf.tables.margins import Margins
 from dmf.tables.recovery import TableRecovery, Units
 from dmf.tables.stack import Candidate, HeldOut, Member
 
-FORMAT = "dmf-table"
 FORMAT_VERSION = 1
 _HELD_ARRAYS = ("rows", "columns", "truth", "predictions", "variances", "weights", "errors")
 _UNIT_ARRAYS = ("groups", "center", "scale", "bounds")
@@ -45,7 +44,7 @@ def write_recovery(path: str | os.PathLike, recovery: TableRecovery) -> None:
         arrays |= {f"margins_{k}_{name}": array for name, array in member.margins.arrays().items()}
         arrays |= {f"model_{k}_{name}": array for name, array in member.model.arrays().items()}
     header = {
-        "format": FORMAT,
+        "format": TABLE_MODEL,
         "format_version": FORMAT_VERSION,
         "dmf_version": version("dmf"),
         "seed": recovery.seed,
@@ -91,11 +90,7 @@ def load(path: str | os.PathLike) -> TableRecovery:
     """
     check_path(path)
     header, arrays = read_archive(path)
-    if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
-        raise FileError(
-            f"cannot read {path}: format {header.get('format')!r}, version {header.get('format_version')!r}, but a table model "
-            f"is {FORMAT!r}, version {FORMAT_VERSION}."
-        )
+    check_format(path, header, TABLE_MODEL, FORMAT_VERSION)
     try:
         recovery = _recovery(header, arrays)
         _check(recovery)

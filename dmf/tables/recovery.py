@@ -175,6 +175,29 @@ class TableRecovery:
                 ends[holes[:, j], j] = (value * self.units.scale[k] + self.units.center[k])[holes[:, j]]
         return low, high
 
+    def column_errors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Errors on the held-out cells of each column.
+
+        Returns
+        -------
+        errors : array, shape (d,)
+            Root-mean-square errors in units of the columns: of levels, counted from 0, for boolean and ordinal ones, of
+            indicators of levels for nominal ones. NaN where nothing was held out.
+        relative : array, shape (d,)
+            The same in standard deviations of the columns; the mean would have 1.
+        counts : int array, shape (d,)
+            Number of errors.
+        """
+        held = self.held_out
+        group, off = self.units.groups[held.columns], held.truth - held.predictions
+        counts = np.bincount(group, minlength=len(self.columns))
+        with np.errstate(invalid="ignore"):
+            errors, relative = (
+                np.sqrt(np.bincount(group, size**2, len(counts)) / counts)
+                for size in (off * self.units.scale[held.columns], off)
+            )
+        return errors, relative, counts
+
     def _quantiles(self, coverage: float) -> tuple[np.ndarray, np.ndarray]:
         """Of each model column: quantile of the held-out errors in units of their spread, and root-mean-square error."""
         held, d = self.held_out, len(self.units.groups)

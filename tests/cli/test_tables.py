@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import dmf
 from dmf.solvers import Outcome
-from dmf_cli import solve
+from dmf_cli import common, solve
 
 from cli.program import as_json, error_line
 
@@ -128,14 +128,14 @@ def test_a_model_and_its_json_are_both_written_when_ctrl_c_comes_between_them(mo
     path, _ = measured
     monkeypatch.chdir(tmp_path)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-    written = solve.write_text
+    written = common.write_text
 
     def interrupted(*arguments):
         for _ in range(2):
             signal.raise_signal(signal.SIGINT)
         written(*arguments)
 
-    monkeypatch.setattr(solve, "write_text", interrupted)
+    monkeypatch.setattr(common, "write_text", interrupted)
     done = CliRunner().invoke(solve.complete, [str(path), "-o", "m.npz", "--rank", "2"])
     signal.signal(signal.SIGINT, before)
     assert done.exit_code == 130 and "Error: interrupted." in done.output and "its model is in m.npz" in done.output
@@ -207,8 +207,39 @@ def test_columns_of_different_units_are_filled_as_a_table(dmf_program, people, t
     filled = np.genfromtxt(tmp_path / "filled.csv", delimiter=",", skip_header=1)
     errors = [np.sqrt(np.mean((filled - full)[gone, k] ** 2)) for k, gone in enumerate(holes.T)]
     assert np.all(np.array(errors) < [4_000, 0.05, 5])
-    assert dmf.tables.load(tmp_path / "m.npz").filled(full).shape == full.shape
     assert (tmp_path / "r.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_the_model_of_a_table_is_shown_and_fills_new_tables(dmf_program, people, tmp_path):
+    path, full, _ = people
+    fitted = as_json(dmf_program("complete", path, "-o", "filled.csv", "--model", "m.npz", "--json"))
+    assert json.loads((tmp_path / "m.json").read_text())["columns"] == fitted["columns"]
+    told = as_json(dmf_program("info", "m.npz", "--json"))
+    assert told["columns"] == fitted["columns"] and sum(c["weight"] for c in told["candidates"]) == pytest.approx(1)
+    held = [(c["column"], c["kind"], c["cells"]) for c in told["columns"]]
+    assert [one[:2] for one in held] == [("income", "real"), ("share", "real"), ("age", "real")] and min(held)[2] > 0
+    assert all(word in dmf_program("info", "m.npz").stdout for word in ("income", "held-out RMSE", "weight"))
+
+    # the columns in another order, one of words among them, and the shares unknown
+    lines = [f"{age:.1f},a,,{income:.0f}" for income, _, age in full[:20]]
+    (tmp_path / "new.csv").write_text("\n".join(["age,word,share,income", *lines]) + "\n")
+    assert "filled         20 cells" in dmf_program("predict", "m.npz", "new.csv", "-o", "new-filled.csv").stdout
+    with (tmp_path / "new-filled.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["word"] for row in rows] == ["a"] * 20
+    model = dmf.tables.load(tmp_path / "m.npz")
+    known = np.array([[float(row["income"]), np.nan, float(row["age"])] for row in rows])
+    np.testing.assert_allclose([float(row["share"]) for row in rows], model.filled(known)[:, 1], atol=5e-7)
+
+    line = error_line(dmf_program("predict", "m.npz", path.name, "-o", "p.csv", "--top", 2, code=2))
+    assert "m.npz is the model of a table" in line and "dmf.tables.load" in line
+    (tmp_path / "other.csv").write_text("age,income\n1,\n,2\n")
+    assert "share" in error_line(dmf_program("predict", "m.npz", "other.csv", "-o", "p.csv", code=1))
+    with pytest.raises(dmf.errors.FileError, match=r"Read it with dmf.tables.load"):
+        dmf.load(tmp_path / "m.npz")
+    dmf_program("complete", path, "-o", "b.npz", "--format", "matrix")
+    with pytest.raises(dmf.errors.FileError, match=r"Read it with dmf.load"):
+        dmf.tables.load(tmp_path / "b.npz")
 
 
 def test_the_format_or_options_of_matrices_say_otherwise(dmf_program, people, measured):
