@@ -10,7 +10,7 @@ from cli.program import error_line
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.mark.parametrize("experiment", ["factorization", "depth", "alpha"])
+@pytest.mark.parametrize("experiment", [pytest.param("factorization", marks=pytest.mark.slow), "depth", "alpha"])
 def test_reproduce_small(dmf_program, tmp_path, experiment):
     done = dmf_program("reproduce", experiment, "--small", "-o", tmp_path)
     assert "iterations" in done.stdout
