@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info
 import dmf
 from dmf.arrays.backend import namespace, to_host
 
-from helpers import BASE, DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, OTHERS, dense_form, examples, like, observe, seeds
+from helpers import BASE, CASES, DTYPES, KINDS, LIBRARIES, dense_form, examples, like, observe, over, seeds
 
 EPS = np.finfo(float).eps
 
@@ -26,12 +26,7 @@ def move(request):
     return LIBRARIES[request.param]
 
 
-CASES = [(kind, library) for kind in KINDS for library in LIBRARIES if library == "numpy" or kind not in NUMPY_ONLY]
-kinds_and_libraries = pytest.mark.parametrize(
-    ("kind", "move"),
-    [(kind, LIBRARIES[library]) for kind, library in CASES],
-    ids=[f"{kind}-{library}" for kind, library in CASES],
-)
+kinds_and_libraries = over(CASES)
 shapes = st.tuples(st.integers(3, 8), st.integers(3, 8))
 
 
@@ -366,11 +361,10 @@ def test_pickle_round_trip(kind, move, rng):
         np.testing.assert_array_equal(rows_of(one), rows_of(two))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NUMPY_ONLY])
-@pytest.mark.parametrize("library", OTHERS)
-def test_the_libraries_agree(kind, library):
+@over([case for case in CASES if case[1] != "numpy"])
+def test_the_libraries_agree(kind, move):
     """The same data on NumPy arrays and on others: equal values, and evaluations equal up to 200 roundings."""
-    one, two = (observe(kind, seed=2, move=LIBRARIES[name]) for name in ("numpy", library))
+    one, two = observe(kind, seed=2), observe(kind, seed=2, move=move)
     np.testing.assert_array_equal(rows_of(one), rows_of(two))
     rng = np.random.default_rng(0)
     left, right = factors(rng, one)

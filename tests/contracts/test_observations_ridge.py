@@ -13,9 +13,8 @@ from dmf.observations.base import _RIDGE_TOLERANCE
 from dmf.observations.linear import _PROBES
 from dmf.observations.operators import DenseOperator
 
-from helpers import DTYPES, KINDS, LIBRARIES, NUMPY_ONLY, dense_form, examples, like, observe, seeds
+from helpers import CASES, DTYPES, dense_form, examples, like, observe, over, seeds
 
-CASES = [(kind, library) for kind in KINDS for library in LIBRARIES if library == "numpy" or kind not in NUMPY_ONLY]
 dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 shapes = st.tuples(st.integers(3, 7), st.integers(3, 7))
 
@@ -24,14 +23,6 @@ def is_direct(observations):
     """Whether the regression is solved by factorisation; by conjugate gradients otherwise."""
     return isinstance(observations, (dmf.SampledEntries, dmf.FullMatrix)) or (
         isinstance(observations, dmf.LinearMeasurements) and isinstance(observations.operator, DenseOperator)
-    )
-
-
-def over(cases):
-    return pytest.mark.parametrize(
-        ("kind", "move"),
-        [(kind, LIBRARIES[library]) for kind, library in cases],
-        ids=[f"{kind}-{library}" for kind, library in cases],
     )
 
 

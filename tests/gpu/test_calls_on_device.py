@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.arrays.backend import cupy_module, to_host
@@ -12,7 +13,7 @@ from dmf.experiments.problems import paper_target, sample_entries
 from dmf.solvers import Outcome, loop
 
 from cli.conftest import dmf_program, ratings  # noqa: F401
-from helpers import DTYPES, NO_CUDA, assert_same_weights, count_host_reads, low_rank_case, weights_of
+from helpers import DTYPES, NO_CUDA, assert_same_weights, count_host_reads, weights_of
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(NO_CUDA), reason=NO_CUDA)]
 dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)

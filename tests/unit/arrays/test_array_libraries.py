@@ -5,13 +5,14 @@ They find what they find on NumPy arrays. What the suites in tests/contracts run
 
 import numpy as np
 import pytest
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.arrays.backend import namespace, to_host
 from dmf.recovery.ranking import align, top_columns
 from dmf.theory import learning_times
 
-from helpers import LIBRARIES, OTHERS, low_rank_case, observe, start
+from helpers import LIBRARIES, OTHERS, observe, start
 
 
 @pytest.fixture(scope="module", params=OTHERS)

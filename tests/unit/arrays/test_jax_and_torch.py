@@ -6,11 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.arrays.backend import to_host
-
-from helpers import low_rank_case
 
 
 def jax_array():

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.completion.determined import undetermined
 from dmf.models import LowRank
 from dmf.solvers import Outcome
 
-from helpers import LIBRARIES, examples, low_rank_case, seeds
+from helpers import LIBRARIES, examples, seeds
 
 
 def seen_in(matrix, *blocks):

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.completion.submatrix import occupied_part
-
-from helpers import low_rank_case
 
 SPACINGS = {"twelfth": (12, 12), "twentieth row": (20, 1), "third column": (1, 3)}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.arrays.backend import to_host
@@ -14,7 +15,7 @@ from dmf.solvers import Outcome
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.homotopy import VariationalBayes
 
-from helpers import assert_finite, assert_same_weights, ctrl_c_at, examples, low_rank_case, seeds, stages
+from helpers import assert_finite, assert_same_weights, ctrl_c_at, examples, seeds, stages
 
 EPS = np.finfo(float).eps
 sizes = st.integers(20, 60)

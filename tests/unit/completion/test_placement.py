@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.completion import placement
 from dmf.io.forms import Form
 
-from helpers import assert_same_weights, low_rank_case
+from helpers import assert_same_weights
 
 
 class There(np.ndarray):

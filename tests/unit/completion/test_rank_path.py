@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.errors import ArgumentError, RankError
 from dmf.io.forms import Form
 from dmf.solvers.hierarchical import HierarchicalBayes
 
-from helpers import ctrl_c_at, low_rank_case
+from helpers import ctrl_c_at
 
 
 def samples(seed, shape, rank, oversampling, noise):

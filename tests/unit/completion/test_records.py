@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from low_rank_cases import low_rank_case
 
 import dmf
 
-from helpers import examples, low_rank_case, seeds
+from helpers import examples, seeds
 
 
 @examples(6)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.solvers import Checkpoint, Outcome
 
-from helpers import LIBRARIES, OTHERS, examples, low_rank_case
+from helpers import LIBRARIES, OTHERS, examples
 from solver_cases import KilledError
 
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.solvers import Outcome
 from dmf.solvers.alternating import AlternatingMinimization, alternating_minimization
 from dmf.solvers.loop import run
 
-from helpers import assert_finite, assert_same_weights, low_rank_case, observe, start
+from helpers import assert_finite, assert_same_weights, observe, start
 
 
 def test_alternating_minimization_ends_at_the_last_finite_state_when_it_diverges():

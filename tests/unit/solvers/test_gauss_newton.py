@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.arrays.linalg import factored_svd
@@ -12,7 +13,7 @@ from dmf.solvers import Outcome
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.loop import run
 
-from helpers import examples, low_rank_case, seeds
+from helpers import examples, seeds
 
 EPS = np.finfo(float).eps
 

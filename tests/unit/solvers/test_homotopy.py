@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from low_rank_cases import low_rank_case
 
 import dmf
 from dmf.arrays.threads import thread_count
@@ -13,7 +14,7 @@ from dmf.solvers import Outcome
 from dmf.solvers.homotopy import Continuation, noise_edge
 from dmf.solvers.loop import run
 
-from helpers import assert_finite, assert_same_weights, low_rank_case
+from helpers import assert_finite, assert_same_weights
 
 EPS = np.finfo(float).eps
 SOLVERS = {"variational Bayes": dmf.solvers.variational_bayes, "continuation": dmf.solvers.continuation}
