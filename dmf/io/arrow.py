@@ -72,7 +72,7 @@ def load_parquet(path: Path, stated: Stated, keep: bool, progress: Progress) -> 
         n_rows = sum(fragment.metadata.num_rows for fragment in fragments)
         if not n_rows:
             raise FileError(f"cannot read {path}: a table without rows. Give at least one entry.")
-        _check_size(path, fragments)
+        _check_size(path, fragments, n_rows)
         # Ids stay dictionaries: repeated long texts would otherwise unpack to any size.
         kinds = pyarrow.types
         texts = {field.name for field in source.schema if kinds.is_string(field.type) or kinds.is_binary(field.type)}
@@ -184,10 +184,9 @@ def _table(columns: Columns, stated: Stated, how: Cells, keep: bool, pyarrow: An
     begin = 1
     for batch in columns.scan(columns.first):
         batch.validate(full=True)
-        numeric = map(_is_numeric, itertools.repeat(pyarrow), batch.schema.types)
         cells = [
-            how.unmarked(_numbers(column, pyarrow, "")) if wanted else None
-            for column, wanted in zip(batch.columns, numeric, strict=True)
+            how.unmarked(_numbers(column, pyarrow, "")) if _is_numeric(pyarrow, column.type) else None
+            for column in batch.columns
         ]
         names = ["" if name is None else name.strip() for name in _texts(batch.column(index), pyarrow)]
         sheet.add_columns(range(begin, begin + len(batch)), cells, names)
@@ -214,13 +213,11 @@ class KeptColumns:
 
         Columns keep their types; whole numbers are rounded.
         """
-        pyarrow, table = import_module("pyarrow"), self._table
+        types, table = import_module("pyarrow").types, self._table
         for k in np.unique(self.holes[:, 1]).tolist():
-            at, field = self.holes[:, 1] == k, table.schema.field(k)
-            column = _numbers(table.column(k), pyarrow, str(path)).astype(np.float64)
-            column[self.holes[at, 0]] = np.rint(values[at]) if pyarrow.types.is_integer(field.type) else values[at]
-            filled = pyarrow.array(column, from_pandas=True).cast(field.type)
-            table = table.set_column(k, field, filled)
+            here = self.holes[:, 1] == k
+            cells = np.rint(values[here]) if types.is_integer(table.schema.field(k).type) else values[here]
+            table = with_cells(table, k, self.holes[here, 0], cells)
         suffix = Path(path).suffix.lower()
         if suffix == ".parquet":
             write_atomically(path, lambda file: import_module("pyarrow.parquet").write_table(table, file))
@@ -230,15 +227,24 @@ class KeptColumns:
         write_atomically(path, lambda file: text.write_csv(table, file, options))
 
 
+def with_cells(table: Any, k: int, rows: np.ndarray, cells: np.ndarray) -> Any:
+    """An Arrow table with `cells` in column `k` at `rows`, positions or a mask; all others stay as they are."""
+    pyarrow, field = import_module("pyarrow"), table.schema.field(k)
+    column, is_given = np.zeros(table.num_rows, cells.dtype), np.zeros(table.num_rows, bool)
+    column[rows], is_given[rows] = cells, True
+    given = pyarrow.array(column).cast(field.type)
+    choose = import_module("pyarrow.compute").if_else
+    return table.set_column(k, field, choose(pyarrow.array(is_given), given, table.column(k)))
+
+
 def _sample(names: list[str], head: Any) -> list[list[str]]:
     cells = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in head.columns]
     return [names, *map(list, zip(*cells, strict=True))]
 
 
-def _check_size(path: Path, fragments: Sequence[Any]) -> None:
+def _check_size(path: Path, fragments: Sequence[Any], n_rows: int) -> None:
     """Raise if what is read may take more memory than the files account for, by what their pages say."""
     most = sum(most_bytes(fragment.path) for fragment in fragments)
-    n_rows = sum(fragment.metadata.num_rows for fragment in fragments)
     size = 16 * n_rows + sum(unpacked_bytes(fragment.path, fragment.metadata) for fragment in fragments)
     if size > most:
         raise FileError(

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
+from dmf.io.arrow import with_cells
 from dmf.io.ids import Numbering, Stack
 from dmf.io.lines import gathered
 from dmf.io.messages import listed
@@ -66,11 +67,10 @@ def read_form(data: Any) -> tuple[Any, Form | None]:
     reader = _READERS.get((type(data).__module__.partition(".")[0], type(data).__name__))
     if reader is not None:
         return reader(data)
-    array = data
     if isinstance(data, (list, tuple)) and _is_rectangular(data) and np.asarray(data).dtype.kind in "OU":
-        array = np.array(data, object)
-    if isinstance(array, np.ndarray) and array.dtype == object and array.ndim == 2 and array.size:
-        return np.column_stack([_of_objects(array[:, k], f"column {k}") for k in range(array.shape[1])]), None
+        data = np.array(data, object)
+    if isinstance(data, np.ndarray) and data.dtype == object and data.ndim == 2 and data.size:
+        return np.column_stack([_of_objects(data[:, k], f"column {k}") for k in range(data.shape[1])]), None
     return data, None
 
 
@@ -96,17 +96,17 @@ def read_long(frame: Any, row: Any, column: Any, value: Any) -> Entries:
                 value=name,
                 limit=tuple(names),
             )
-    numbering = Numbering(), Numbering()
-    for ids, (argument, name) in zip(numbering, list(wanted.items())[:2], strict=True):
-        _number_ids(ids, frame[name], f"{argument} ({name!r})")
+    rows, cols = Numbering(), Numbering()
+    _number_ids(rows, frame[row], f"row ({row!r})")
+    _number_ids(cols, frame[column], f"column ({column!r})")
     values = _numbers(frame[value], f"column {value!r}")
-    if len({len(values), *map(len, numbering)}) > 1:
+    if not len(rows) == len(cols) == len(values):
         raise ShapeError(
             "row, column and value have different lengths, but an entry has one of each.", argument="frame"
         )
     stack = Stack(values.dtype)
     stack.add(values)
-    return gathered(*numbering, stack, 0)[0]
+    return gathered(rows, cols, stack, 0)[0]
 
 
 def _number_ids(ids: Numbering, column: Any, where: str) -> None:
@@ -134,9 +134,7 @@ def _count_missing(column: Any) -> int:
 
 def text_of(name: Any) -> str:
     """A name as text: that of a whole number without point."""
-    if isinstance(name, numbers.Real) and not isinstance(name, (bool, np.bool_)) and float(name).is_integer():
-        return str(int(float(name))) if isinstance(name, (float, np.floating)) else str(name)
-    return str(name)
+    return str(int(name) if isinstance(name, (float, np.floating)) and name.is_integer() else name)
 
 
 def _is_missing(cell: Any) -> bool:
@@ -170,7 +168,7 @@ def _numbers(column: Any, where: str) -> np.ndarray:
     """Numbers of a column of any library in float32 or float64, NaN for missing ones."""
     if hasattr(column, "to_pylist"):  # of pyarrow
         plain = str(column.type).startswith((*_INTEGERS, "float", "double", "bool"))
-        return column.cast("float64").to_numpy() if plain else _of_objects(column.to_pylist(), where)
+        return column.cast("float64", safe=False).to_numpy() if plain else _of_objects(column.to_pylist(), where)
     dtype = getattr(column, "dtype", None)
     name = str(dtype).lower()
     if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
@@ -184,7 +182,7 @@ def _numbers(column: Any, where: str) -> np.ndarray:
 
 
 def _is_time(dtype: Any) -> bool:
-    return str(dtype).lower().startswith(("datetime", "timedelta", "duration", "date", "time", "period"))
+    return str(dtype).lower().startswith(("date", "time", "duration", "period"))
 
 
 def _matrix(names: Sequence[Any], dtypes: Sequence[Any], column: Callable[[int], Any]) -> tuple[list[int], np.ndarray]:
@@ -194,26 +192,20 @@ def _matrix(names: Sequence[Any], dtypes: Sequence[Any], column: Callable[[int],
         raise ShapeError(
             "the data have no column of numbers, but a matrix has some.", argument="data", value=len(names)
         )
-    _check_wide([names[k] for k in range(len(names))])
+    _check_wide(names)
     parts = [_numbers(column(k), f"column {names[k]!r}") for k in kept]
     return kept, np.column_stack(parts)
 
 
 def _check_wide(names: Sequence[Any]) -> None:
     """Raise if the columns are those of a long list of entries."""
-    roles = [role_of(name) if isinstance(name, str) else None for name in names]
-    found = [
-        next((names[k] for k in range(len(names)) if roles[k] == role), None) for role in ("row", "column", "value")
-    ]
-    if found[1] is None or (found[0] is None and "time" not in roles) or (found[2] is None and len(names) > 4):
+    first: dict[str | None, Any] = {}  # name of each role
+    for name in names:
+        first.setdefault(role_of(name) if isinstance(name, str) else None, name)
+    row, column = first.get("row", first.get("time")), first.get("column")
+    value = first.get("value", first.get(None) if len(names) <= 4 else None)
+    if row is None or column is None or value is None:
         return
-    if found[0] is None:
-        found[0] = names[roles.index("time")]
-    if found[2] is None:
-        found[2] = next((name for name, role in zip(names, roles, strict=True) if role is None), None)
-    if found[2] is None:
-        return
-    row, column, value = found
     raise ShapeError(
         f"the columns {row!r}, {column!r} and {value!r} look like those of a long list of entries, one in each row, not like "
         f"columns of a matrix. Pass dmf.SampledEntries.from_frame(data, row={row!r}, column={column!r}, value={value!r}); or "
@@ -235,12 +227,12 @@ _Completed = Iterator[tuple[int, np.ndarray, np.ndarray]]
 
 
 def _completed(kept: Sequence[int], values: np.ndarray, filled: np.ndarray, dtypes: Sequence[Any]) -> _Completed:
-    """Of each column with missing cells: its number, where these are, and its numbers, without any missing."""
+    """Of each column with missing cells: its number, where these are, and what fills them; whole numbers are int64."""
     for place, k in enumerate(kept):
         gone = np.isnan(values[:, place])
         if gone.any():
-            whole = str(dtypes[k]).lower().startswith(_INTEGERS)
-            yield k, gone, np.where(gone, np.rint(filled[:, place]) if whole else filled[:, place], values[:, place])
+            cells = filled[gone, place]
+            yield k, gone, np.rint(cells).astype(np.int64) if str(dtypes[k]).lower().startswith(_INTEGERS) else cells
 
 
 def _of_pandas(frame: Any) -> tuple[np.ndarray, Form]:
@@ -250,13 +242,10 @@ def _of_pandas(frame: Any) -> tuple[np.ndarray, Form]:
 
 
 def _to_pandas(frame: Any, kept: list[int], values: np.ndarray, filled: np.ndarray) -> Any:
-    result, dtypes = frame.copy(), list(frame.dtypes)
-    for k, gone, numbers_of in _completed(kept, values, filled, dtypes):
+    result = frame.copy()
+    for k, gone, cells in _completed(kept, values, filled, list(frame.dtypes)):
         column = frame.iloc[:, k].copy()
-        cells = numbers_of[gone]
-        column.iloc[np.flatnonzero(gone)] = (
-            cells.astype(np.int64) if str(dtypes[k]).lower().startswith(_INTEGERS) else cells
-        )
+        column.iloc[np.flatnonzero(gone)] = cells
         result.isetitem(k, column)
     return result
 
@@ -270,7 +259,8 @@ def _to_polars(frame: Any, kept: list[int], values: np.ndarray, filled: np.ndarr
     polars = import_module("polars")
     completed = _completed(kept, values, filled, frame.dtypes)
     return frame.with_columns(
-        polars.Series(frame.columns[k], column).cast(frame.dtypes[k]) for k, _, column in completed
+        frame[:, k].clone().scatter(np.flatnonzero(gone), polars.Series(cells).cast(frame.dtypes[k]))
+        for k, gone, cells in completed
     )
 
 
@@ -280,10 +270,9 @@ def _of_arrow(table: Any) -> tuple[np.ndarray, Form]:
 
 
 def _to_arrow(table: Any, kept: list[int], values: np.ndarray, filled: np.ndarray) -> Any:
-    pyarrow, result = import_module("pyarrow"), table
-    for k, _, column in _completed(kept, values, filled, table.schema.types):
-        field = table.schema.field(k)
-        result = result.set_column(k, field, pyarrow.array(column).cast(field.type))
+    result = table
+    for k, gone, cells in _completed(kept, values, filled, table.schema.types):
+        result = with_cells(result, k, gone, cells)
     return result
 
 

@@ -9,6 +9,7 @@ import scipy.sparse
 import dmf
 from dmf.errors import DmfError, ObservationError, ShapeError
 from dmf.estimators import DeepMatrixCompletion, TableImputer
+from dmf.io.forms import read_form
 
 NAMES = list("abcdef")
 COMPLETE = np.random.default_rng(0).integers(-9, 9, (12, 2)) @ np.random.default_rng(1).integers(-9, 9, (2, 6)) / 1.0
@@ -145,6 +146,19 @@ def test_frames_come_back_with_their_names_and_types(form):
     if recovery.row_ids is not None:
         assert abs(recovery.predict_named(["r0"], ["b"])[0][0] - COMPLETE[0, 1]) < 1e-4
     np.testing.assert_array_equal(numbers(filled)[~np.isnan(HOLED)], COMPLETE[~np.isnan(HOLED)])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_integers_that_no_float_holds_come_back_as_they_were(library):
+    module, known = pytest.importorskip(library), [2**53 + 1, None, 3]
+    if library == "pandas":
+        frame = module.DataFrame({"a": module.array(known, "Int64"), "b": [1.0, 2.0, 3.0]})
+    else:
+        frame = (module.DataFrame if library == "polars" else module.table)({"a": known, "b": [1.0, 2.0, 3.0]})
+    values, form = read_form(frame)
+    filled = form.restored(np.where(np.isnan(values), 6.6, values))
+    assert list(map(str, filled["a"])) == [str(2**53 + 1), "7", "3"]
+    assert str(frame["a"][1]) in ("<NA>", "None")
 
 
 def test_long_frames_are_entries_and_are_told_when_given_as_a_matrix():
