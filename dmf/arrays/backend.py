@@ -16,7 +16,6 @@ import numpy as np
 from dmf.errors import ArgumentError, BackendError, DTypeError, MissingPackageError
 
 Array: TypeAlias = Any
-_NUMPY = np  # it follows the standard since version 2.1
 
 
 def namespace(*arrays: Array) -> Any:
@@ -28,7 +27,7 @@ def namespace(*arrays: Array) -> Any:
         If the arrays come from different libraries or lie on different devices.
     """
     if all(isinstance(a, np.ndarray) for a in arrays):  # at once: this is asked thousands of times in a short solution
-        return _NUMPY
+        return np  # it follows the standard since version 2.1
     try:
         xp = array_api_compat.array_namespace(*arrays)
     except TypeError as error:
@@ -57,6 +56,11 @@ def is_sparse(data: Any) -> bool:
     """Whether `data` is a sparse matrix or array of SciPy, which is not imported to find out: that takes a tenth of a second."""
     module = sys.modules.get("scipy.sparse")
     return module is not None and module.issparse(data)
+
+
+def is_cupy_sparse(data: Any) -> bool:
+    """Whether `data` is a sparse matrix of CuPy."""
+    return type(data).__module__.startswith("cupyx.scipy.sparse")
 
 
 def library(array: Array) -> str:
@@ -249,17 +253,14 @@ def real_dtype(array: Array, argument: str) -> Any:
     """
     xp = namespace(array)
     if array.dtype not in (xp.float32, xp.float64):
-        if xp.isdtype(array.dtype, "complex floating"):
-            raise DTypeError(
-                f"{argument} has dtype {array.dtype}, but matrices here are real. The real and the imaginary part of a complex "
-                "measurement of a real matrix are two real measurements: pass both parts, one after the other.",
-                argument=argument,
-                value=str(array.dtype),
-                limit=("float32", "float64"),
-            )
+        reason = (
+            "matrices here are real. The real and the imaginary part of a complex measurement of a real matrix are two real "
+            "measurements: pass both parts, one after the other."
+            if xp.isdtype(array.dtype, "complex floating")
+            else "dmf computes in float32 or float64 and never changes a floating dtype silently. Convert it first."
+        )
         raise DTypeError(
-            f"{argument} has dtype {array.dtype}, but dmf computes in float32 or float64 and never changes a "
-            "floating dtype silently. Convert it first.",
+            f"{argument} has dtype {array.dtype}, but {reason}",
             argument=argument,
             value=str(array.dtype),
             limit=("float32", "float64"),

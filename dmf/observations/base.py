@@ -307,8 +307,7 @@ class Observations(ABC):
         ArgumentError, MissingPackageError, BackendError
             If there is no such device, CuPy is missing, or an operator cannot be moved.
         """
-        there = check_device(device)[0] == "cpu" and is_numpy(self.values)
-        if there:
+        if check_device(device)[0] == "cpu" and is_numpy(self.values):
             return self
         moved = self._moved(device)
         moved.form = self.form

@@ -154,6 +154,17 @@ def check_shape(shape: Any) -> tuple[int, int]:
     return d1, d2
 
 
+def check_two_dimensions(matrix: Any) -> None:
+    """Raise ShapeError unless `matrix`, an array or a sparse matrix, has rows and columns."""
+    if matrix.ndim != 2:
+        raise ShapeError(
+            f"matrix has {matrix.ndim} dimensions (shape {tuple(matrix.shape)}), but a matrix has 2.",
+            argument="matrix",
+            value=tuple(matrix.shape),
+            limit=2,
+        )
+
+
 def check_rank(rank: Any, shape: tuple[int, int]) -> int:
     """`rank` as a Python integer.
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import as_array, is_sparse, namespace, to_host
+from dmf.arrays.backend import as_array, is_cupy_sparse, is_sparse, namespace, to_host
 from dmf.arrays.checks import check_kind
 from dmf.errors import ArgumentError, ShapeError
 from dmf.io.forms import read_form
 from dmf.observations.base import Entries, Observations
-from dmf.observations.entries import SampledEntries, is_cupy_sparse
+from dmf.observations.entries import SampledEntries
 from dmf.observations.full import FullMatrix
 
 

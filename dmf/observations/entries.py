@@ -15,6 +15,7 @@ from dmf.arrays.backend import (
     floating,
     from_host,
     frozen,
+    is_cupy_sparse,
     is_numpy,
     is_sparse,
     kept,
@@ -38,6 +39,7 @@ from dmf.observations.checks import (
     check_least_squares,
     check_rank,
     check_shape,
+    check_two_dimensions,
     check_values,
     check_weights,
     has_own_loss,
@@ -157,13 +159,7 @@ class SampledEntries(Entries):
         """
         matrix, form = read_form(matrix)
         matrix = as_array(matrix, "matrix")
-        if matrix.ndim != 2:
-            raise ShapeError(
-                f"matrix has {matrix.ndim} dimensions (shape {tuple(matrix.shape)}), but a matrix has 2.",
-                argument="matrix",
-                value=tuple(matrix.shape),
-                limit=2,
-            )
+        check_two_dimensions(matrix)
         matrix = floating(matrix, "matrix")
         xp = namespace(matrix)
         rows, cols = xp.nonzero(~xp.isnan(matrix))
@@ -214,13 +210,7 @@ class SampledEntries(Entries):
                 argument="matrix",
                 value=type(matrix).__name__,
             )
-        if matrix.ndim != 2:
-            raise ShapeError(
-                f"matrix has {matrix.ndim} dimensions, but a matrix has 2.",
-                argument="matrix",
-                value=matrix.ndim,
-                limit=2,
-            )
+        check_two_dimensions(matrix)
         import scipy.sparse
 
         coo = scipy.sparse.coo_array(matrix, copy=True)
@@ -318,13 +308,17 @@ class SampledEntries(Entries):
 
     def pattern_product(self, side, factor):
         check_factor(self, side, factor)
-        xp, (d1, d2) = namespace(self.values, factor), self.shape
-        like = {"dtype": self.dtype, "device": device(self.values)}
-        ones = self._kernel.prepare(xp.ones_like(self.values))
+        ones = self._kernel.prepare(namespace(self.values, factor).ones_like(self.values))
         ones.by_column = ones.by_row
+        return self._sparse_product(ones, side, factor)
+
+    def _sparse_product(self, prepared, side, factor):
+        """``Z @ factor`` (side 0) or ``Z^T @ factor`` (side 1), Z the matrix of the prepared numbers at the positions."""
+        xp, (d1, d2) = namespace(factor), self.shape
+        none = xp.zeros((0, d2) if side else (d1, 0), dtype=self.dtype, device=device(self.values))
         if side == 0:
-            return self._kernel.adjoint(ones, xp.zeros((d1, 0), **like), xp.matrix_transpose(factor))[0]
-        return xp.matrix_transpose(self._kernel.adjoint(ones, factor, xp.zeros((0, d2), **like))[1])
+            return self._kernel.adjoint(prepared, none, xp.matrix_transpose(factor))[0]
+        return xp.matrix_transpose(self._kernel.adjoint(prepared, factor, none)[1])
 
     def counts(self, side):
         return self._kernel.counts(side)
@@ -360,13 +354,10 @@ class SampledEntries(Entries):
         weights = self.values / self.gain
         if self.weights is not None:
             weights = weights * self._roots.by_row
-        xp = namespace(weights)
-        like = {"dtype": self.dtype, "device": device(self.values)}
         prepared = self._kernel.prepare(weights)
-        no_rows, no_cols = xp.zeros((self.shape[0], 0), **like), xp.zeros((0, self.shape[1]), **like)
         return truncated_svd(
-            lambda block: self._kernel.adjoint(prepared, no_rows, xp.matrix_transpose(block))[0],
-            lambda block: xp.matrix_transpose(self._kernel.adjoint(prepared, block, no_cols)[1]),
+            lambda block: self._sparse_product(prepared, 0, block),
+            lambda block: self._sparse_product(prepared, 1, block),
             self.shape,
             rank,
             like=self.values,
@@ -419,8 +410,3 @@ class SampledEntries(Entries):
         result = np.array(to_host(matrix))
         result[rows[first], cols[first]] = means
         return from_host(result, matrix)
-
-
-def is_cupy_sparse(data: Any) -> bool:
-    """Whether `data` is a sparse matrix of CuPy."""
-    return type(data).__module__.startswith("cupyx.scipy.sparse")

@@ -9,7 +9,7 @@ import numpy as np
 from dmf.arrays.backend import as_array, device, floating, from_host, is_sparse, kept, move, namespace, number, to_host
 from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import dense_svd, identity
-from dmf.errors import ArgumentError, ShapeError
+from dmf.errors import ArgumentError
 from dmf.io.forms import read_form
 from dmf.observations.base import Observations, Ridge, half_square
 from dmf.observations.checks import (
@@ -17,6 +17,7 @@ from dmf.observations.checks import (
     check_least_squares,
     check_rank,
     check_shape,
+    check_two_dimensions,
     check_values,
     held_out_count,
 )
@@ -48,13 +49,7 @@ class FullMatrix(Observations):
             )
         matrix, self.form = read_form(matrix)
         matrix = as_array(matrix, "matrix")
-        if matrix.ndim != 2:
-            raise ShapeError(
-                f"matrix has {matrix.ndim} dimensions (shape {tuple(matrix.shape)}), but a matrix has 2.",
-                argument="matrix",
-                value=tuple(matrix.shape),
-                limit=2,
-            )
+        check_two_dimensions(matrix)
         self.shape = check_shape(matrix.shape)
         self.matrix = kept(floating(matrix, "matrix"), matrix)
         check_finite(self.matrix, "matrix", "For a matrix with missing entries use SampledEntries.from_dense.")

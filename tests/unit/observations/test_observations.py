@@ -234,7 +234,7 @@ BAD = {
     ),
     "from_sparse of a vector": (
         lambda: dmf.SampledEntries.from_sparse(scipy.sparse.coo_array(np.ones(3))),
-        errors.ShapeError, "matrix", 1, 2, "a matrix has 2",
+        errors.ShapeError, "matrix", (3,), 2, "a matrix has 2",
     ),
     "a matrix of three dimensions": (
         lambda: dmf.FullMatrix(np.ones((2, 2, 2))), errors.ShapeError, "matrix", (2, 2, 2), 2, "a matrix has 2",
