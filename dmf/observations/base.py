@@ -1,9 +1,9 @@
 """What is known of a matrix: the contract between data and solvers.
 
-`Observations` is all that solvers know of any measurements, `Entries` all that completion and the solvers for entries know of
-some entries of a matrix. Whatever keeps these promises can be solved for: arrays on a CPU or a GPU, or row blocks on the
-workers of a cluster. Nothing but the observations themselves computes with arrays of m numbers, and nothing else knows the
-positions of entries; factors, and whatever has a number for each row or column, are arrays like `Observations.like`.
+`Observations` is all that solvers know of any measurements; `dmf.observations.entries.Entries` says what more they know of
+entries. Whatever keeps these promises can be solved for: arrays on a CPU or a GPU, or row blocks on the workers of a cluster.
+Nothing but the observations themselves computes with arrays of m numbers, and nothing else knows the positions of entries;
+factors, and whatever has a number for each row or column, are arrays like `Observations.like`.
 """
 
 from __future__ import annotations
@@ -335,94 +335,6 @@ class Observations(ABC):
     def __repr__(self) -> str:
         d1, d2 = self.shape
         return f"{type(self).__name__}({d1} x {d2}, {self.n_measurements} measurements, {self.dtype})"
-
-
-class Entries(Observations):
-    """Some entries of a matrix, possibly with a weight each: what matrix completion needs beyond `Observations`.
-
-    The measurements are ``y_k = sqrt(w_k) X[i_k, j_k]``, so that their noise is the same for all if the noise variance of an
-    entry is that of the model over its weight. A position that occurs k times counts as k measurements.
-
-    Attributes
-    ----------
-    entries : array, shape (m,)
-        The entries as they are, without the roots of the weights. Asked for only of entries that are held out, and at the end.
-    weights : array, shape (m,), or None
-        Their weights; None where all are 1.
-    """
-
-    @property
-    @abstractmethod
-    def entries(self) -> Array: ...
-
-    @property
-    @abstractmethod
-    def weights(self) -> Any: ...
-
-    @abstractmethod
-    def product(self, left: Array, right: Array) -> Array:
-        """Entries of ``left @ right`` at the positions, without weights, shape (m,)."""
-
-    @property
-    def mean_weight(self) -> float:
-        """Mean of the weights; 1 where there are none."""
-        return self.gain * self.shape[0] * self.shape[1] / self.n_measurements
-
-    @abstractmethod
-    def centred(self) -> tuple[float, Self]:
-        """Mean of the entries, each counted by its weight, and the entries of the matrix without it."""
-
-    @abstractmethod
-    def ridge(
-        self,
-        side: int,
-        factor: Array,
-        penalty: Array,
-        variances: Array | None = None,
-        start: Array | None = None,
-        means: Array | None = None,
-    ) -> Ridge:
-        """See `Observations.ridge`; the penalty draws the rows to `means`, an array (n, w), if it is given."""
-
-    @abstractmethod
-    def pattern_product(self, side: int, factor: Array) -> Array:
-        """Product of the pattern P (d1, d2), which holds how often each position is observed, whatever the weights.
-
-        Parameters
-        ----------
-        side : {0, 1}
-        factor : array, shape (d2, w) for side 0, (d1, w) for side 1
-
-        Returns
-        -------
-        array
-            ``P @ factor`` (d1, w) or ``P^T @ factor`` (d2, w).
-        """
-
-    @abstractmethod
-    def counts(self, side: int) -> Array:
-        """Number of measurements in each row (side 0) or column (side 1), int64, shape (d,)."""
-
-    @abstractmethod
-    def restricted(self, rows: Array, cols: Array) -> Self:
-        """The entries in some rows and columns, as a matrix of their own.
-
-        Parameters
-        ----------
-        rows, cols : integer arrays, shapes (n1,) and (n2,)
-            Ascending positions in this matrix, in any array library. At least one entry must be there.
-        """
-
-    @abstractmethod
-    def connectivity(self) -> tuple[Array, Array]:
-        """Which rows and columns hang together through observed positions.
-
-        Returns
-        -------
-        integer arrays, shapes (d1,) and (d2,)
-            Numbers from 0 of the connected component that each row and each column belongs to, of the graph that has an
-            edge for each observed position. A row without entries is a component of its own.
-        """
 
 
 def half_square(residual: Array) -> Array:

@@ -10,9 +10,10 @@ from dmf.arrays.backend import as_array, is_cupy_sparse, is_sparse, namespace, t
 from dmf.arrays.checks import check_kind
 from dmf.errors import ArgumentError, ShapeError
 from dmf.io.forms import read_form
-from dmf.observations.base import Entries, Observations
-from dmf.observations.entries import SampledEntries
+from dmf.observations.base import Observations
+from dmf.observations.entries import Entries
 from dmf.observations.full import FullMatrix
+from dmf.observations.sampled import SampledEntries
 
 
 def on_host(data: Any) -> SampledEntries:

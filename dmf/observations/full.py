@@ -21,7 +21,7 @@ from dmf.observations.checks import (
     check_values,
     held_out_count,
 )
-from dmf.observations.entries import SampledEntries
+from dmf.observations.sampled import SampledEntries
 
 
 class FullMatrix(Observations):
