@@ -289,16 +289,18 @@ def checkpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )  # fmt: skip
     @click.option("--resume", is_flag=True, help="Go on from the checkpoint, if it is there.")
     @click.option(
-        "--checkpoint-every", "every", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
-        help="Time between two writes of a checkpoint, which is also written at the end of each stage and on Ctrl-C.",
+        "--checkpoint-every", "every", type=click.FloatRange(min=0), metavar="SECONDS",
+        help="Time between two writes of a checkpoint, 60 unless given; also written at stage ends and on Ctrl-C.",
     )  # fmt: skip
     @functools.wraps(command)
-    def wrapper(*args: Any, checkpoint: Path | None, resume: bool, every: float, **options: Any) -> Any:
+    def wrapper(*args: Any, checkpoint: Path | None, resume: bool, every: float | None, **options: Any) -> Any:
         if checkpoint is None:
-            if resume:
-                raise click.UsageError("--resume goes on from a checkpoint. Name it with --checkpoint FILE.")
+            if resume or every is not None:
+                raise click.UsageError(
+                    "--resume and --checkpoint-every are about a checkpoint. Name it: --checkpoint FILE."
+                )
             return command(*args, checkpoint=None, **options)
-        kept = dmf.Checkpoint(checkpoint, resume, every)
+        kept = dmf.Checkpoint(checkpoint, resume, **({} if every is None else {"seconds": every}))
         try:
             return command(*args, checkpoint=kept, **options)
         except (KeyboardInterrupt, click.exceptions.Exit) as error:

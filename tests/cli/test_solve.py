@@ -191,6 +191,7 @@ def test_a_command_goes_on_from_its_checkpoint(dmf_program, ratings, monkeypatch
         np.testing.assert_array_equal(getattr(one.model, name), getattr(other.model, name))
     assert "seed is 1, there 0" in error_line(dmf_program(*command, *kept, "--resume", "--seed", 1, code=1))
     dmf_program(*command, "--resume", code=2)
+    dmf_program(*command, "--checkpoint-every", 5, code=2)
     dmf_program(*command, "--checkpoint", "ratings.csv", "--resume", code=1)
     dmf_program(*command, "-o", "m.npz", "--checkpoint", "m.npz", "--resume", code=1)
     dmf_program(*command, "-o", "new.npz", "--checkpoint", "new.npz", code=2)
