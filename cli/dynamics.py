@@ -36,9 +36,8 @@ def dynamics_command(problem, rank, size, depth, scale, output, seed, as_json):
     pictures = picture_paths(problem, output).values()
     for path in (*pictures, numbers):
         check_writable(path)
-    progress = Progress()
-    result = dynamics(problem, rank, size, depth, scale, seed, progress)
-    progress.done()
+    with Progress() as progress:
+        result = dynamics(problem, rank, size, depth, scale, seed, progress)
     draw_dynamics(result, output)
     report = result.as_json()
     write_text(numbers, json_text(report) + "\n")

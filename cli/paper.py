@@ -30,9 +30,8 @@ def demo(output, seed, as_json):
     Completes a 100 x 100 matrix of rank 5 from 30 % of its entries, with both networks, and draws their errors.
     """
     check_writable(output)
-    progress = Progress()
-    experiment = paper.demo(seed, progress)
-    progress.done()
+    with Progress() as progress:
+        experiment = paper.demo(seed, progress)
     paper.draw(experiment, output)
     rows = experiment.rows()
     original, compressed = rows[0], rows[1]
@@ -85,10 +84,9 @@ def reproduce(experiment, small, output, data, checkpoint, seed, as_json):
     check_distinct(the_numbers=numbers, the_picture=picture, the_checkpoint=checkpoint and checkpoint.path)
     for path in (*pictures, numbers):
         check_writable(path)
-    progress = Progress()
     more = {"data": data} if experiment in _WITH_DATA else {}
-    result = run(small=small, seed=seed, progress=progress, checkpoint=checkpoint, **more)
-    progress.done()
+    with Progress() as progress:
+        result = run(small=small, seed=seed, progress=progress, checkpoint=checkpoint, **more)
     draw(result, picture)
     write_text(numbers, json_text(result.as_json()) + "\n")
     report = {key: value for key, value in result.as_json().items() if key not in ("curves", "runs")}

@@ -1,6 +1,7 @@
 """--device: where the commands that solve compute."""
 
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -37,13 +38,14 @@ def test_without_cupy_a_device_is_an_error_of_one_line(command, line, message, d
 
 
 def test_ranks_are_compared_on_the_device(monkeypatch, capsys):
-    """And each is shown, where stderr is a terminal."""
+    """And what was found is shown, where stderr is a terminal."""
     entries = dmf.SampledEntries.from_dense(np.ones((3, 3)))
     moved, seen = entries.with_values(2 * entries.values), []
 
     def rank_path(data, callback, **options):
         seen.append((data, options))
         callback(dmf.completion.RankStep(3, 0.25, 0.1, 0.1, 3, 0.1, 1.5))
+        time.sleep(0.5)  # the line appears after 0.4 s
 
     monkeypatch.setattr(dmf.SampledEntries, "to_device", lambda self, device: {"cuda:1": moved}[device])
     monkeypatch.setattr(dmf.completion, "rank_path", rank_path)
