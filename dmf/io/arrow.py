@@ -16,18 +16,18 @@ import numpy as np
 from dmf.errors import FileError
 from dmf.io.arrays import most_bytes
 from dmf.io.ids import Numbering, Stack, distinct
-from dmf.io.lines import TRIPLET, gathered
+from dmf.io.lines import TRIPLET, entries_and_holes
 from dmf.io.messages import Progress, ignored, listed, package, shown
 from dmf.io.parquet_pages import unpacked_bytes
 from dmf.io.reading import Entries, Matrix
 from dmf.io.roles import Cells, Column, Stated, entry_columns
 from dmf.io.sheets import Sheet
-from dmf.io.tables import index_column, is_table, understood
+from dmf.io.tables import index_column, is_table, table_of
 from dmf.io.writing import write_atomically
 
 _SAMPLE = 1_000  # records by which columns are told apart
 _BATCH = 2**18  # records that are decoded at once
-_AHEAD = 4  # batches that are decoded while one is numbered
+_BATCHES_AHEAD = 4  # batches that are decoded while one is numbered
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def load_parquet(path: Path, stated: Stated, keep: bool, progress: Progress) -> 
         source = dataset.dataset(path, format=reading, partitioning=folders)
 
         def scan(names: list[str]) -> Iterator[Any]:
-            options = {"batch_size": _BATCH, "batch_readahead": _AHEAD, "fragment_readahead": 1}
+            options = {"batch_size": _BATCH, "batch_readahead": _BATCHES_AHEAD, "fragment_readahead": 1}
             read = 0
             for batch in source.scanner(columns=names, **options).to_batches():
                 yield batch
@@ -168,7 +168,7 @@ def from_columns(columns: Columns, stated: Stated, keep: bool, pyarrow: Any) -> 
         begin += len(batch)
     if stack is None or np.isnan(stack.result()).all():
         raise FileError(f"cannot read {where} {shown(value)}: no value in any row. Give at least one.")
-    found, holes = gathered(rows, cols, stack, places[2])
+    found, holes = entries_and_holes(rows, cols, stack, places[2])
     notes = [
         f"{columns.dialect}; row ids in column {shown(row)}, column ids in {shown(col)}, values in {shown(value)} (--columns "
         "changes it)",
@@ -191,7 +191,7 @@ def _table(columns: Columns, stated: Stated, how: Cells, keep: bool, pyarrow: An
         names = ["" if name is None else name.strip() for name in _texts(batch.column(index), pyarrow)]
         sheet.add_columns(range(begin, begin + len(batch)), cells, names)
         begin += len(batch)
-    found = understood(sheet, stated, how, [])
+    found = table_of(sheet, stated, how, [])
     kept = KeptColumns(columns.whole(), found.holes, found.n_left_empty) if keep else None
     return replace(found.matrix, text=kept)
 

@@ -64,7 +64,7 @@ class Block:
 class PlainBlock(Block):
     """Records of one line each, whose fields stand between single delimiters, unquoted.
 
-    Made by `plain`.
+    Made by `of`.
     """
 
     def __init__(self, content: bytes, delimiter: bytes, ends: np.ndarray, sizes: np.ndarray, first_line: int) -> None:

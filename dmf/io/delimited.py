@@ -263,9 +263,8 @@ class DelimitedText:
                 ) from error
             if self._kept is not None:
                 self._kept.append(text)
-            for line in io.StringIO(
-                text, newline="\n"
-            ):  # other characters that end lines for Python do not end them here
+            # Other characters that end lines for Python do not end them here.
+            for line in io.StringIO(text, newline="\n"):
                 self._line += 1
                 yield line
             if self._ended == self._line:

@@ -15,7 +15,7 @@ import numpy as np
 from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
 from dmf.io.arrow import with_cells
 from dmf.io.ids import Numbering, Stack
-from dmf.io.lines import gathered
+from dmf.io.lines import entries_and_holes
 from dmf.io.messages import listed
 from dmf.io.reading import Entries
 from dmf.io.roles import role_of
@@ -106,7 +106,7 @@ def read_long(frame: Any, row: Any, column: Any, value: Any) -> Entries:
         )
     stack = Stack(values.dtype)
     stack.add(values)
-    return gathered(rows, cols, stack, 0)[0]
+    return entries_and_holes(rows, cols, stack, 0)[0]
 
 
 def _number_ids(ids: Numbering, column: Any, where: str) -> None:

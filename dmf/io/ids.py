@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-_LARGEST = 2**24  # integers up to here are looked up in an array
+_LOOKUP_SIZE = 2**24  # integers below it are looked up in an array
 _WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 
 
@@ -58,7 +58,7 @@ class Numbering:
     def add_integers(self, ids: np.ndarray) -> None:
         """Number further ids, which are integers."""
         least, largest = int(ids.min(initial=0)), int(ids.max(initial=0))
-        if least < 0 or largest >= _LARGEST:
+        if least < 0 or largest >= _LOOKUP_SIZE:
             different, which = distinct(ids)
             self.add(list(map(str, different.tolist())), which)
             return

@@ -14,9 +14,9 @@ from dmf.io.filling import Text
 from dmf.io.ids import Numbering, Stack
 from dmf.io.messages import ignored, shown
 from dmf.io.reading import Entries
-from dmf.io.roles import Cells, Column, Stated, entry_columns, outliers_that_repeat
+from dmf.io.roles import Cells, Column, Stated, entry_columns, notes_on_outliers
 
-_ENOUGH = 10  # equal values that are no accident
+_EQUAL_VALUES = 10  # equal values that are no accident
 TRIPLET = ("row id", "column id", "value")
 
 
@@ -51,13 +51,13 @@ def read_lines(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     if not any_value:
         what = "no value in any line" if len(values) else "a header, but no entry follows"
         raise text.error(f"{what}. Give at least one line of row id, column id and value.")
-    entries, holes = gathered(rows, cols, values, value_at)
+    entries, holes = entries_and_holes(rows, cols, values, value_at)
     layout = None if kept is None else Text(text, kept, how, (value_at,), holes)
     notes = (*_notes(text, names, (row_at, col_at, value_at)), *entries.notes)
     return replace(entries, notes=notes, text=layout)
 
 
-def gathered(rows: Numbering, cols: Numbering, stack: Stack, column: int) -> tuple[Entries, np.ndarray]:
+def entries_and_holes(rows: Numbering, cols: Numbering, stack: Stack, column: int) -> tuple[Entries, np.ndarray]:
     """Entries of ids and values, NaN where one is missing, and where these are.
 
     Parameters
@@ -83,8 +83,8 @@ def gathered(rows: Numbering, cols: Numbering, stack: Stack, column: int) -> tup
     if len(at):
         notes.append(f"{len(at):,} lines have no value: these entries are missing")
         row_of, col_of, values = row_of[~missing], col_of[~missing], values[~missing]
-    notes += outliers_that_repeat(values)
-    if len(values) >= _ENOUGH and values.min() == values.max():
+    notes += notes_on_outliers(values)
+    if len(values) >= _EQUAL_VALUES and values.min() == values.max():
         notes.append(
             f"all values are {values[0]:g}: they hold no ranking, and every prediction will be {values[0]:g}; give ratings, or "
             "counts in which what was not chosen is 0"

@@ -17,18 +17,18 @@ def silent(lines: int, share: float) -> None:
     """No progress shown."""
 
 
-_LONGEST = 40  # characters of a name
+_NAME_LENGTH = 40  # characters; longer names are cut
 
 
 def shown(name: str) -> str:
     """A field or name as messages show it: quoted, escaped, not too long."""
-    return repr(name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "...")
+    return repr(name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 3] + "...")
 
 
 def listed(names: Sequence[str]) -> list[str]:
     """At most six names for a one-line note."""
     most = names if len(names) <= 6 else names[:5]
-    texts = [name if 0 < len(name) <= _LONGEST and name.isprintable() else shown(name) for name in most]
+    texts = [name if 0 < len(name) <= _NAME_LENGTH and name.isprintable() else shown(name) for name in most]
     return texts if len(names) <= 6 else [*texts, f"and {len(names) - 5} more"]
 
 

@@ -5,17 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_HEADER = 2**16  # bytes within which the header of a page ends; statistics of long texts are in it
-_DEEPEST = 16  # structs and lists within one another
+_HEADER_BYTES = 2**16  # bytes within which the header of a page ends; statistics of long texts are in it
+_NESTING = 16  # structs and lists within one another
 _SIZE, _LENGTH = 2, 3  # fields of a header: bytes of the page once it is unpacked, and in the file
-_INTEGERS, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = (
-    (4, 5, 6),
-    7,
-    8,
-    (9, 10),
-    11,
-    12,
-)  # types of Thrift's compact protocol
+# Types of Thrift's compact protocol.
+_INTEGERS, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = (4, 5, 6), 7, 8, (9, 10), 11, 12
 
 
 def unpacked_bytes(path: str | Path, metadata: Any) -> int:
@@ -50,7 +44,7 @@ def unpacked_bytes(path: str | Path, metadata: Any) -> int:
 def _page(file: BinaryIO, begin: int) -> tuple[int, int]:
     """Bytes of a page once it is unpacked, and in the file, header included."""
     file.seek(begin)
-    reader = _Compact(file.read(_HEADER))
+    reader = _Compact(file.read(_HEADER_BYTES))
     fields = reader.struct()
     if fields.get(_SIZE, -1) < 0 or fields.get(_LENGTH, -1) < 0:
         raise ValueError(f"no page begins at byte {begin}")
@@ -79,7 +73,7 @@ class _Compact:
                 self._skip(kind, depth)
 
     def _skip(self, kind: int, depth: int) -> None:
-        if depth > _DEEPEST:
+        if depth > _NESTING:
             raise ValueError("the header of a page is nested too deeply")
         if kind in _INTEGERS:
             self._unsigned()

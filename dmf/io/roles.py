@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,8 +32,7 @@ _MARKS = frozenset([
     "", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na", "nan", "none", "null",
 ])  # fmt: skip
 _TIMES = ((10**8, 42 * 10**8), (10**11, 42 * 10**11))  # seconds and milliseconds since 1970 that are times of data
-_PLACES = ("row id", "column id", "value")
-_ENOUGH = 20  # lines from which repetitions say something
+_MIN_LINES = 20  # repetitions among fewer say nothing
 
 
 @dataclass(frozen=True)
@@ -211,12 +211,8 @@ class Cells:
                 f"but numbers have the decimal sign {sign!r} and no {other!r}. Pass --decimal {other} or --thousands {other} if "
                 "that is what it is."
             )
-        return f"which is no number. If it marks a missing cell, pass --missing {text if text.isalnum() else _quoted(text)}."
-
-
-def _quoted(text: str) -> str:
-    """A text as a shell takes it."""
-    return "'" + text.replace("'", "'\\''") + "'" if text.isprintable() and len(text) <= 40 else shown(text)
+        mark = shlex.quote(text) if text.isprintable() and len(text) <= 40 else shown(text)
+        return f"which is no number. If it marks a missing cell, pass --missing {mark}."
 
 
 class Column:
@@ -307,7 +303,7 @@ def entry_columns(
             found[role] = named[0]
     needed = 3 - len(found)
     left = [k for k in range(width) if k not in found.values() and roles[k] != "time"]
-    unnamed = (names is None and len(columns[0].filled) >= _ENOUGH) or (names is not None and not names[0].strip())
+    unnamed = (names is None and len(columns[0].filled) >= _MIN_LINES) or (names is not None and not names[0].strip())
     if unnamed and len(left) > needed and 0 in left and columns[0].is_even:
         left.remove(0)
     if len(left) < needed:
@@ -334,10 +330,10 @@ def _check_guess(columns: Sequence[Column], row: int, col: int, value: int, wher
         problem = f"column {value + 1} would be the values, but holds whole numbers like seconds since 1970"
     for k, ids in ((row, columns[row]), (col, columns[col])):
         fractions = ids.is_numeric and not ids.is_whole and len(ids.numbers) == len(ids.filled)
-        if fractions and (column.as_integers or len(ids.filled) >= _ENOUGH):
+        if fractions and (column.as_integers or len(ids.filled) >= _MIN_LINES):
             problem = f"column {k + 1} would be ids, but holds fractions"
     one, two, three = (columns[k].filled for k in (row, col, value))
-    same_length = len(one) == len(two) == len(three) >= _ENOUGH
+    same_length = len(one) == len(two) == len(three) >= _MIN_LINES
     if not problem and same_length and column.as_integers:
         pairs, swapped = len(set(zip(one, two, strict=True))), ((one, three), (two, three))
         never = any(len(set(zip(*ids, strict=True))) == len(one) for ids in swapped)
@@ -350,7 +346,7 @@ def _check_guess(columns: Sequence[Column], row: int, col: int, value: int, wher
         )
 
 
-def outliers_that_repeat(values: np.ndarray) -> list[str]:
+def notes_on_outliers(values: np.ndarray) -> list[str]:
     """Note on values such as -999 that repeat far outside all others, and may mark missing cells."""
     finite = np.isfinite(values)
     notes, rest = [], values if finite.all() else values[finite]

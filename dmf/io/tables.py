@@ -20,15 +20,15 @@ from dmf.io.delimited import DelimitedText
 from dmf.io.filling import Text
 from dmf.io.messages import ignored, listed, shown
 from dmf.io.reading import Matrix
-from dmf.io.roles import Cells, Column, Stated, outliers_that_repeat, position, role_of
+from dmf.io.roles import Cells, Column, Stated, notes_on_outliers, position, role_of
 from dmf.io.sheets import Sheet
 
-_MANY = 4  # lines of ids and a value have at most this many columns of numbers: two ids, the value, a time
-_FEW = 5  # a line of at least this many increasing whole numbers is a header
+_ENTRY_NUMBERS = 4  # lines of ids and a value have at most this many columns of numbers: two ids, the value, a time
+_HEADER_NUMBERS = 5  # a line of at least this many increasing whole numbers is a header
 _FIRST_YEAR = 1000  # evenly spaced whole numbers from here on are names of columns
-_COUNTED, _UNIQUE = 3, 8  # steps, and numbers, from which even steps and different whole numbers are no accident
-_APART = 10  # ids this much larger than all else are no data
-_LARGE = 1e7  # values of data stay below it where a column of seconds since 1970 stands beside them
+_EVEN_STEPS, _DISTINCT_IDS = 3, 8  # from which even steps, and different whole numbers, are no accident
+_ID_RATIO = 10  # ids this much larger than all else are no data
+_DATA_BESIDE_TIMES = 1e7  # values of data stay below it where a column of seconds since 1970 stands beside them
 
 
 class Sample(Protocol):
@@ -66,7 +66,7 @@ def is_table(text: Sample, stated: Stated, how: Cells) -> bool:
         c for k, (c, role) in enumerate(zip(columns, roles, strict=True)) if role != "time" and not (counts and k == 0)
     ]
     numeric = [column for column in others if column.is_numeric]
-    if len(numeric) < 2 or (all(column.complete for column in numeric) and len(numeric) <= _MANY):
+    if len(numeric) < 2 or (all(column.complete for column in numeric) and len(numeric) <= _ENTRY_NUMBERS):
         return False
     ids = all(c.complete and (c.is_whole or not c.is_numeric) for c in columns[:2])
     pairs = [(record[0], record[1]) for record in body]
@@ -104,14 +104,14 @@ def read_table(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     index = index_column(sheet, stated) or 0
     for block in text.blocks():
         sheet.add_text(block, how, index)
-    found = understood(sheet, stated, how, [*text.comments(), *about_header])
+    found = table_of(sheet, stated, how, [*text.comments(), *about_header])
     layout = None if lines is None else Text(text, lines, how, found.columns, found.holes, found.n_left_empty)
     return replace(found.matrix, text=layout)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that was understood.
+    """What a sheet means: its matrix, and where this stands in the file.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ def index_column(sheet: Sheet, stated: Stated) -> int | None:
     return position(str(stated.index_column), sheet.header, sheet.width, sheet.path, "--index-column")
 
 
-def understood(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str]) -> Table:
+def table_of(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str]) -> Table:
     """What the cells of a file mean: names of rows and columns, and the matrix; see `read_table`."""
     header, index = sheet.header, index_column(sheet, stated)
     left_out: list[int] = []  # columns of numbers that are no data
@@ -176,7 +176,7 @@ def understood(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str]) -
     if left := len(known) - len(rows):
         notes.append(f"{left} rows without any number ignored")
     notes.append(f"{len(missing)} of {matrix.size} cells are missing")
-    notes += outliers_that_repeat(matrix.ravel())
+    notes += notes_on_outliers(matrix.ravel())
     holes = np.column_stack([rows[missing[:, 0]], np.array(numeric)[missing[:, 1]], missing])
     n_left_empty = left * len(numeric) + len(known) * n_empty_columns
     return Table(Matrix(matrix, row_ids, col_ids, tuple(notes)), numeric, holes, n_left_empty)
@@ -203,9 +203,10 @@ def _has_header(sample: Sequence[Sequence[str]], stated: Stated, how: Cells) -> 
     increasing = len(names) > 1 and bool((steps > 0).all())
     even = increasing and bool((steps == steps[0]).all())
     counted = 0 in above and [first[0], *names] == ["0", *range(1, len(names) + 1)] and len(names) > 1
-    if counted or (even and names[0] >= _FIRST_YEAR) or (increasing and 0 not in above and len(names) >= _FEW):
+    rising = increasing and 0 not in above
+    if counted or (even and names[0] >= _FIRST_YEAR) or (rising and len(names) >= _HEADER_NUMBERS):
         return True, ["the whole numbers in the first line are taken as column names (--no-header takes them as data)"]
-    if increasing and 0 not in above:
+    if rising:
         return False, ["the whole numbers in the first line are taken as data (--header takes them as column names)"]
     return False, []
 
@@ -245,10 +246,10 @@ def _guessed_index(sheet: Sheet, numeric: Sequence[int]) -> tuple[int | None, li
     if problem is not None or not (whole or role == "time"):
         return None, [], []
     steps = np.diff(column)
-    even = len(steps) >= _COUNTED and steps[0] > 0 and bool((steps == steps[0]).all())
+    even = len(steps) >= _EVEN_STEPS and steps[0] > 0 and bool((steps == steps[0]).all())
     rest = [k for k in numeric if k > 0]
-    unique = len(column) >= _UNIQUE and not any(_is_ids(values[:, k]) for k in rest)
-    apart = column.min() > _APART * np.nanmax(np.abs(values[:, rest]), initial=0)
+    unique = len(column) >= _DISTINCT_IDS and not any(_is_ids(values[:, k]) for k in rest)
+    apart = column.min() > _ID_RATIO * np.nanmax(np.abs(values[:, rest]), initial=0)
     if role in ("row", "name", "time") or even or unique or apart:
         what = "different numbers" if role == "time" else "different whole numbers"
         return 0, [], [f"{called} holds {what} and is taken as row names (--index-column none takes it as data)"]
@@ -293,7 +294,7 @@ def _check_no_times(sheet: Sheet, numeric: Sequence[int]) -> None:
     largest = [float(np.nanmax(np.abs(values[:, k]), initial=0)) for k in numeric]
     for k, size in zip(numeric, largest, strict=True):
         column = values[:, k][~np.isnan(values[:, k])]
-        if column.min() >= 1e8 and (column % 1 == 0).all() and sorted(largest)[0] < _LARGE and size < 42e11:
+        if column.min() >= 1e8 and (column % 1 == 0).all() and min(largest) < _DATA_BESIDE_TIMES and size < 42e11:
             rest = [sheet.called(j) for j in numeric if j != k]
             raise FileError(
                 f"cannot read {sheet.path}: column {k + 1} ({shown(sheet.called(k))}) holds whole numbers like seconds since "

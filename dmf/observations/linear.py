@@ -36,8 +36,9 @@ from dmf.observations.checks import (
 from dmf.observations.operators import DenseOperator, FlatOperator, check_adjoint, is_flat
 
 _PROBES = 4
-_SHARE, _SMALL = 0.5, 2**20  # of the numbers of an array operator, or so few, that the design of a regression may hold
-_ACCURACY, _FROM_ZERO, _MORE = 1e-14, 200, 8  # of its conjugate gradients; a solver that gives a start comes back
+# The design of a regression may hold this share of the numbers of an array operator, or so many.
+_DESIGN_SHARE, _DESIGN_NUMBERS = 0.5, 2**20
+_TOLERANCE, _STEPS, _MORE_STEPS = 1e-14, 200, 8  # of its conjugate gradients; a solver that gives a start comes back
 
 
 class LinearMeasurements(Observations):
@@ -135,8 +136,8 @@ class LinearMeasurements(Observations):
             lambda x: scale * ((design @ (scale * x)) @ design + ridge * (scale * x)),
             scale * (self.values @ design),
             None if start is None else xp.reshape(start, (-1,)) / scale,
-            _ACCURACY,
-            _FROM_ZERO if start is None else _MORE,
+            _TOLERANCE,
+            _STEPS if start is None else _MORE_STEPS,
         )
         rows = xp.reshape(flat, diagonal.shape)
         square = 2 * number(half_square(design @ flat - self.values))
@@ -159,7 +160,7 @@ class LinearMeasurements(Observations):
             return None
         unknowns = sum(f.shape[1] * n for f, n in zip((right, left), self.shape, strict=True) if f is not None)
         numbers = self.n_measurements * unknowns
-        if numbers > max(_SMALL, _SHARE * self.n_measurements * self.shape[0] * self.shape[1]):
+        if numbers > max(_DESIGN_NUMBERS, _DESIGN_SHARE * self.n_measurements * self.shape[0] * self.shape[1]):
             return None
         return self.operator.restricted(None if self._selected is None else self._selected[2], left, right)
 

@@ -164,8 +164,8 @@ def test_designs_that_would_be_large_are_not_formed(side, move, monkeypatch, rng
         return observations.ridge(side, right.T if side == 0 else left, like(observations, np.ones(2))).rows
 
     formed = to_host(results())
-    monkeypatch.setattr("dmf.observations.linear._SMALL", 0)
-    monkeypatch.setattr("dmf.observations.linear._SHARE", 0.3)  # of 30 numbers; the least design has 10
+    monkeypatch.setattr("dmf.observations.linear._DESIGN_NUMBERS", 0)
+    monkeypatch.setattr("dmf.observations.linear._DESIGN_SHARE", 0.3)  # of 30 numbers; the least design has 10
     monkeypatch.setattr(observations.operator, "_restricted", None)  # calling it would raise
     tolerance = (1e-12 if side is None else 1e-2) * np.max(np.abs(formed))
     np.testing.assert_allclose(to_host(results()), formed, rtol=0, atol=tolerance)

@@ -137,7 +137,7 @@ def test_a_complete_wide_parquet_file_is_a_matrix(tmp_path):
 
 
 def test_what_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("dmf.io.arrays._SMALL", 2**16)
+    monkeypatch.setattr("dmf.io.arrays._ALWAYS_READ", 2**16)
     path = tmp_path / "bomb.csv.gz"
     path.write_bytes(gzip.compress(b"a,b,1\n" * 20_000))
     with pytest.raises(FileError, match="unpacks to more than"):
