@@ -6,9 +6,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic
 
-from dmf.kernels.vectors import FLAGS, Numbers, add_scaled, by_length, loop, plus, zero_of
-
-_MOST = 5  # machine vectors of a line that stays in registers
+from dmf.kernels.vectors import FLAGS, SUM_VECTORS, Numbers, add_scaled, by_length, loop, plus, zero_of
 
 
 @intrinsic
@@ -87,7 +85,7 @@ def eliminate(typing_context, matrix, order, first, end, pivot, length):
                     here = builder.add(at, v)
                     to.store(add_scaled(builder, to.load(here), scale, to.load(builder.add(start, v))), here)
 
-        by_length(builder, length_, to.lanes, narrow, wide, _MOST)
+        by_length(builder, length_, to.lanes, narrow, wide, SUM_VECTORS)
         return context.get_dummy_value()
 
     return types.none(matrix, order, first, end, pivot, length), generate
@@ -127,7 +125,7 @@ def combine(typing_context, target, at, weights, weights_at, table, order, count
             to.lanes,
             lambda offsets: sums([ir.Constant(length_.type, v) for v in offsets]),
             wide,
-            _MOST,
+            SUM_VECTORS,
         )
         return context.get_dummy_value()
 

@@ -90,7 +90,7 @@ class SampledEntries:
         starts, index, bounds = self._samples_of(side)
         width = factor.shape[1]
         length = simd.padded(width, factor.itemsize)
-        result = simd.aligned((starts.shape[0] - 1) * length, factor.dtype)
+        result = np.empty((starts.shape[0] - 1) * length, factor.dtype)
         arguments = starts, index, weights, 1, _flat(factor, length), length, result
         if width:
             in_chunks(weights.shape[0] * length, bounds, lambda begin, end: gather(*arguments, begin, end))
@@ -130,7 +130,7 @@ class SampledEntries:
         """Residuals are computed anew for the columns: cheaper than to scatter them into the order of columns."""
         starts, index, bounds = self._samples_of(side)
         values = values.of_side(side)
-        result, losses = simd.aligned(rows.size, rows.dtype), np.empty(starts.shape[0] - 1)
+        result, losses = np.empty(rows.size, rows.dtype), np.empty(starts.shape[0] - 1)
         none = rows[:0]
         arguments = starts, index, values, 1, rows, others, length, none, none
 

@@ -8,6 +8,7 @@ from numba.core.extending import intrinsic
 
 from dmf.kernels.vectors import (
     FLAGS,
+    SUM_VECTORS,
     Numbers,
     add_groups,
     add_lanes,
@@ -21,19 +22,18 @@ from dmf.kernels.vectors import (
     zero_of,
 )
 
-AHEAD = 12  # samples whose rows are asked for while others are worked on
-_NARROW_SUM = 5  # machine vectors of a sum of rows that stays in registers
+PREFETCH_DISTANCE = 12  # samples between the one whose row is asked for and the one that is worked on
 
 
 @intrinsic
 def add_rows(
-    typing_context, target, at, table, step, index, first, count, weights, weights_at, weights_step, length, cold
+    typing_context, target, at, table, step, index, first, count, weights, weights_at, weights_step, length, prefetched
 ):
     """``target[at + v] += sum_j weights[weights_at + j weights_step] table[index[first + j] step + v]`` over j < `count`.
 
-    `cold`, a constant: whether the rows are not in the cache yet, so that they are worth asking for ahead of time.
+    `prefetched`, a constant: whether rows are asked for ahead of time, which pays where they are not in the cache yet.
     """
-    if not isinstance(cold, types.Literal):
+    if not isinstance(prefetched, types.Literal):
         return None
 
     def generate(context, builder, signature, args):
@@ -56,8 +56,12 @@ def add_rows(
             return found
 
         def later(places):
-            """Starts of the rows that come AHEAD, if they are asked for."""
-            ahead = [plus(builder, builder.add(first_, place), AHEAD) for place in places if cold.literal_value]
+            """Starts of the rows that come later, if they are asked for."""
+            ahead = [
+                plus(builder, builder.add(first_, place), PREFETCH_DISTANCE)
+                for place in places
+                if prefetched.literal_value
+            ]
             return [row_of(builder.select(builder.icmp_signed("<", k, last), k, last)) for k in ahead]
 
         def narrow(offsets):
@@ -91,11 +95,11 @@ def add_rows(
 
             in_fours(builder, count_, body)
 
-        by_length(builder, length_, to.lanes, narrow, wide, _NARROW_SUM)
+        by_length(builder, length_, to.lanes, narrow, wide, SUM_VECTORS)
         return context.get_dummy_value()
 
     return types.none(
-        target, at, table, step, index, first, count, weights, weights_at, weights_step, length, cold
+        target, at, table, step, index, first, count, weights, weights_at, weights_step, length, prefetched
     ), generate
 
 
@@ -208,20 +212,20 @@ def dots(typing_context, errors, at, left, left_at, table, step, index, first, c
                     group *= 2
                 return found[0]
 
-            with loop(builder, zero_of(count_), whole, to.lanes) as (j, _):
-                found = products([plus(builder, j, e) for e in range(to.lanes)])
-                error = builder.fsub(found, known.load(builder.add(values_at_, j)), flags=FLAGS)
-                to.store(error, builder.add(at_, j))
-                error = widened(error, double)
-                builder.store(add_scaled(builder, builder.load(squares), error, error), squares)
-            with builder.if_then(
-                builder.icmp_signed("<", whole, count_)
-            ):  # the last sample again where there are no more
-                places = [plus(builder, whole, e) for e in range(to.lanes)]
+            with loop(builder, zero_of(count_), count_, to.lanes) as (j, _):
+                places = [plus(builder, j, e) for e in range(to.lanes)]  # the last sample again where there are no more
                 places = [builder.select(builder.icmp_signed("<", p, last), p, last) for p in places]
-                builder.store(products(places), last_ones)
+                found = products(places)
+                with builder.if_else(builder.icmp_signed("<", j, whole)) as (all_of_them, some):
+                    with all_of_them:
+                        error = builder.fsub(found, known.load(builder.add(values_at_, j)), flags=FLAGS)
+                        to.store(error, builder.add(at_, j))
+                        error = widened(error, double)
+                        builder.store(add_scaled(builder, builder.load(squares), error, error), squares)
+                    with some:
+                        builder.store(found, last_ones)
 
-        by_length(builder, length_, to.lanes, through, lambda: through(None))
+        by_length(builder, length_, to.lanes, through, lambda: through(None), SUM_VECTORS)
         with loop(builder, whole, count_, 1) as (j, _):
             found = builder.extract_element(builder.load(last_ones), builder.sub(j, whole))
             error = builder.fsub(found, known.scalar(builder.add(values_at_, j)), flags=FLAGS)

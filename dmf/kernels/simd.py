@@ -17,7 +17,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.extending import intrinsic, models, register_model
 
-from dmf.kernels.vectors import FLAGS, I32, add_groups
+from dmf.kernels import vectors
+from dmf.kernels.vectors import FLAGS, I32
 
 _VECTOR_BITS = 256
 _LINE_BYTES = 64  # of a cache line
@@ -73,14 +74,6 @@ def _part(builder, vector, first, count):
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), index)
 
 
-def _broadcast(builder, vector_type, number):
-    undefined = ir.Constant(vector_type, ir.Undefined)
-    single = builder.insert_element(undefined, number, ir.Constant(I32, 0))
-    return builder.shuffle_vector(
-        single, undefined, ir.Constant(ir.VectorType(I32, vector_type.count), [0] * vector_type.count)
-    )
-
-
 @intrinsic
 def load(typing_context, array, offset, count):
     """Row of `count` (a constant) numbers of a C-contiguous `array`, from the flat index `offset` on."""
@@ -132,7 +125,7 @@ def add_scaled(typing_context, total, factor, row):
 
     def generate(context, builder, signature, args):
         result = args[0]
-        factors = _broadcast(builder, context.get_value_type(row).element, args[1])
+        factors = vectors.broadcast(builder, context.get_value_type(row).element, args[1])
         for block in range(row.blocks):
             product = builder.fmul(factors, builder.extract_value(args[2], block), flags=FLAGS)
             vector = builder.fadd(builder.extract_value(args[0], block), product, flags=FLAGS)
@@ -167,11 +160,7 @@ def total(typing_context, row):
         vector = builder.extract_value(args[0], 0)
         for block in range(1, row.blocks):
             vector = builder.fadd(vector, builder.extract_value(args[0], block), flags=FLAGS)
-        lanes = row.lanes
-        while lanes > 1:
-            lanes //= 2
-            vector = builder.fadd(_part(builder, vector, 0, lanes), _part(builder, vector, lanes, lanes), flags=FLAGS)
-        return builder.extract_element(vector, ir.Constant(I32, 0))
+        return vectors.add_lanes(builder, vector)
 
     return row.dtype(row), generate
 
@@ -229,7 +218,7 @@ def dots(typing_context, row, factor, index, first):
             sums.append(products)
         group = 1
         while len(sums) > 1:  # every vector of the next round holds sums of `group` lanes of two of this one
-            sums = [add_groups(builder, a, b, group) for a, b in zip(sums[::2], sums[1::2], strict=True)]
+            sums = [vectors.add_groups(builder, a, b, group) for a, b in zip(sums[::2], sums[1::2], strict=True)]
             group *= 2
         return builder.insert_value(cgutils.get_null_value(context.get_value_type(result_type)), sums[0], 0)
 
@@ -309,7 +298,7 @@ def broadcast(typing_context, number, row):
 
     def generate(context, builder, signature, args):
         result = args[1]
-        vector = _broadcast(builder, context.get_value_type(row).element, args[0])
+        vector = vectors.broadcast(builder, context.get_value_type(row).element, args[0])
         for block in range(row.blocks):
             result = builder.insert_value(result, vector, block)
         return result

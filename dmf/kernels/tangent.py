@@ -137,7 +137,7 @@ class TangentSystem:
 
     def _coupled(self, side, rows):
         starts, index, bounds = self._samples[side]
-        result = simd.aligned(rows.shape[0] * self._length, rows.dtype)
+        result = np.empty(rows.shape[0] * self._length, rows.dtype)
         zeros, losses = no_values(rows.dtype), np.empty(rows.shape[0])
         others, none = frozen(self._met[side]).ravel(), zeros[:0]
         arguments = starts, index, zeros, 0, frozen(rows).ravel(), others, 2 * self._length, none, none

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from llvmlite import ir
 from numba.core import cgutils
 
-_NARROW = 3  # machine vectors of a row that stays in registers
+ROW_VECTORS = 3  # machine vectors of a row that are held in registers, beside what is computed with them
+SUM_VECTORS = 5  # of a sum of rows, which needs fewer others
 _BITS = 256
 FLAGS = ("contract", "reassoc")
 I32 = ir.IntType(32)
@@ -65,11 +66,15 @@ class Numbers:
         self._builder.call(function, [address, *(ir.Constant(I32, n) for n in (0, 3, 1))])
 
     def broadcast(self, number):
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        single = self._builder.insert_element(undefined, number, ir.Constant(I32, 0))
-        return self._builder.shuffle_vector(
-            single, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        )
+        return broadcast(self._builder, self.vector, number)
+
+
+def broadcast(builder, vector_type, number):
+    """Machine vector that holds a number in every lane."""
+    undefined = ir.Constant(vector_type, ir.Undefined)
+    single = builder.insert_element(undefined, number, ir.Constant(I32, 0))
+    lanes = ir.VectorType(I32, vector_type.count)
+    return builder.shuffle_vector(single, undefined, ir.Constant(lanes, [0] * vector_type.count))
 
 
 def plus(builder, at, offset: int):
@@ -88,7 +93,7 @@ def zero_of(like):
     return ir.Constant(like.type, 0)
 
 
-def by_length(builder, length, lanes: int, narrow: Callable, wide: Callable[[], None], most: int = _NARROW) -> None:
+def by_length(builder, length, lanes: int, narrow: Callable, wide: Callable[[], None], most: int = ROW_VECTORS) -> None:
     """Code of `narrow`, given the offsets of the vectors of a row, for each short length; of `wide` for the others."""
     other, end = builder.append_basic_block("wide"), builder.append_basic_block("end")
     switch = builder.switch(length, other)
