@@ -15,7 +15,7 @@ from dmf_cli.common import InputFile, column_rows, common_options, emit, error_t
 def info(model, seed, as_json):
     """Show what a model file holds."""
     recovery = load_model(model)
-    if isinstance(recovery, dmf.TableRecovery):
+    if not isinstance(recovery, dmf.Recovery):  # the import of tables takes time
         rows = column_rows(recovery)
         taken = [vars(member.candidate) | {"weight": member.weight} for member in recovery.members]
         report = {"model": str(model), "format": "table", "columns": rows, "candidates": taken, "seed": recovery.seed}

@@ -85,7 +85,7 @@ def predict(model, pairs, output, top, interval, rows, seen, header, seed, as_js
         check_writable(output)
     recovery = load_model(model)
     quiet = as_json or to_stdout
-    if isinstance(recovery, dmf.TableRecovery):
+    if not isinstance(recovery, dmf.Recovery):  # the import of tables takes time
         if top is not None or interval is not None or to_stdout:
             raise click.UsageError(
                 f"{model} is the model of a table: give it a TABLE and -o FILE.csv, without --top and --interval. In Python, "
