@@ -12,12 +12,11 @@ from typing import Any
 from dmf.arrays.backend import Array, namespace, number, on_device_of
 from dmf.arrays.checks import check_bounds, check_option
 from dmf.arrays.linalg import dense_svd, factored_svd
-from dmf.completion.determined import judged as with_verdict
-from dmf.completion.determined import symmetrised
-from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit, rounding_of
+from dmf.completion.determined import judged, symmetrised
+from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
 from dmf.completion.offsets import Rest, with_exact_offsets, without_dominant_offsets
 from dmf.completion.placement import better_on_host, solved_on_host
-from dmf.completion.state import relative_residual, to_rounding
+from dmf.completion.state import epsilon_of, relative_residual, rounding_of, to_rounding
 from dmf.completion.submatrix import occupied_part
 from dmf.completion.visible_rank import visible_rank
 from dmf.errors import ArgumentError
@@ -73,7 +72,8 @@ def complete(
         Whether global mean, row and column offsets are part of the model, fitted together with the factors, and with priors
         that depend on which entries were observed (see `dmf.solvers.hierarchical`); "auto": if the data are noisy and, on a
         tenth of the entries that is held out to decide this (another and another, where these are few), offsets alone
-        predict at least 10 % better (in mean square) than zero.
+        predict at least 10 % better (in mean square) than zero. Unless False, offsets beside which all else is as small as
+        rounding errors are, such as those of times in milliseconds since 1970, are fitted first, and the rest on its own.
     holdout : float, 0 <= holdout < 1
         Share of the entries that a first fit does not see. Its errors on these are the honest ones, and `prediction_interval`
         follows from them; then all entries are fitted. The errors are those of the first fit: the recovery knows
@@ -161,9 +161,9 @@ def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
     """One fit to all of these entries; rows and columns without any take no part in it."""
     part = occupied_part(observations)
     if part is None:
-        return with_verdict(_fitted(observations, plan, journal, lambda model: model))
+        return judged(_fitted(observations, plan, journal, lambda model: model))
     bound = None if plan.rank is None else min(plan.rank, *part.observations.shape)
-    recovery = with_verdict(_fitted(part.observations, replace(plan, rank=bound), journal, part.widened))
+    recovery = judged(_fitted(part.observations, replace(plan, rank=bound), journal, part.widened))
     found = recovery.found
     if found.exact or recovery.outcome is Outcome.UNDETERMINED:
         rows, cols = (tuple(index.tolist()) for index in part.outside(*found.undetermined))
@@ -183,7 +183,7 @@ def _fitted(
     if plan.offsets == "auto":
         single = observations.shape == (1, 1)  # of one entry nothing but the mean is known
         offsets, plain = single or rounding > 0 or rest.share < _OFFSETS_GAIN, not single
-    rounding = max(rounding, rounding_of(observations, rest.entries.mean_square * rest.share))
+    rounding = max(rounding, rounding_of(observations, observations.mean_square * rest.share))
     return with_exact_offsets(
         fit(observations, plan, journal, offsets=offsets, plain=plain, rounding=rounding, whole=whole)
     )
@@ -199,8 +199,9 @@ def _fitted_beside(
         return replace(model, offsets=rest.taken if model.offsets is None else rest.taken.plus(model.offsets))
 
     size = math.sqrt(observations.mean_square)
-    rounding = float(namespace(observations.like).finfo(observations.dtype).eps) * size
-    recovery = _fitted(rest.entries, plan, journal, lambda model: whole(with_offsets(model)), rounding)
+    recovery = _fitted(
+        rest.entries, plan, journal, lambda model: whole(with_offsets(model)), epsilon_of(observations) * size
+    )
     ratio = math.sqrt(rest.entries.mean_square) / size
     found = replace(recovery.found, offsets=True, relative_residual=ratio * recovery.found.relative_residual)
     return replace(recovery, model=with_offsets(recovery.model), found=found, observations=observations)
@@ -239,7 +240,7 @@ def factorize(matrix: Any, rank: int | None = None, *, seed: int = 0) -> Recover
     model = LowRank(u, s, vt).truncated(kept)
     square = 2 * number(observations.loss(*model.factors())) / observations.n_measurements
     relative = relative_residual(square / 2, observations.mean_square)
-    exact = relative <= to_rounding(float(namespace(s).finfo(observations.dtype).eps))
+    exact = relative <= to_rounding(epsilon_of(observations))
     found = Found(
         rank=kept,
         noise=0.0 if exact else math.sqrt(square) if noise is None else noise,
@@ -303,7 +304,7 @@ def sense(
 def _sensed(
     checkpoint: Checkpoint | None, observations: Observations, plan: Plan, callback: Callback | None
 ) -> Recovery:
-    return symmetrised(with_verdict(fit(observations, plan, Journal(callback, checkpoint))))
+    return symmetrised(judged(fit(observations, plan, Journal(callback, checkpoint))))
 
 
 def solve_on(device: str, solve: Callable[..., Recovery], observations: Observations, **options: Any) -> Recovery:

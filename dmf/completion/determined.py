@@ -15,7 +15,7 @@ import numpy as np
 
 from dmf.arrays.backend import Array, from_host, namespace, number, to_host
 from dmf.arrays.linalg import gaussian
-from dmf.completion.state import to_rounding
+from dmf.completion.state import epsilon_of, to_rounding
 from dmf.completion.submatrix import Submatrix
 from dmf.models import LowRank
 from dmf.observations import Entries, Observations
@@ -31,7 +31,7 @@ CHANGED = 1e-4  # change of a row, relative to the largest, from which on it is 
 
 def unseen_below(observations: Observations) -> float:
     """Share of the mean square of a matrix below which its measurements do not see it, but rounding errors."""
-    return float(namespace(observations.like).finfo(observations.dtype).eps) ** 0.75
+    return epsilon_of(observations) ** 0.75
 
 
 def undetermined(observations: Observations, model: LowRank) -> tuple[np.ndarray, np.ndarray]:
@@ -73,8 +73,8 @@ def _largest_block(observations: Entries) -> Submatrix | None:
     Blocks that share no entry can be scaled against each other.
     """
     labels = [to_host(part) for part in observations.connectivity()]
-    sizes = sum(np.bincount(part, minlength=1 + max(int(each.max()) for each in labels)) for part in labels)
-    rows, cols = (np.flatnonzero(part == np.argmax(sizes)) for part in labels)
+    largest = np.argmax(np.bincount(np.concatenate(labels)))
+    rows, cols = (np.flatnonzero(part == largest) for part in labels)
     if (rows.size, cols.size) == observations.shape:
         return None
     return Submatrix(observations.restricted(rows, cols), rows, cols, observations.shape)
@@ -153,9 +153,7 @@ def symmetrised(recovery: Recovery) -> Recovery:
     )
     whole = LowRank.of_factors(*halves)
     sizes, noise = to_host(whole.s), recovery.found.noise
-    least = (
-        noise_edge(observations, noise**2) if noise else to_rounding(float(xp.finfo(observations.dtype).eps)) * sizes[0]
-    )
+    least = noise_edge(observations, noise**2) if noise else to_rounding(epsilon_of(observations)) * sizes[0]
     rank = int(np.sum(sizes > least))
     found = replace(recovery.found, rank=rank, exact=False, symmetric=True)
     outcome = Outcome.UNDETERMINED if recovery.outcome is Outcome.EXACT else recovery.outcome

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import namespace
 from dmf.arrays.interrupts import remembered_interrupts
-from dmf.completion.state import Facts, Stage, State, Task, relative_residual, to_rounding
+from dmf.completion.state import Facts, Stage, State, Task, relative_residual, rounding_of
 from dmf.completion.strategy import begin, step
 from dmf.completion.submatrix import Submatrix, dense_core
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
 from dmf.observations import Entries, Observations
 from dmf.recovery.results import Recovery
-from dmf.recovery.values import Found, Plan, StageRun
+from dmf.recovery.values import Found, Plan, StageRun, oversampling
 from dmf.solvers.checkpoints import Checkpoint
 from dmf.solvers.loop import Callback, Snapshot, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History, Run
 
 FINAL, HOLD_OUT = "final fit", "hold-out fit"
-_ROUNDED = 8.0  # units in the last place
 _START_SWEEPS = 2  # of the singular value decomposition: the first sweeps of a solver do what more of them would
 
 
@@ -131,7 +128,7 @@ def fit(
                 assert isinstance(task.start, LowRank)
                 task, core = replace(task, start=core.widened(task.start)), None  # the core's memory is needed now
             done = _run(task, state, observations, core, journal, whole)
-            state, task = step(state, done)
+            state, task = step(state, task, done)
             del done
         return _recovery(state, observations, plan, journal)
 
@@ -156,15 +153,6 @@ def _facts(
         plain=plain,
         core=None if core is None else core.observations.shape,
     )
-
-
-def rounding_of(observations: Observations, left: float) -> float:
-    """Root mean square of the residual up to which measurements are fitted to rounding, if offsets leave this mean square.
-
-    Errors of rounding add up in a fit; to some units in the last place of what is measured at least.
-    """
-    epsilon = float(namespace(observations.like).finfo(observations.dtype).eps)
-    return max(to_rounding(epsilon) * math.sqrt(left), _ROUNDED * epsilon * math.sqrt(observations.mean_square))
 
 
 def _run(
@@ -209,7 +197,7 @@ def _recovery(state: State, observations: Observations, plan: Plan, journal: Jou
         exact=outcome is Outcome.EXACT,
         offsets=result.model.offsets is not None,
         relative_residual=relative_residual(result.loss, facts.mean_square),
-        oversampling=facts.n_distinct / facts.freedom(max(result.rank, 1)),
+        oversampling=oversampling(facts.n_distinct, facts.shape, result.rank),
     )
     model = result.model.truncated(result.rank)
     return Recovery(model, found, outcome, journal.history(), plan, None, tuple(journal.runs), observations)

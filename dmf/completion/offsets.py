@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dmf.arrays.backend import Array, namespace, number
+from dmf.completion.state import UNITS_OF_ROUNDING, epsilon_of
 from dmf.errors import ObservationError
 from dmf.models.offsets import Offsets, fit_offsets
 from dmf.observations import Entries
@@ -20,23 +21,22 @@ from dmf.solvers.outcomes import Outcome
 
 _HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
 FEWEST_HELD_OUT = 20  # entries: fewer say too little to choose by
-_ENOUGH = 500_000  # entries by which they are judged
-_ROUNDS = 2  # of fitting them for that
-_NEARLY_ALL = 1e-2  # share of the mean square that they leave where it is worth a look at what exactly they leave
-_TIMES = 4  # that offsets are taken away: each fit leaves what is small beside them
-_ROUNDED = 8.0  # units in the last place of the entries: what is left is rounding
+_JUDGED = 500_000  # entries, about, by which that is decided
+_ROUNDS = 2  # of fitting offsets for that
+_HARDLY_ANY = 1e-2  # share of the mean square: offsets that leave no more may hide the rest behind rounding errors
+_TIMES = 4  # that offsets are taken away, at most: a fit of offsets leaves some of them, small beside what it takes
 
 
 @dataclass(frozen=True, eq=False)
 class Rest:
-    """Entries, and what offsets leave of them.
+    """Entries, with or without offsets that were taken away.
 
     Parameters
     ----------
     entries : Entries
         Those to be fitted.
     share : float
-        Of their mean square, what offsets leave of it.
+        Of the mean square of the entries given, what offsets leave: of some held out, or of all, where hardly anything is left.
     taken : Offsets or None
         What was taken away of the entries given: offsets that dwarf the rest.
     """
@@ -56,18 +56,18 @@ def without_dominant_offsets(entries: Entries, seed: int) -> Rest:
         Of the entries held out, which tell what offsets leave.
     """
     share = _share_of_heldout(_some_rows(entries, seed), seed)
-    if share > _NEARLY_ALL:
+    if share > _HARDLY_ANY:
         return Rest(entries, share)
     taken, rest = None, entries
     for _ in range(_TIMES):
         following = _leading_offsets(rest)
         less = rest.minus(*following.factors())
-        if less.mean_square > _NEARLY_ALL * rest.mean_square:
+        if less.mean_square > _HARDLY_ANY * rest.mean_square:
             break
         taken, rest = following if taken is None else taken.plus(following), less
-    share, epsilon = rest.mean_square / entries.mean_square, _epsilon(entries)
-    if taken is not None and (_ROUNDED * epsilon) ** 2 < share < epsilon**0.5:
-        return Rest(rest, 1.0, taken)
+    share, epsilon = rest.mean_square / entries.mean_square, epsilon_of(entries)
+    if taken is not None and (UNITS_OF_ROUNDING * epsilon) ** 2 < share < epsilon**0.5:
+        return Rest(rest, share, taken)
     return Rest(entries, share)
 
 
@@ -79,7 +79,7 @@ def with_exact_offsets(recovery: Recovery) -> Recovery:
     found, entries = recovery.found, recovery.observations
     if found.rank > 0 or not found.offsets or recovery.outcome.broken_off or not isinstance(entries, Entries):
         return recovery
-    fitted = found.relative_residual <= _ROUNDED * _epsilon(entries)
+    fitted = found.relative_residual <= UNITS_OF_ROUNDING * epsilon_of(entries)
     if not fitted or entries.n_distinct < sum(entries.shape) or any(map(_several, entries.connectivity())):
         return recovery
     return replace(recovery, found=replace(found, noise=0.0, exact=True), outcome=Outcome.EXACT)
@@ -89,22 +89,18 @@ def _several(labels: Array) -> bool:
     return number(namespace(labels).max(labels)) > 0
 
 
-def _epsilon(entries: Entries) -> float:
-    return float(namespace(entries.like).finfo(entries.dtype).eps)
-
-
 def _leading_offsets(entries: Entries) -> Offsets:
     """The mean alone, where row and column offsets leave hardly less: they would add to the rank of what is left."""
     fitted = fit_offsets(entries)
     mean, centred = entries.centred()
     less = entries.minus(*fitted.factors()).mean_square
-    return Offsets(mean, 0 * fitted.row, 0 * fitted.col) if _NEARLY_ALL * centred.mean_square <= less else fitted
+    return Offsets(mean, 0 * fitted.row, 0 * fitted.col) if _HARDLY_ANY * centred.mean_square <= less else fitted
 
 
 def _some_rows(entries: Entries, seed: int) -> Entries:
-    """Rows at random with about `_ENOUGH` of many entries: whole passes for this alone would be a tenth of the fit."""
+    """Rows at random with about `_JUDGED` of many entries: whole passes for this alone would be a tenth of the fit."""
     rows, cols = entries.shape
-    count = rows * _ENOUGH // entries.n_measurements
+    count = rows * _JUDGED // entries.n_measurements
     if not 1 <= count < rows:
         return entries
     chosen = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))

@@ -1,13 +1,16 @@
-"""What the strategy knows, and what it asks for: arrays and numbers, never the data."""
+"""What the strategy knows, and what it asks for: never the data."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
+from dmf.arrays.backend import namespace
 from dmf.models import LowRank
+from dmf.observations import Observations
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
 
@@ -23,7 +26,7 @@ class Stage(Enum):
     LOWEST = "lowest noise"
     REFINE = "refine"
     HOMOTOPY = "continue"
-    PATIENT = "continue slowly"
+    SLOW_HOMOTOPY = "continue slowly"
     SETTLE = "settle"
 
 
@@ -145,8 +148,6 @@ class State:
     Parameters
     ----------
     facts : Facts
-    stage : Stage
-        The one that runs.
     spent : int
         Iterations so far.
     broken : Outcome or None
@@ -159,12 +160,8 @@ class State:
         The exact fit of the lowest rank so far, while lower ones are tried.
     refined : Estimate or None
         The best fit of fixed rank so far that left more than rounding: where noise so low is settled from.
-    then : Stage or None
-        What follows if the rank that is being refined is not exact.
-    homotopy : Estimate or None
-        Where the continuation stands.
-    levels : int
-        Number of its levels so far.
+    if_not_exact : callable or None
+        Says what follows if the rank that is being refined is not exact.
     with_offsets : Estimate or None
         The fit with offsets, set aside while one without is tried.
     outcome : Outcome or None
@@ -172,16 +169,13 @@ class State:
     """
 
     facts: Facts
-    stage: Stage = Stage.NOISE
     spent: int = 0
     broken: Outcome | None = None
     bound: int = 0
     estimate: Estimate | None = None
     exact: Estimate | None = None
     refined: Estimate | None = None
-    then: Stage | None = None
-    homotopy: Estimate | None = None
-    levels: int = 0
+    if_not_exact: Callable[[State], Next] | None = None
     with_offsets: Estimate | None = None
     outcome: Outcome | None = None
 
@@ -198,9 +192,31 @@ class State:
         return self.broken is not None or self.spent >= self.facts.iterations
 
 
+Next: TypeAlias = tuple[State, Task | None]
+
+
+UNITS_OF_ROUNDING = 8.0  # in the last place of what is measured: a residual of no more is its rounding
+
+
+def epsilon_of(observations: Observations) -> float:
+    """A unit in the last place of 1 in the dtype of the measurements."""
+    return float(namespace(observations.like).finfo(observations.dtype).eps)
+
+
 def to_rounding(epsilon: float) -> float:
     """Relative residual up to which measurements count as fitted to rounding, whose errors add up."""
     return epsilon ** (2 / 3)
+
+
+def rounding_of(observations: Observations, left: float) -> float:
+    """Root mean square of the residual up to which measurements are fitted to rounding, if offsets leave this mean square.
+
+    Errors of rounding add up in a fit; to some units in the last place of what is measured at least.
+    """
+    epsilon = epsilon_of(observations)
+    return max(
+        to_rounding(epsilon) * math.sqrt(left), UNITS_OF_ROUNDING * epsilon * math.sqrt(observations.mean_square)
+    )
 
 
 def relative_residual(loss: float, mean_square: float) -> float:

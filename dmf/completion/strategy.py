@@ -5,25 +5,26 @@
       LOWER -> REFINE                  the same at a lower level of noise; then at a larger bound on the rank
         LOWEST -> REFINE               only where data are scarce or no noise was seen
           HOMOTOPY -> REFINE ...       noise to zero, level by level, quickly
-            PATIENT -> REFINE ...      the same, slowly: near the information limit
+            SLOW_HOMOTOPY -> REFINE .. the same, slowly: near the information limit
               SETTLE                   it is noise after all: its level
 
 A recovery counts as exact if a matrix of rank r, which has r (d1 + d2 - r) degrees of freedom, fits more measurements than
 that to rounding: noise, or too low a rank, would show; and if it fails without the last ones, where these are small.
 
-`begin` gives the first task, and `step` the next one from a state and the run of the last task. States and tasks hold arrays and
-numbers, never the data.
+`begin` gives the first task, and `step` the next one from a state, the last task and its run. Neither states nor tasks hold the
+data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from dmf.arrays.backend import to_host
-from dmf.completion.state import Estimate, Facts, Stage, State, Task
+from dmf.completion.state import Estimate, Facts, Next, Stage, State, Task
 from dmf.models import LowRank
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.hierarchical import HierarchicalBayes
@@ -31,48 +32,43 @@ from dmf.solvers.homotopy import Continuation, VariationalBayes
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
 
-# Measurements for each degree of freedom ...
-PROVES_NOTHING = 1.05  # ... below which an exact fit proves nothing
-SCARCE = 2.0  # ... below which noise is not believed at once
-AMPLE = 2.5  # ... from which a matrix whose components are all seen is found exactly
-GENEROUS = 4.0  # ... up to which a model with offsets is made wide at once
+# Different measurements for each degree of freedom:
+PROOF_OVERSAMPLING = 1.05  # with fewer, an exact fit proves nothing
+NOISE_OVERSAMPLING = 2.0  # with fewer, noise is not believed at once
+FULL_BOUND_OVERSAMPLING = 2.5  # the same where all components that the bound allows are used
+WIDE_OVERSAMPLING = 4.0  # with fewer at a width, a model with offsets does not begin with it
 
 FIRST_BOUND = 10  # on the rank, where none is given; doubled as long as all of it is used
 NOISE_LEVELS = (3e-2, 1e-4, 1e-7)  # noise variances, relative, down to which NOISE, LOWER and LOWEST look for noise
-HOMOTOPY_LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # the same, at which a continuation tries the rank that it sees
-PLAIN = 6.0  # ratio of the noise seen to the level that needs too many components, up to which noise explains these
-PLAIN_BESIDE_OFFSETS = 50.0  # the same for the noise that offsets alone leave
-CLEAR_NOISE = 1e-2  # share of the variance that is noise without doubt
-FEW_ENTRIES = (
-    5_000  # of which an exact fit is looked for even if noise is seen: it takes no time, and so few may mislead
-)
-CLEARLY_LESS = 0.5  # of the variance of the noise: what more components must gain
-SMALL_COMPONENT = 0.2  # of the one before it: it may be one too many
-EARLY_STEPS, FIRST_STEPS, MOST_STEPS = (
-    2,
-    4,
-    60,
-)  # of Gauss-Newton; early: at a level at which most ranks are seen, but not all
-PATIENT = Continuation(decay=0.9, floor=1.1, sweeps=10)  # near the information limit, ten times slower
-
-
-Next = tuple[State, Task | None]
+HOMOTOPY_LEVELS = (1e-6, 1e-8, 1e-10, 1e-12)  # the same, at which a homotopy tries the rank that it sees
+HOMOTOPIES = {Stage.HOMOTOPY: Continuation(), Stage.SLOW_HOMOTOPY: Continuation(decay=0.9, floor=1.1, sweeps=10)}
+# A homotopy ends at a level that needs too many components. Noise of a variance up to this multiple of the level explains them:
+EXPLAINING_NOISE = 6.0  # noise that variational Bayes sees
+EXPLAINING_NOISE_BESIDE_OFFSETS = 50.0  # noise that offsets alone leave
+NOISE_SHARE = 1e-2  # of the variance of the data; noise above it is beyond doubt
+ENTRIES_TRIED_ANYWAY = 5_000  # with no more, an exact fit is tried even where noise is seen: they may mislead
+BETTER_FIT = 0.5  # a fit is better than another one if it leaves less than this share of its noise variance
+SMALL_COMPONENT = 0.2  # a component below this share of the one before it may be one too many
+# Steps of Gauss-Newton:
+EARLY_STEPS = 2  # by which a rank must look right at the first level, where most ranks are seen, but not all
+TRIAL_STEPS = 4  # the same at later levels
+MOST_STEPS = 60
 
 
 def begin(facts: Facts) -> Next:
     """The first task."""
     if facts.offsets:
         smaller = facts.shape if facts.core is None else facts.core
-        bound = min(wide(facts) if facts.rank is None else facts.rank, *smaller)
+        bound = min(first_width(facts) if facts.rank is None else facts.rank, *smaller)
         return _offsets_of_width(State(facts), bound)
     return _without_offsets(State(facts))
 
 
-def step(state: State, run: Run) -> Next:
-    """State and task after the run of the last task; no task once `State.outcome` says how it ended."""
+def step(state: State, task: Task, run: Run) -> Next:
+    """State and task after the run of a task; no task once `State.outcome` says how it ended."""
     broken = run.outcome if run.outcome.broken_off else None
     state = replace(state, spent=state.spent + run.nit, broken=broken)
-    return _AFTER[state.stage](state, Estimate.of(run))
+    return _AFTER[task.stage](state, Estimate.of(run))
 
 
 # Factors and offsets
@@ -80,23 +76,22 @@ def step(state: State, run: Run) -> Next:
 
 def _offsets_of_width(state: State, width: int) -> Next:
     stage = Stage.OFFSETS if state.facts.core is None else Stage.CORE
-    task = Task(stage, HierarchicalBayes(width, state.facts.seed))
-    return replace(state, stage=stage, bound=width), task
+    return replace(state, bound=width), Task(stage, HierarchicalBayes(width, state.facts.seed))
 
 
 def _after_offsets(state: State, found: Estimate) -> Next:
     """Wider, if all components are used and the last widening lowered the noise."""
     facts, before = state.facts, state.with_offsets
     if before is not None and found.noise >= before.noise:
-        return _grown(state)
+        return _to_all_entries(state)
     state = replace(state, with_offsets=found)
     most = min(facts.shape if facts.core is None else facts.core)
     if facts.rank is None and not state.exhausted and found.rank == state.bound < most:
         return _offsets_of_width(state, min(2 * state.bound, most))
-    return _grown(state)
+    return _to_all_entries(state)
 
 
-def _grown(state: State) -> Next:
+def _to_all_entries(state: State) -> Next:
     """From the core to all entries; without a core, the fit with offsets is done."""
     found = state.with_offsets
     assert found is not None
@@ -104,23 +99,23 @@ def _grown(state: State) -> Next:
         return _offsets_done(state, found)
     solver = HierarchicalBayes(found.model.width, state.facts.seed, found.noise)
     most = 0 if state.exhausted else None
-    return replace(state, stage=Stage.SPREAD), Task(Stage.SPREAD, solver, found.model, most)
+    return state, Task(Stage.SPREAD, solver, found.model, most)
 
 
 def _offsets_done(state: State, found: Estimate) -> Next:
     """Whether the fit with offsets stays, or one without has to be tried, too: where noise is in doubt."""
     state = replace(state, with_offsets=found)
     diverged = state.broken is Outcome.DIVERGED
-    noise_is_known = sees_noise(state.facts, found) and state.facts.n_measurements > FEW_ENTRIES
+    noise_is_known = sees_noise(state.facts, found) and state.facts.n_measurements > ENTRIES_TRIED_ANYWAY
     if not state.facts.plain or (not diverged and (state.exhausted or noise_is_known)):
         return _ended(state, _noisy_outcome(state))
     return _without_offsets(replace(state, broken=None))
 
 
-def wide(facts: Facts) -> int:
+def first_width(facts: Facts) -> int:
     """Width of a model with offsets to begin with."""
     width = min(FIRST_BOUND, *facts.shape)
-    while 2 * width <= min(facts.shape) and facts.determined(2 * width, GENEROUS):
+    while 2 * width <= min(facts.shape) and facts.determined(2 * width, WIDE_OVERSAMPLING):
         width *= 2
     return width
 
@@ -131,9 +126,9 @@ def sees_noise(facts: Facts, found: Estimate) -> bool:
     It must be of some size, some components must be there, and the entries must be many enough to tell noise from more of
     those; still more of them where all components that the bound allows are needed.
     """
-    bound = wide(facts) if facts.rank is None else facts.rank
-    settled = found.rank > 0 and facts.determined(bound, SCARCE if found.rank < bound else AMPLE)
-    return settled and found.noise**2 > CLEAR_NOISE * facts.spread
+    bound = first_width(facts) if facts.rank is None else facts.rank
+    least = NOISE_OVERSAMPLING if found.rank < bound else FULL_BOUND_OVERSAMPLING
+    return found.rank > 0 and facts.determined(bound, least) and found.noise**2 > NOISE_SHARE * facts.spread
 
 
 # Factors alone
@@ -145,8 +140,7 @@ def _without_offsets(state: State) -> Next:
 
 
 def _noise(state: State, bound: int) -> Next:
-    task = Task(Stage.NOISE, VariationalBayes(until=NOISE_LEVELS[0]), bound)
-    return replace(state, stage=Stage.NOISE, bound=bound), task
+    return replace(state, bound=bound), Task(Stage.NOISE, VariationalBayes(until=NOISE_LEVELS[0]), bound)
 
 
 def _after_noise(state: State, found: Estimate) -> Next:
@@ -155,21 +149,25 @@ def _after_noise(state: State, found: Estimate) -> Next:
         return _noisy(state)
     if found.saw_noise:
         return _larger_bound(state)
-    return _refined(state, found, EARLY_STEPS, Stage.LOWER)
+    return _refined(state, found, EARLY_STEPS, _lower)
 
 
-def _lower(state: State, stage: Stage, until: float) -> Next:
+def _further_down(state: State, stage: Stage, until: float) -> Next:
     """The estimate of variational Bayes at a lower level of noise."""
     assert state.estimate is not None
     solver = VariationalBayes(until=until, start=state.estimate.noise**2)
-    return replace(state, stage=stage), Task(stage, solver, state.estimate.model)
+    return state, Task(stage, solver, state.estimate.model)
+
+
+def _lower(state: State) -> Next:
+    return _further_down(state, Stage.LOWER, NOISE_LEVELS[1])
 
 
 def _after_lower(state: State, found: Estimate) -> Next:
     state = replace(state, estimate=found)
     if state.exhausted:
         return _noisy(state)
-    return _larger_bound(state) if found.saw_noise else _refined(state, found, FIRST_STEPS, Stage.NOISE)
+    return _larger_bound(state) if found.saw_noise else _refined(state, found, TRIAL_STEPS, _larger_bound)
 
 
 def _larger_bound(state: State) -> Next:
@@ -178,68 +176,62 @@ def _larger_bound(state: State) -> Next:
     assert found is not None
     if facts.rank is None and found.rank == bound:
         wider = range(min(2 * bound, *facts.shape), bound, -1)
-        grown = next((width for width in wider if facts.determined(width, SCARCE)), bound)
+        grown = next((width for width in wider if facts.determined(width, NOISE_OVERSAMPLING)), bound)
         if grown > bound:
             return _noise(state, grown)
     if not found.saw_noise:
-        return _lower(state, Stage.LOWEST, NOISE_LEVELS[2])
-    if facts.determined(bound, SCARCE):
+        return _further_down(state, Stage.LOWEST, NOISE_LEVELS[2])
+    if facts.determined(bound, NOISE_OVERSAMPLING):
         return _noisy(state)
-    return _refined(state, found, FIRST_STEPS, Stage.HOMOTOPY)  # a good start, even so
+    return _refined(state, found, TRIAL_STEPS, _homotopy)  # a good start, even so
 
 
 def _after_lowest(state: State, found: Estimate) -> Next:
-    return _refined(replace(state, estimate=found), found, FIRST_STEPS, Stage.HOMOTOPY)
+    return _refined(replace(state, estimate=found), found, TRIAL_STEPS, _homotopy)
 
 
-def _homotopy(state: State, stage: Stage) -> Next:
-    task = Task(stage, _path(state, stage, HOMOTOPY_LEVELS[0]), state.bound)
-    return replace(state, stage=stage, homotopy=None, levels=1), task
+def _homotopy(state: State, stage: Stage = Stage.HOMOTOPY) -> Next:
+    return state, Task(stage, _path(state, stage, HOMOTOPY_LEVELS[0]), state.bound)
 
 
 def _path(state: State, stage: Stage, until: float, start: float | None = None) -> Continuation:
     """A piece of a homotopy, which ends where it fits by more components than could ever prove anything."""
-    most = state.facts.largest_rank(state.bound, PROVES_NOTHING)
-    return replace(Continuation() if stage is Stage.HOMOTOPY else PATIENT, until=until, start=start, most=most)
+    most = state.facts.largest_rank(state.bound, PROOF_OVERSAMPLING)
+    return replace(HOMOTOPIES[stage], until=until, start=start, most=most)
 
 
-def _after_homotopy(state: State, found: Estimate) -> Next:
-    state = replace(state, homotopy=found)
+def _after_homotopy(stage: Stage, state: State, found: Estimate) -> Next:
     if state.exhausted:
         return _noisy(state)
-    return _refined(state, found, FIRST_STEPS, state.stage)
+    return _refined(state, found, TRIAL_STEPS, partial(_next_level, stage, found))
 
 
-def _next_level(state: State, stage: Stage) -> Next:
+def _next_level(stage: Stage, found: Estimate, state: State) -> Next:
     """On along the homotopy, or on to the next one, or there is noise after all."""
-    facts, found, estimate = state.facts, state.homotopy, state.estimate
+    facts, estimate, level = state.facts, state.estimate, found.noise**2
     assert estimate is not None
-    if found is None:
-        return _homotopy(state, stage)
-    level = found.noise**2
-    below = [k for k in range(state.levels, len(HOMOTOPY_LEVELS)) if level > HOMOTOPY_LEVELS[k] * facts.mean_square]
-    if below and found.outcome is Outcome.PATH_END:
-        task = Task(stage, _path(state, stage, HOMOTOPY_LEVELS[below[0]], level), found.model)
-        return replace(state, stage=stage, levels=below[0] + 1), task
-    if stage is Stage.HOMOTOPY and not _noise_is_plain(state, found, estimate):
-        return _homotopy(state, Stage.PATIENT)
+    following = next((k for k in HOMOTOPY_LEVELS if level > k * facts.mean_square), None)
+    if following is not None and found.outcome is Outcome.PATH_END:
+        return state, Task(stage, _path(state, stage, following, level), found.model)
+    if stage is Stage.HOMOTOPY and not _noise_explains_it(state, found, estimate):
+        return _homotopy(state, Stage.SLOW_HOMOTOPY)
     return _noisy(state) if estimate.saw_noise else _settle(state)
 
 
-def _noise_is_plain(state: State, found: Estimate, estimate: Estimate) -> bool:
+def _noise_explains_it(state: State, found: Estimate, estimate: Estimate) -> bool:
     """Whether the quick homotopy met noise, so that the slow one, which takes ten times longer, would meet it, too.
 
     Data of low rank need too many components only far below the noise that variational Bayes takes them for: at an eighth of it
     or less in all trials near the information limit. Tables with noise need them at a fifth of it or more.
     """
     if found.outcome is Outcome.CONTRADICTED:
-        return state.facts.determined(max(estimate.rank, 1), SCARCE)
+        return state.facts.determined(max(estimate.rank, 1), NOISE_OVERSAMPLING)
     if found.outcome is not Outcome.OVERFITTED or not estimate.saw_noise:
         return False
     aside = state.with_offsets
-    if aside is not None and aside.rank == 0 and aside.noise**2 < PLAIN_BESIDE_OFFSETS * found.noise**2:
+    if aside is not None and aside.rank == 0 and aside.noise**2 < EXPLAINING_NOISE_BESIDE_OFFSETS * found.noise**2:
         return True
-    return estimate.noise**2 < PLAIN * found.noise**2
+    return estimate.noise**2 < EXPLAINING_NOISE * found.noise**2
 
 
 def _settle(state: State) -> Next:
@@ -250,10 +242,8 @@ def _settle(state: State) -> Next:
     estimate, refined = state.estimate, state.refined
     assert estimate is not None
     if refined is not None and (variance := refined.noise_variance(state.facts)) < estimate.noise**2:
-        return replace(state, stage=Stage.SETTLE), Task(
-            Stage.SETTLE, VariationalBayes(until=0.0, start=variance), refined.model
-        )
-    return _lower(state, Stage.SETTLE, 0.0)
+        return state, Task(Stage.SETTLE, VariationalBayes(until=0.0, start=variance), refined.model)
+    return _further_down(state, Stage.SETTLE, 0.0)
 
 
 def _after_settle(state: State, found: Estimate) -> Next:
@@ -263,44 +253,35 @@ def _after_settle(state: State, found: Estimate) -> Next:
 # Exact fits
 
 
-def _refined(state: State, found: Estimate, tries: int, then: Stage) -> Next:
-    """Gauss-Newton at the rank that was found; `then` follows where that is not exact."""
-    state = replace(state, then=then)
-    if state.exhausted or found.rank == 0 or not state.facts.determined(found.rank, PROVES_NOTHING):
+def _refined(state: State, found: Estimate, tries: int, if_not_exact: Callable[[State], Next]) -> Next:
+    """Gauss-Newton at the rank that was found; where that is not exact, `if_not_exact` says what follows."""
+    state = replace(state, if_not_exact=if_not_exact)
+    if state.exhausted or found.rank == 0 or not state.facts.determined(found.rank, PROOF_OVERSAMPLING):
         return _not_exact(state)
-    task = Task(Stage.REFINE, GaussNewton(tries=tries), found.model.truncated(found.rank), MOST_STEPS)
-    return replace(state, stage=Stage.REFINE), task
+    return state, Task(Stage.REFINE, GaussNewton(tries=tries), found.model.truncated(found.rank), MOST_STEPS)
 
 
 def _after_refine(state: State, found: Estimate) -> Next:
     if not found.is_exact(state.facts):
         before, variance = state.refined, found.noise_variance(state.facts)
-        if before is None or variance < CLEARLY_LESS * before.noise_variance(state.facts):
+        if before is None or variance < BETTER_FIT * before.noise_variance(state.facts):
             state = replace(state, refined=found)
         return _not_exact(state)
     fewer = before_small_components(found.model)
     state = replace(state, exact=found)
     if fewer < found.rank:
-        assert state.then is not None
-        return _refined(state, replace(found, rank=fewer), FIRST_STEPS, state.then)
+        return _refined(state, replace(found, rank=fewer), TRIAL_STEPS, _exact)
     return _exact(state)
 
 
 def _not_exact(state: State) -> Next:
-    if state.exact is not None:  # it needs all of its components, as far as the budget went
-        if state.broken in (Outcome.STOPPED, Outcome.INTERRUPTED):
-            return _ended(replace(state, estimate=state.exact, with_offsets=None), state.broken)
-        return _exact(state)
-    if state.exhausted:
+    """What follows: the exact fit of a higher rank, where there is one, stays as far as the budget went."""
+    if state.exact is not None and state.broken in (Outcome.STOPPED, Outcome.INTERRUPTED):
+        return _ended(replace(state, estimate=state.exact, with_offsets=None), state.broken)
+    if state.exact is None and state.exhausted:
         return _noisy(state)
-    match state.then:
-        case Stage.LOWER:
-            return _lower(state, Stage.LOWER, NOISE_LEVELS[1])
-        case Stage.NOISE:
-            return _larger_bound(state)
-        case Stage.HOMOTOPY | Stage.PATIENT:
-            return _next_level(state, state.then)
-    raise AssertionError(state.then)
+    assert state.if_not_exact is not None
+    return state.if_not_exact(state)
 
 
 def before_small_components(model: LowRank) -> int:
@@ -325,9 +306,7 @@ def _noisy(state: State) -> Next:
     aside, found = state.with_offsets, state.estimate
     assert found is not None
     if state.broken is None and found.outcome is Outcome.TRIVIAL:
-        return replace(
-            state, exact=found, estimate=replace(found, rank=0), with_offsets=None, outcome=Outcome.EXACT
-        ), None
+        return _exact(replace(state, exact=replace(found, rank=0)))
     wished = state.broken in (Outcome.STOPPED, Outcome.INTERRUPTED)
     if aside is not None and aside.outcome is not Outcome.DIVERGED and not wished:
         return _ended(state, Outcome.NOISE_SETTLED)
@@ -350,7 +329,7 @@ _AFTER: dict[Stage, Callable[[State, Estimate], Next]] = {
     Stage.LOWER: _after_lower,
     Stage.LOWEST: _after_lowest,
     Stage.REFINE: _after_refine,
-    Stage.HOMOTOPY: _after_homotopy,
-    Stage.PATIENT: _after_homotopy,
+    Stage.HOMOTOPY: partial(_after_homotopy, Stage.HOMOTOPY),
+    Stage.SLOW_HOMOTOPY: partial(_after_homotopy, Stage.SLOW_HOMOTOPY),
     Stage.SETTLE: _after_settle,
 }

@@ -12,6 +12,7 @@ come back at a lower one.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -51,7 +52,7 @@ class _State:
 
 
 @dataclass(frozen=True)
-class _Alternating:
+class _Alternating(ABC):
     """What both solvers share; a state holds factors, the level, and what is known of both.
 
     Parameters
@@ -135,8 +136,9 @@ class _Alternating:
         d1, d2 = observations.shape
         return (d1, d2) if self.uncertain else (math.sqrt(d1 * d2),) * 2
 
+    @abstractmethod
     def _level(self, observations: Observations, state: _State, square: float, estimate: float) -> _State:
-        raise NotImplementedError
+        """The state after a sweep with the level of noise that follows from its residual and estimate."""
 
     def loss(self, state: Any) -> float:
         """Half the mean squared residual."""

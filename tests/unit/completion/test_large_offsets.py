@@ -90,7 +90,7 @@ def test_offsets_of_many_entries_are_judged_by_some(rng, monkeypatch):
         5 + rng.standard_normal((300, 1)) + rng.standard_normal(200) + 0.1 * rng.standard_normal((300, 200))
     )
     whole = dmf.complete(case)
-    monkeypatch.setattr("dmf.completion.offsets._ENOUGH", 5_000)
+    monkeypatch.setattr("dmf.completion.offsets._JUDGED", 5_000)
     part = dmf.complete(case)
     assert whole.found.offsets and part.found.offsets
     np.testing.assert_array_equal(whole.product(), part.product())

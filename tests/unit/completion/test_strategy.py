@@ -35,7 +35,7 @@ def follow(facts, runs):
     state, task = strategy.begin(facts)
     stages = [task.stage.name]
     for run in runs:
-        state, task = strategy.step(state, run)
+        state, task = strategy.step(state, task, run)
         stages.append("END" if task is None else task.stage.name)
     return state, task, stages
 
@@ -74,7 +74,7 @@ TABLE = {
     "scarce noise is refined, continued twice, and settled": (
         SCARCE,
         [(4, NOISE), (4, TOO_SLOW), *[(4, {"outcome": Outcome.CONTRADICTED}), (4, TOO_SLOW)] * 2],
-        "NOISE REFINE HOMOTOPY REFINE PATIENT REFINE END",
+        "NOISE REFINE HOMOTOPY REFINE SLOW_HOMOTOPY REFINE END",
         NOISE,
     ),
     "a contradiction is trusted where the data suffice": (
@@ -94,7 +94,7 @@ TABLE = {
     "the homotopy ends below the last level": (
         SCARCE,
         [(4, NOISE), (4, TOO_SLOW), (4, {"outcome": Outcome.PATH_END, "noise": 1e-7}), (4, TOO_SLOW)],
-        "NOISE REFINE HOMOTOPY REFINE PATIENT",
+        "NOISE REFINE HOMOTOPY REFINE SLOW_HOMOTOPY",
         None,
     ),
     "noise asks for too many components": (
@@ -106,7 +106,7 @@ TABLE = {
     "far below the noise seen, slowness may find fewer": (
         SCARCE,
         [(4, NOISE), (4, TOO_SLOW), (6, {"outcome": Outcome.OVERFITTED, "noise": 0.1})],
-        "NOISE REFINE HOMOTOPY PATIENT",
+        "NOISE REFINE HOMOTOPY SLOW_HOMOTOPY",
         None,
     ),
     "too few measurements to prove anything": (
