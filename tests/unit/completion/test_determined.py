@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from low_rank_cases import low_rank_case
 
 import dmf
+from dmf.completion import determined
 from dmf.completion.determined import undetermined
 from dmf.models import LowRank
 from dmf.solvers import Outcome
@@ -76,6 +77,19 @@ def test_blocks_joined_by_too_few_entries_are_not_exact():
         # Two entries settle column 15, which then stands apart from its block.
         block = [*range(14, 24)] if joints < 4 else []
         assert rows == block and cols == [j for j in block if j != 15 or joints == 1]
+
+
+def test_what_is_not_proven_is_not_exact(monkeypatch):
+    """Solutions of a few passes decide nothing of two bands of rank 2 that share one column."""
+    place, half = np.arange(100), 50
+    seen = np.abs(place[:, None] - place) <= 3
+    seen[:half, half + 1 :] = seen[half:, :half] = False
+    rows, cols = np.nonzero(seen)
+    model = LowRank.of_factors(*(np.random.default_rng(0).standard_normal(shape) for shape in ((100, 2), (2, 100))))
+    entries = dmf.SampledEntries(rows, cols, model.entries(rows, cols), (100, 100))
+    assert any(map(len, undetermined(entries, model)))
+    monkeypatch.setattr(determined, "STEPS", 2)
+    assert any(map(len, undetermined(entries, model)))
 
 
 @pytest.mark.parametrize("rank", [1, 2])
