@@ -31,7 +31,7 @@ def pytest_ignore_collect(collection_path, config):
 def small_problems_stay_on_the_device(request, monkeypatch):
     """Tests of a device solve small problems there, which users' calls move to the host."""
     if request.node.get_closest_marker("gpu"):
-        monkeypatch.setattr("dmf.completion.placement.FEW_ENTRIES", 0)
+        monkeypatch.setattr("dmf.completion.placement.HOST_ENTRIES", 0)
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from dmf.recovery.results import Recovery
 from dmf.recovery.values import Plan
 from dmf.solvers.loop import Callback
 
-FEW_ENTRIES = 20_000  # below, a device takes longer than the host
+HOST_ENTRIES = 20_000  # with fewer, a device takes longer than the host
 
 
 def better_on_host(observations: Observations) -> bool:
     """Whether these lie where the fit would take longer than as NumPy arrays of the host."""
     if library(observations.like) == "cupy":
-        return isinstance(observations, Entries) and observations.n_measurements < FEW_ENTRIES
+        return isinstance(observations, Entries) and observations.n_measurements < HOST_ENTRIES
     if not in_host_memory(observations.like):
         return False
     try:

@@ -32,7 +32,7 @@ _TO_ROUNDING = 1e-6  # held-out error, relative, of a fit that is exact
 _ALONE = 300  # most iterations of a table alone, which with few entries takes thousands to no end
 _AT_ONCE = 2**23  # numbers of a temporary array
 _DENSE = 2_000  # rows or columns up to which their Gram matrix is formed
-_FEW_OWNERS = 100  # so many normal matrices are summed one by one
+_ONE_BY_ONE = 100  # owners; the normal matrices of fewer are summed one by one
 _LEAST = 1e-14  # eigenvalue of a frame's moments, relative: keeps its normalisation invertible
 
 
@@ -282,9 +282,9 @@ def _regressed(
     The design (m, width) is made in parts, and never whole.
     """
     normal, moments = np.zeros((count, width, width)), np.zeros((count, width))
-    for part in _parts(values.size, width if count < _FEW_OWNERS else width * width):
+    for part in _parts(values.size, width if count < _ONE_BY_ONE else width * width):
         rows, owners = design(part), owner[part]
-        if count < _FEW_OWNERS:
+        if count < _ONE_BY_ONE:
             for k in np.unique(owners):
                 mine = rows[owners == k]
                 normal[k] += mine.T @ mine

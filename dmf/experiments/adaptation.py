@@ -35,7 +35,7 @@ ADAPTERS: dict[str, Start] = {
 ALL_WEIGHTS, NOTHING = "all weights", "nothing trained"
 _SEEDS_APART = 1_000  # between those of two values of `seed`
 _SOURCE_STEPS, _SOURCE_BATCH = 400, 128
-_MOST = 6_000  # images of a task
+_IMAGES = 6_000  # of a part of a task, at most
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _rotated(samples: Samples) -> Samples:
 
 
 def _task(train_set: Samples, test_set: Samples, most: int) -> _Task:
-    """Half of the training images are the source's; of the others two thirds are the pool; each at most `_MOST`.
+    """Half of the training images are the source's; of the others two thirds are the pool; each at most `_IMAGES`.
 
     ObservationError if the pool has fewer than `most` images.
     """
@@ -156,7 +156,7 @@ def _task(train_set: Samples, test_set: Samples, most: int) -> _Task:
             limit=3 * most,
         )
     parts = [(train_set, 0, half), (train_set, half, pool), (train_set, pool, 2 * half), (test_set, 0, len(test_set))]
-    source, *targets = (part.take(np.arange(begin, min(end, begin + _MOST))) for part, begin, end in parts)
+    source, *targets = (part.take(np.arange(begin, min(end, begin + _IMAGES))) for part, begin, end in parts)
     return _Task(source, *map(_rotated, targets))
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from dmf.arrays.threads import one_blas_thread
 from dmf.errors import FileError
 from dmf.experiments.problems import gaussian_measurements, paper_target, sample_entries
 from dmf.io.matrices import read_entries
@@ -23,7 +23,7 @@ from dmf.solvers.outcomes import uninterrupted
 
 Progress = Callable[[str, Snapshot], None]
 
-_FEW = 128  # rows and columns
+_ONE_THREAD = 128  # rows and columns, up to which a network is trained by one thread
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class _Runner:
     def descend(self, label: str, network: DeepLinearNetwork, step_size: float, **options: Any) -> None:
         callback = self._measure(label)
         # Threads gain nothing on products of small matrices, and on a busy machine they wait for each other.
-        small = max(network.shape) <= _FEW
-        with threadpool_limits(1, user_api="blas") if small else nullcontext():
+        small = max(network.shape) <= _ONE_THREAD
+        with one_blas_thread() if small else nullcontext():
             run = gradient_descent(
                 self._observations, network, step_size, callback=callback, checkpoint=self._checkpoint, **options
             )

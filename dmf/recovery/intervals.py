@@ -14,7 +14,7 @@ from dmf.observations import Entries
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import HeldOut
 
-_MOST = 999  # order statistics kept: coverages up to 99.9 %
+_QUANTILES = 999  # of the residuals, kept at most: coverages up to 99.9 %
 
 
 def calibrate(recovery: Recovery, held: Entries) -> Recovery:
@@ -49,7 +49,7 @@ def calibrate(recovery: Recovery, held: Entries) -> Recovery:
     sizes = np.sort(np.abs(to_host(residuals).astype(np.float64)))
     count = sizes.shape[0]
     # Quantile k of `levels`: the residual that a new one exceeds with probability at most 1 - k / (levels + 1).
-    levels = min(count, _MOST)
+    levels = min(count, _QUANTILES)
     at = np.ceil((count + 1) * np.arange(1, levels + 1) / (levels + 1)).astype(int) - 1
     rmse, error = root_mean_square(sizes)
     return replace(recovery, heldout=HeldOut(rmse, error, count, tuple(sizes[at].tolist()), residuals))

@@ -8,7 +8,7 @@ from dmf.io.messages import listed
 from dmf.recovery.values import Found, StageRun
 from dmf.solvers.outcomes import Outcome
 
-_FEW = 2.0  # measurements for each degree of freedom, below which more of them would help most
+_HELPED_BELOW = 2.0  # measurements for each degree of freedom; with fewer, more of them would help most
 
 
 def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequence[Sequence[str] | None]) -> str:
@@ -29,7 +29,7 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequ
     text += f"; noise of standard deviation {found.noise:.3g}."
     if outcome is Outcome.BUDGET:
         return f"{text} The iterations are used up: allow more."
-    if not found.offsets and found.oversampling < _FEW:
+    if not found.offsets and found.oversampling < _HELPED_BELOW:
         text += " The measurements are few for this rank, and no exact fit was found: more of them would help most."
     return text
 

@@ -27,7 +27,7 @@ from dmf.solvers.outcomes import Outcome
 _GROWN = 5  # most components of the residual that join at once
 _LEVEL = 2.0  # first variance of the noise, over that of the recovery: components that were found stay
 _SWEEPS, _STEPS = 60, 60  # most sweeps of variational Bayes, and most Gauss-Newton steps
-_LEAST = 1e-5  # variance of the noise, relative, that is taken for none
+_NO_NOISE = 1e-5  # standard deviation of the noise, relative, that is taken for none
 
 
 def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
@@ -66,8 +66,8 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
     start = _grown(whole, _folded_in(whole, base, recovery))
     size = whole.mean_square
     residual = 2 * number(whole.loss(*start.halves())) / whole.n_measurements
-    level = _LEVEL * max(recovery.found.noise**2, residual if recovery.found.exact else 0.0, _LEAST**2 * size)
-    done = run(VariationalBayes(start=min(level, size), until=_LEAST**2), whole, start, iterations=_SWEEPS)
+    level = _LEVEL * max(recovery.found.noise**2, residual if recovery.found.exact else 0.0, _NO_NOISE**2 * size)
+    done = run(VariationalBayes(start=min(level, size), until=_NO_NOISE**2), whole, start, iterations=_SWEEPS)
     runs, rank, noise, exact = [done], int(done.findings["rank"]), float(done.findings["noise"]), False
     if recovery.found.exact and rank > 0:
         refined = refine(whole, done.model.truncated(rank), rank, iterations=_STEPS)
@@ -124,7 +124,7 @@ def _folded_in(entries: SampledEntries, model: LowRank, recovery: Recovery) -> L
     left, right = model.halves()
     xp = namespace(left)
     right = xp.matrix_transpose(right)
-    noise = max(recovery.found.noise**2, _LEAST**2 * entries.mean_square)
+    noise = max(recovery.found.noise**2, _NO_NOISE**2 * entries.mean_square)
     for side in (1, 0):
         count = recovery.shape[side]
         if entries.shape[side] == count:

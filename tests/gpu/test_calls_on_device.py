@@ -92,7 +92,7 @@ def test_completion_is_deterministic_and_as_on_the_cpu():
 
 def test_few_entries_are_completed_on_the_host(monkeypatch):
     """The same bits as there, in arrays of the device; so are those that a callback sees."""
-    monkeypatch.setattr(placement, "FEW_ENTRIES", 20_000)
+    monkeypatch.setattr(placement, "HOST_ENTRIES", 20_000)
     here, kinds = low_rank_case(0, (40, 30), rank=2).observations, set()
     there = here.to_device("cuda")
     recovery = dmf.complete(there, callback=lambda at: kinds.update(map(type, at.network.weights)))

@@ -55,5 +55,5 @@ def test_names_are_kept_there(there):
 def test_many_entries_are_completed_on_the_device(there, monkeypatch):
     data = there(low_rank_case(0, (20, 15), rank=2).observations)
     assert placement.better_on_host(data)
-    monkeypatch.setattr(placement, "FEW_ENTRIES", data.n_measurements)
+    monkeypatch.setattr(placement, "HOST_ENTRIES", data.n_measurements)
     assert not placement.better_on_host(data)

@@ -92,7 +92,7 @@ def test_parts_and_frames_without_a_gram_matrix_find_the_same(rng, monkeypatch):
     truth, seen = relations(rng, 8, 40, 39, 2, 0.0, 0.12)
     monkeypatch.setattr(together, "_AT_ONCE", 4_000)
     monkeypatch.setattr(together, "_DENSE", 1)
-    monkeypatch.setattr(together, "_FEW_OWNERS", 20)
+    monkeypatch.setattr(together, "_ONE_BY_ONE", 20)
     assert error(dmf.complete_together(list(seen), 2), truth) < 1e-8
 
 
