@@ -128,7 +128,7 @@ def _fill(recovery, model, file, header, output, as_json):
     assert isinstance(found, Matrix)  # it has a text
     order = list(map((found.col_ids or ()).index, names)) if named else slice(None)
     values = np.empty_like(found.matrix)
-    values[:, order] = recovery.filled(found.matrix[:, order])
+    values[:, order] = recovery.by_place().filled(found.matrix[:, order])
     told, line = write_filled(output, text, values[tuple(text.holes[:, 2:].T)])
     emit(as_json, {"model": str(model)} | told, [line])
 

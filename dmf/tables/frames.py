@@ -86,7 +86,7 @@ def read_frame(data: Any, kinds: Mapping[Any, str] | None = None, columns: tuple
     kinds : mapping of column names (numbers for arrays) to kinds, optional
         Where they differ from what the dtypes say.
     columns : tuple of Column, optional
-        Those that a model was fitted to, which the table must then have; the columns of an array go by their place.
+        Those that a model was fitted to, which the table must then have.
 
     Raises
     ------
@@ -114,10 +114,10 @@ def read_frame(data: Any, kinds: Mapping[Any, str] | None = None, columns: tuple
     if columns is None:
         return Frame(data, *read_columns(names, series, found, kinds or {}))
     known = [column.name for column in columns]
-    if names != known and (library != "numpy" or len(names) != len(known)):
+    if names != known:
         raise ShapeError(
             f"the table has the columns {_shown(names)}, but the model was fitted to {_shown(known)}. Pass the same, in their "
-            "order.",
+            "order; names come with a data frame.",
             argument="data",
             value=names,
             limit=known,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,10 @@ class TableRecovery:
     seed: int
     frame: Frame | None = None
     row_weights: np.ndarray | None = None
+
+    def by_place(self) -> TableRecovery:
+        """The same model, of columns that go by their place, as those of an array, and not by name."""
+        return replace(self, columns=tuple(replace(column, name=k) for k, column in enumerate(self.columns)))
 
     def filled(self, data: Any = None) -> Any:
         """The table with its holes filled: real and count columns by their means, others by their most probable level.

@@ -229,7 +229,9 @@ def test_the_model_of_a_table_is_shown_and_fills_new_tables(dmf_program, people,
     assert [row["word"] for row in rows] == ["a"] * 20
     model = dmf.tables.load(tmp_path / "m.npz")
     known = np.array([[float(row["income"]), np.nan, float(row["age"])] for row in rows])
-    np.testing.assert_allclose([float(row["share"]) for row in rows], model.filled(known)[:, 1], atol=5e-7)
+    np.testing.assert_allclose([float(row["share"]) for row in rows], model.by_place().filled(known)[:, 1], atol=5e-7)
+    with pytest.raises(dmf.errors.ShapeError, match="data frame"):
+        model.filled(known)
 
     line = error_line(dmf_program("predict", "m.npz", path.name, "-o", "p.csv", "--top", 2, code=2))
     assert "m.npz is the model of a table" in line and "dmf.tables.load" in line
