@@ -87,13 +87,14 @@ class SampledEntries:
 
     def _gathered(self, side, weights, factor):
         """Sums of the rows of `factor` times weights, which are in the order of this side; shape (n, w)."""
-        starts, index, bounds = self._samples_of(side)
         width = factor.shape[1]
+        if width == 0:  # the order of columns may never be needed
+            return np.empty((self._shape[side], 0), factor.dtype)
+        starts, index, bounds = self._samples_of(side)
         length = simd.padded(width, factor.itemsize)
         result = np.empty((starts.shape[0] - 1) * length, factor.dtype)
         arguments = starts, index, weights, 1, _flat(factor, length), length, result
-        if width:
-            in_chunks(weights.shape[0] * length, bounds, lambda begin, end: gather(*arguments, begin, end))
+        in_chunks(weights.shape[0] * length, bounds, lambda begin, end: gather(*arguments, begin, end))
         return result.reshape(starts.shape[0] - 1, length)[:, :width]
 
     def _samples_of(self, side):

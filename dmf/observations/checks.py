@@ -317,3 +317,14 @@ def held_out_count(fraction: float, total: int) -> int:
             limit=2,
         )
     return min(max(round(fraction * total), 1), total - 1)
+
+
+def nothing_left(rows: int, cols: int) -> ObservationError:
+    """What is raised where so many rows and columns hold no entry."""
+    return ObservationError(
+        f"no entry is observed in these {rows:,} rows and {cols:,} columns, but at least 1 is needed to learn anything. "
+        "Keep more of them.",
+        argument="rows, cols",
+        value=0,
+        limit=1,
+    )

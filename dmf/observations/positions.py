@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dmf.arrays.backend import Array, from_host, is_numpy, namespace, number
+from dmf.arrays.checks import random_generator
 from dmf.errors import DTypeError, ObservationError
 
 _AT_ONCE = 2**20  # entries, whose indices NumPy converts to machine words
@@ -59,6 +60,37 @@ def looked_up(table: np.ndarray, index: Array) -> Array:
     for first in range(0, index.shape[0], _AT_ONCE):
         found[first : first + _AT_ONCE] = table[index[first : first + _AT_ONCE]]
     return found
+
+
+def draws(rows: np.ndarray, cols: np.ndarray, n_columns: int, seed: int) -> np.ndarray:
+    """A random number for each position, which depends on the position and the seed alone, whatever else is observed.
+
+    So whoever holds a part of the entries, in any order, makes the same choice of them. Different positions never draw alike.
+
+    Parameters
+    ----------
+    rows, cols : integer arrays, shape (m,)
+    n_columns : int
+        Of the matrix.
+    seed : int
+
+    Returns
+    -------
+    uint64 array, shape (m,)
+
+    References
+    ----------
+    .. [1] Steele, Lea, Flood, OOPSLA 2014: SplitMix64, whose output at this place of its sequence a position gets.
+    """
+    state = rows.astype(np.uint64)
+    state *= np.uint64(n_columns)
+    state += cols.astype(np.uint64)
+    state *= np.uint64(0x9E3779B97F4A7C15)
+    state += random_generator(seed).integers(2**64, dtype=np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        state ^= state >> np.uint64(shift)
+        state *= np.uint64(factor)
+    return state
 
 
 def components(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -25,7 +25,6 @@ from dmf.arrays.backend import (
     on_device_of,
     to_host,
 )
-from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import truncated_svd
 from dmf.arrays.threads import one_blas_thread
 from dmf.errors import DTypeError, ObservationError, ShapeError
@@ -44,9 +43,10 @@ from dmf.observations.checks import (
     check_weights,
     has_own_loss,
     held_out_count,
+    nothing_left,
 )
 from dmf.observations.entries import Entries
-from dmf.observations.positions import checked_index, components, looked_up, numbered
+from dmf.observations.positions import checked_index, components, draws, looked_up, numbered
 from dmf.observations.tangent import eliminated_step
 
 
@@ -149,6 +149,12 @@ class SampledEntries(Entries):
         self._measure(self.values)
 
     @classmethod
+    def none(cls, shape: tuple[int, int], dtype: Any, weighted: bool) -> SampledEntries:
+        """No entry of a matrix, which is a part of one that has some."""
+        index, values = np.empty(0, np.int32), np.empty(0, dtype)
+        return object.__new__(cls)._assign(index, index.copy(), values, shape, values.copy() if weighted else None)
+
+    @classmethod
     def from_dense(cls, matrix: Array) -> SampledEntries:
         """The entries of a matrix that are not NaN.
 
@@ -244,10 +250,18 @@ class SampledEntries(Entries):
 
     @cached_property
     def n_distinct(self):
-        return int(np.count_nonzero(self._new_positions))
+        return int(np.count_nonzero(self.new_positions))
 
     @property
-    def _new_positions(self) -> np.ndarray:
+    def nbytes(self) -> int:
+        """Bytes of positions, entries and weights."""
+        sizes = (
+            0 if a is None else a.nbytes for a in (self.rows, self.cols, self.values, self._entries, self._weights)
+        )
+        return sum(sizes)
+
+    @property
+    def new_positions(self) -> np.ndarray:
         """Which entries, in the order of `rows`, are at another position than the one before them: bool, (m,), on the host."""
         rows, cols = to_host(self.rows), to_host(self.cols)
         return np.concatenate([[True], (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])])
@@ -311,11 +325,11 @@ class SampledEntries(Entries):
         check_factor(self, side, factor)
         ones = self._kernel.prepare(namespace(self.values, factor).ones_like(self.values))
         ones.by_column = ones.by_row
-        return self._sparse_product(ones, side, factor)
+        return self.sparse_product(ones, side, factor)
 
-    def _sparse_product(self, prepared, side, factor):
-        """``Z @ factor`` (side 0) or ``Z^T @ factor`` (side 1), Z the matrix of the prepared numbers at the positions."""
-        xp, (d1, d2) = namespace(factor), self.shape
+    def sparse_product(self, numbers: Any, side: int, factor: Array) -> Array:
+        """``Z @ factor`` (side 0) or ``Z^T @ factor`` (side 1), Z the matrix of the numbers (m,) at the positions."""
+        prepared, xp, (d1, d2) = self._kernel.prepare(numbers), namespace(factor), self.shape
         none = xp.zeros((0, d2) if side else (d1, 0), dtype=self.dtype, device=device(self.values))
         if side == 0:
             return self._kernel.adjoint(prepared, none, xp.matrix_transpose(factor))[0]
@@ -332,14 +346,8 @@ class SampledEntries(Entries):
         ]
         kept = to_host((numbers[0] >= 0) & (numbers[1] >= 0))
         if not kept.any():
-            raise ObservationError(
-                f"no entry is observed in these {places[0].size:,} rows and {places[1].size:,} columns, but at least 1 is "
-                "needed to learn anything. Keep more of them.",
-                argument="rows, cols",
-                value=0,
-                limit=1,
-            )
-        return self._subset(kept, numbers[0], numbers[1], (places[0].size, places[1].size))
+            raise nothing_left(places[0].size, places[1].size)
+        return self.chosen(kept, numbers[0], numbers[1], (places[0].size, places[1].size))
 
     def connectivity(self):
         d1 = self.shape[0]
@@ -357,8 +365,8 @@ class SampledEntries(Entries):
             weights = weights * self._roots.by_row
         prepared = self._kernel.prepare(weights)
         return truncated_svd(
-            lambda block: self._sparse_product(prepared, 0, block),
-            lambda block: self._sparse_product(prepared, 1, block),
+            lambda block: self.sparse_product(prepared, 0, block),
+            lambda block: self.sparse_product(prepared, 1, block),
             self.shape,
             rank,
             like=self.values,
@@ -367,13 +375,12 @@ class SampledEntries(Entries):
         )
 
     def split(self, fraction, seed=0):
-        position = np.cumsum(self._new_positions) - 1
-        count = int(position[-1]) + 1
-        held = np.zeros(count, bool)
-        held[random_generator(seed).permutation(count)[: held_out_count(fraction, count)]] = True
-        return self._subset(~held[position]), self._subset(held[position])
+        drawn = draws(to_host(self.rows), to_host(self.cols), self.shape[1], seed)
+        count = held_out_count(fraction, self.n_distinct)
+        held = drawn <= np.partition(drawn[self.new_positions], count - 1)[count - 1]
+        return self.chosen(~held), self.chosen(held)
 
-    def _subset(self, mask: np.ndarray, rows=None, cols=None, shape=None) -> Self:
+    def chosen(self, mask: np.ndarray, rows=None, cols=None, shape=None) -> Self:
         """The entries of a mask on the host, at positions of their own where these are given."""
         arrays: Any = (
             self.rows if rows is None else rows,
@@ -402,7 +409,7 @@ class SampledEntries(Entries):
     def fill(self, matrix):
         rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.entries)
         weights = None if self.weights is None else to_host(self.weights)
-        first = self._new_positions
+        first = self.new_positions
         group = np.cumsum(first) - 1
         means = values[first]
         if not first.all():  # repeated measurements
