@@ -8,8 +8,11 @@ from typing import Any
 
 import click
 
-from dmf.experiments import adaptation, fashion, paper
+from dmf.experiments import adaptation, catalogue, fashion, paper
+from dmf.experiments.everything import ALL, WITH_DATA, reproduce_all
 from dmf.io.writing import check_writable, json_text, make_folder, write_text
+from dmf.report import write_gallery
+from dmf.solvers import Checkpoint
 from dmf_cli.common import check_distinct, checkpoint_options, common_options, emit, table
 from dmf_cli.progress import Progress
 
@@ -31,8 +34,8 @@ def demo(output, seed, as_json):
     """
     check_writable(output)
     with Progress() as progress:
-        experiment = paper.demo(seed, progress)
-    paper.draw(experiment, output)
+        experiment = paper.completion(seed=seed, progress=progress)
+    catalogue.draw(experiment, output)
     rows = experiment.rows()
     original, compressed = rows[0], rows[1]
     summary = (
@@ -46,14 +49,13 @@ def demo(output, seed, as_json):
 
 # Name -> how it is run and drawn, and the pictures that drawing writes for one path.
 _EXPERIMENTS: dict[str, tuple[Callable[..., Any], Callable[..., None], Callable[[Path], list[Path]]]]
-_EXPERIMENTS = {name: (run, paper.draw, lambda path: [path]) for name, run in paper.EXPERIMENTS.items()}
+_EXPERIMENTS = {name: (run, catalogue.draw, lambda path: [path]) for name, run in catalogue.EXPERIMENTS.items()}
 _EXPERIMENTS["fashion-mnist"] = fashion.fashion, fashion.draw, lambda path: [path, fashion.updates_path(path)]
 _EXPERIMENTS["adaptation"] = adaptation.adaptation, adaptation.draw_adaptation, lambda path: [path]
-_WITH_DATA = ("movielens", "fashion-mnist", "adaptation")
 
 
 @click.command()
-@click.argument("experiment", type=click.Choice(list(_EXPERIMENTS)))
+@click.argument("experiment", type=click.Choice([*_EXPERIMENTS, "all"]))
 @click.option("--small", is_flag=True, help="Smaller sizes, under a minute.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True,
@@ -64,19 +66,28 @@ _WITH_DATA = ("movielens", "fashion-mnist", "adaptation")
     type=click.Path(exists=True, path_type=Path),
     help="File with the MovieLens-100K ratings, or folder with the IDX files of FashionMNIST.",
 )
+@click.option("--seeds", type=click.IntRange(min=1), help="Number of seeds, from --seed on; only with all.")
 @common_options
 @checkpoint_options
-def reproduce(experiment, small, output, data, checkpoint, seed, as_json):
-    """Run an experiment of the paper at the paper's sizes; write a picture and all numbers.
+def reproduce(experiment, small, output, data, seeds, checkpoint, seed, as_json):
+    """Run an experiment of the papers with their settings; write a picture and all numbers, and compare.
 
-    The sizes of the paper take from seconds (completion, depth, factorization) over minutes (movielens, fashion-mnist)
-    to some ten minutes (adaptation) and a quarter of an hour (sensing). Where settings are not the paper's, the output says
+    "all" runs those that need no data one after the other, and ends with one table of the published numbers beside ours, which is
+    also written as all.html, with the pictures, and as all.json. With --checkpoint and --resume it goes on where it was.
+
+    The sizes of the papers take from seconds (completion, factorization) over minutes (alpha, movielens, fashion-mnist)
+    to some ten minutes (adaptation) and a quarter of an hour (sensing). Where settings are not the papers', the output says
     which. FashionMNIST is read from --data, from the Debian package dataset-fashion-mnist, or fetched once; with --small,
     scikit-learn's digits stand in for it. fashion-mnist writes fashion-mnist-updates.png as well. Adaptation takes the digits
     unless --data names a folder with FashionMNIST.
     """
-    if data is not None and experiment not in _WITH_DATA:
-        raise click.UsageError(f"--data is only for the experiments {', '.join(_WITH_DATA)}.")
+    if data is not None and experiment not in WITH_DATA:
+        raise click.UsageError(f"--data is only for the experiments {', '.join(WITH_DATA)}.")
+    if seeds is not None and experiment != "all":
+        raise click.UsageError("--seeds is only for all.")
+    if experiment == "all":
+        _reproduce_all(small, output, checkpoint, range(seed, seed + (seeds or 1)), as_json)
+        return
     run, draw, drawn = _EXPERIMENTS[experiment]
     numbers = output / f"{experiment}.json"
     make_folder(output)
@@ -84,13 +95,34 @@ def reproduce(experiment, small, output, data, checkpoint, seed, as_json):
     check_distinct(the_numbers=numbers, the_picture=picture, the_checkpoint=checkpoint and checkpoint.path)
     for path in (*pictures, numbers):
         check_writable(path)
-    more = {"data": data} if experiment in _WITH_DATA else {}
+    more = {"data": data} if experiment in WITH_DATA else {}
     with Progress() as progress:
         result = run(small=small, seed=seed, progress=progress, checkpoint=checkpoint, **more)
     draw(result, picture)
-    write_text(numbers, json_text(result.as_json()) + "\n")
-    report = {key: value for key, value in result.as_json().items() if key not in ("curves", "runs")}
+    found = result.as_json()
+    write_text(numbers, json_text(found) + "\n")
+    report = {key: value for key, value in found.items() if key not in ("curves", "runs")}
     report |= {"picture": str(picture), "numbers": str(numbers)}
     note = [result.note, ""] if result.note else []
+    compared = [*table(found["claims"]), ""] if found.get("claims") else []
     written = f"written: {', '.join(map(str, pictures))} and {numbers}"
-    emit(as_json, report, [result.title, "", *table(result.rows()), "", *note, written])
+    emit(as_json, report, [result.title, "", *table(result.rows()), "", *compared, *note, written])
+
+
+def _reproduce_all(small: bool, output: Path, checkpoint: Checkpoint | None, seeds: range, as_json: bool) -> None:
+    make_folder(output)
+    pictures = {name: output / f"{name}.png" for name in ALL}
+    page, numbers = output / "all.html", output / "all.json"
+    for path in (*pictures.values(), *(output / f"{name}.json" for name in ALL), page, numbers):
+        check_writable(path)
+    check_distinct(the_page=page, the_numbers=numbers, the_checkpoint=checkpoint and checkpoint.path)
+    with Progress() as progress:
+        report = reproduce_all(output, small, seeds, progress, checkpoint)
+    rows = report["table"]
+    title = f"The papers' experiments{', small versions' if small else ''}, seed {', '.join(map(str, seeds))}"
+    shown = {report["titles"][name]: (path, report["notes"][name]) for name, path in pictures.items()}
+    write_gallery(page, title, rows, shown)
+    agree = sum(row["verdict"] in ("agrees", "same in kind") for row in rows)
+    lines = [f"{agree} of {len(rows)} numbers agree; not run, as they need data or peers: {', '.join(WITH_DATA)}"]
+    lines.append(f"written: {page}, {numbers}, and a picture and the numbers of each experiment")
+    emit(as_json, report | {"page": str(page), "numbers": str(numbers)}, [title, "", *table(rows), "", *lines])

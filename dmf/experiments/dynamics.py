@@ -130,7 +130,7 @@ def dynamics(
             value=rank,
             limit=(1, size / 2),
         )
-    target = paper_target(size, rank, seed)
+    target = paper_target(size, rank, seed, "even")  # well separated, so that one sees them one at a time
     u, s, vt = (part[..., :rank] if k == 0 else part[:rank] for k, part in enumerate(np.linalg.svd(target)))
     observations, unit = _observe(problem, target, rank, seed)
     eps = scale * s[0] ** (1 / depth)

@@ -12,7 +12,7 @@ import numpy as np
 
 from dmf.arrays.threads import one_blas_thread
 from dmf.experiments.images import class_count, digits, fashion_mnist
-from dmf.experiments.paper import Curve, Experiment, Progress
+from dmf.experiments.results import Curve, Experiment, Progress
 from dmf.io.pictures import plot_errors
 from dmf.nonlinear import (
     SGD,
@@ -100,8 +100,8 @@ def fashion(
 ) -> Experiment:
     """Test accuracy of a perceptron, and of the same with a deep linear block before its last layer, original and compressed.
 
-    Widths, depth, rank and iterations follow the paper; optimiser, batches and starts are ours. `small`
-    learns scikit-learn's digits instead, unless `data` is a folder with images.
+    Widths, depth and rank follow the paper, and so does the number of steps, though the paper's are of the full batch;
+    optimiser, batches and starts are ours. `small` learns scikit-learn's digits instead, unless `data` is a folder with images.
 
     References
     ----------

@@ -85,9 +85,11 @@ def plot_sweep(
     title: str,
     parameter: str,
     values: Sequence[float],
-    panels: Sequence[tuple[str, Sequence[float]]],
+    line: str,
+    swept: str,
+    panels: Sequence[tuple[str, float, Sequence[float]]],
 ) -> None:
-    """One number of each run against a parameter, one panel for each number, on logarithmic axes.
+    """One number of each run against a parameter, one panel for each number, and that of one other run as a line.
 
     Parameters
     ----------
@@ -98,20 +100,59 @@ def plot_sweep(
         Label of the horizontal axes.
     values : sequence of float
         Parameter of each run.
-    panels : sequence of (label, numbers)
+    line, swept : str
+        What the line is of, and what the others.
+    panels : sequence of (label, number of the line, numbers of the others)
         NaN leaves a gap.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.75 * len(panels), 3.8), layout="constrained")
-    for axis, color, (label, numbers) in zip(
-        np.atleast_1d(figure.subplots(1, len(panels))), _COLORS * len(panels), panels, strict=False
-    ):
-        axis.plot(values, np.maximum(numbers, _FLOOR), "o-", color=color, markersize=4)
-        axis.set_yscale("log")
+    for axis, (label, level, numbers) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        axis.axhline(level, color=_COLORS[0], linewidth=2, label=line)
+        axis.plot(values, numbers, "o-", color=_COLORS[1], markersize=4, label=swept)
+        axis.set_ylim(bottom=0)
         axis.set_xlabel(parameter)
         axis.set_ylabel(label)
-        axis.grid(alpha=0.3, which="both")
+        axis.legend(frameon=False)
+        axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=11)
+    save_figure(figure, path)
+
+
+def plot_overlaps(
+    path: str | os.PathLike,
+    title: str,
+    curves: Sequence[tuple[str, Mapping[str, np.ndarray]]],
+    names: Mapping[str, str],
+) -> None:
+    """Columns of histories between 0 and 1 against the iteration, one panel for each run.
+
+    Parameters
+    ----------
+    path : path
+        PNG file to write.
+    title : str
+    curves : sequence of (label, history)
+    names : mapping of str to str
+        The columns, and what the legend calls them.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    figure = Figure(figsize=(4.75 * len(curves), 3.8), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
+    for axis, (label, history) in zip(axes, curves, strict=True):
+        for color, (column, name) in zip(_COLORS, names.items(), strict=False):
+            axis.plot(history["iteration"], history[column], color=color, label=name, linewidth=2)
+        axis.set_title(label, fontsize=10)
+        axis.set_xlabel("iteration")
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("overlap with the target's")
+    axes[0].legend(frameon=False)
     figure.suptitle(title, fontsize=11)
     save_figure(figure, path)

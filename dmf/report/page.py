@@ -30,7 +30,8 @@ _Panel = tuple[Callable[..., None], tuple[Any, ...]]  # what draws, and its argu
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; } td { padding: .25rem 1.2rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+table { border-collapse: collapse; } th { text-align: left; }
+td, th { padding: .25rem 1.2rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
 td:first-child { color: #666; white-space: nowrap; } td:last-child { overflow-wrap: anywhere; }
 img { max-width: 100%; height: auto; }
 """
@@ -132,11 +133,41 @@ def _rows(recovery: Recovery) -> list[tuple[str, str]]:
     ]
 
 
-def _page(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]]) -> str:
-    cells = "\n".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows)
+def write_gallery(
+    path: str | os.PathLike,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    pictures: Mapping[str, tuple[str | os.PathLike, str]],
+) -> None:
+    """Write a page with one table and PNG files that exist, which it then holds itself.
+
+    Parameters
+    ----------
+    path : path
+    title : str
+    rows : sequence of mappings
+        Of the table, each with the same columns; one at least.
+    pictures : mapping of str to (path, str)
+        Title of each picture to its file and a note.
+    """
     images = "\n".join(
-        f'<p><img alt="{name}" src="data:image/png;base64,{data}"></p>' for name, data in _images(panels)
+        f"<h2>{html.escape(name)}</h2>\n{_image(name, Path(file).read_bytes())}\n<p>{html.escape(note)}</p>"
+        for name, (file, note) in pictures.items()
     )
+    header = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    lines = [header, *("".join(f"<td>{html.escape(number(cell))}</td>" for cell in row.values()) for row in rows)]
+    write_text(path, _document(title, lines, images))
+
+
+def _page(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]]) -> str:
+    cells = [f"<td>{html.escape(name)}</td><td>{html.escape(value)}</td>" for name, value in rows]
+    images = "\n".join(_image(name, data) for name, data in _images(panels))
+    return _document(title, cells, f"<h2>Pictures</h2>\n{images}")
+
+
+def _document(title: str, rows: Sequence[str], below: str) -> str:
+    """The page with a table of `rows`, whose cells are marked already."""
+    table = "\n".join(f"<tr>{cells}</tr>" for cells in rows)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>
@@ -144,16 +175,19 @@ def _page(panels: Sequence[_Panel], title: str, rows: Sequence[tuple[str, str]])
 <body>
 <h1>{html.escape(title)}</h1>
 <table>
-{cells}
+{table}
 </table>
-<h2>Pictures</h2>
-{images}
+{below}
 </body>
 </html>
 """
 
 
-def _images(panels: Sequence[_Panel]) -> list[tuple[str, str]]:
+def _image(name: str, png: bytes) -> str:
+    return f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
+
+
+def _images(panels: Sequence[_Panel]) -> list[tuple[str, bytes]]:
     from matplotlib.figure import Figure
 
     images = []
@@ -163,7 +197,7 @@ def _images(panels: Sequence[_Panel]) -> list[tuple[str, str]]:
         draw(axis, *arguments)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130)
-        images.append((html.escape(axis.get_title()), base64.b64encode(buffer.getvalue()).decode()))
+        images.append((axis.get_title(), buffer.getvalue()))
     return images
 
 

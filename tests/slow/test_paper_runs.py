@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dmf.experiments.catalogue import EXPERIMENTS
+
 from cli.program import as_json
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -20,6 +22,26 @@ def test_demo(dmf_program, tmp_path):
     assert compressed["parameters"] == 2100 and original["parameters"] == 30_000
     assert compressed["error"] < 2e-5 and original["error"] < 2e-5
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    "experiment", ["completion", "depth", pytest.param("factorization", marks=pytest.mark.campaign)]
+)
+def test_published_numbers(experiment):
+    """The published numbers of iterations within 10 %, those of original networks within 15."""
+    claims = [claim for claim in EXPERIMENTS[experiment]().claims if "iterations" in claim.what]
+    assert claims
+    assert {claim.what: claim.verdict for claim in claims} == {claim.what: "agrees" for claim in claims}
+
+
+@pytest.mark.parametrize("experiment", ["power", "burer-monteiro", "initialisations"])
+def test_small_versions_show_the_same_in_kind(dmf_program, tmp_path, experiment):
+    dmf_program("reproduce", experiment, "--small", "-o", tmp_path)
+    assert (tmp_path / f"{experiment}.png").read_bytes().startswith(PNG)
+    numbers = json.loads((tmp_path / f"{experiment}.json").read_text())
+    assert all(claim["verdict"] == "same in kind" for claim in numbers["claims"])
+    if experiment == "power":
+        assert all(curve[side][-1] > 0.99 for curve in numbers["curves"] for side in ("left", "right"))
 
 
 @pytest.mark.parametrize("experiment", ["completion", "sensing"])

@@ -1,0 +1,73 @@
+"""All experiments that need no data of others, one after the other, and one table of the published numbers beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmf.experiments.catalogue import EXPERIMENTS, draw
+from dmf.experiments.results import Claim, Progress
+from dmf.io.writing import json_text, write_text
+from dmf.solvers import Checkpoint
+
+WITH_DATA = ("movielens", "fashion-mnist", "adaptation")
+ALL = tuple(name for name in EXPERIMENTS if name not in WITH_DATA)
+
+
+def reproduce_all(
+    folder: Path,
+    small: bool = False,
+    seeds: Sequence[int] = (0,),
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> dict[str, Any]:
+    """Run every experiment that needs no data; write the picture and the numbers of each as it ends.
+
+    Parameters
+    ----------
+    folder : path
+        For NAME.png and NAME.json, of the first seed, and all.json, with the claims of all seeds.
+    small : bool
+    seeds : sequence of int
+        The table shows medians over them, and the smallest and largest number.
+    progress : callable, optional
+        Called with what runs, and a `Snapshot`.
+    checkpoint : Checkpoint, optional
+        Holds all runs, so that what is done is not done again.
+
+    Returns
+    -------
+    dict
+        "table" (rows), "titles" (of experiments, by name), "notes", and "seeds".
+    """
+    table, titles, notes = [], {}, {}
+    for name in ALL:
+        claims: list[list[Claim]] = []
+        for seed in seeds:
+            told = (
+                None if progress is None else lambda label, snapshot, name=name: progress(f"{name}, {label}", snapshot)
+            )
+            result = EXPERIMENTS[name](small=small, seed=seed, progress=told, checkpoint=checkpoint)
+            claims.append(result.claims)
+            if seed == seeds[0]:
+                draw(result, folder / f"{name}.png")
+                write_text(folder / f"{name}.json", json_text(result.as_json()) + "\n")
+                titles[name], notes[name] = result.title, result.note
+        table += [_row(name, together) for together in zip(*claims, strict=True)]
+    report = {"small": small, "seeds": list(seeds), "titles": titles, "notes": notes, "table": table}
+    write_text(folder / "all.json", json_text(report) + "\n")
+    return report
+
+
+def _row(name: str, claims: Sequence[Claim]) -> dict[str, Any]:
+    """One claim over all seeds."""
+    numbers = [claim.ours for claim in claims]
+    row = {"experiment": name} | replace(claims[0], ours=float(np.median(numbers))).row()
+    if len(numbers) > 1:
+        verdict = row.pop("verdict")
+        row |= {"least": min(numbers), "most": max(numbers), "verdict": verdict}
+    return row
