@@ -223,7 +223,7 @@ class Observations(ABC):
             From arrays (d1 + d2, r), P above Q, to the same.
         """
         xp = namespace(u, vt)
-        (d1, rank), linear = u.shape, self.with_values(frozen(0 * self.values))
+        (d1, rank), linear = u.shape, self.scaled(0)
 
         def normal(step):
             # One pass gives both components: the halves of the factors are paired crosswise.

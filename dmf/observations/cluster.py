@@ -1,0 +1,250 @@
+"""Blocks on the workers of a Dask cluster, and tasks on them, which are repeated where a worker is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+import numpy as np
+
+from dmf.errors import BackendError
+from dmf.observations.block import Block, call
+
+_TRIES = 4  # of a task, of which workers are lost
+
+
+class Held:
+    """Futures of something in each block of rows and of columns; made when they are first needed, and again when they are lost.
+
+    Parameters
+    ----------
+    make : callable
+        From a side to the list of its futures.
+    made_of : Held
+        What `make` uses.
+    """
+
+    def __init__(self, make: Callable[[int], list[Any]], *made_of: Held) -> None:
+        self._make, self._made_of = make, made_of
+        self._futures: dict[int, list[Any]] = {}
+
+    def of(self, side: int) -> list[Any]:
+        """The futures of the blocks of rows (side 0) or of columns (side 1)."""
+        if side not in self._futures:
+            self._futures[side] = self._make(side)
+        return self._futures[side]
+
+    def renew(self) -> None:
+        """Forget the futures, so that they are made again."""
+        for held in self._made_of:
+            held.renew()
+        self._futures.clear()
+
+
+class Sent(Held):
+    """Blocks of which the client sends the samples; those that are still there are not sent again.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    sizes : (int, int)
+        Numbers of blocks of rows and of columns.
+    samples : callable
+        From a side and the number of a block to the arguments of `Block.of`.
+    """
+
+    def __init__(self, client: Any, sizes: Sequence[int], samples: Callable[[int, int], tuple[Any, ...]]) -> None:
+        super().__init__(self._sent)
+        self._client, self._samples = client, samples
+        self._known: list[list[Any]] = [[None] * size for size in sizes]
+
+    def _sent(self, side: int) -> list[Any]:
+        known, workers = self._known[side], sorted(self._client.nthreads())
+        for k, future in enumerate(known):
+            if future is None or future.status not in ("pending", "finished"):
+                home = [workers[k % len(workers)]]
+                # One after another: many at once have been seen to hang.
+                sent = self._client.scatter([self._samples(side, k)], workers=home, direct=True, hash=False)
+                known[k] = self._client.submit(built, *sent, workers=home, allow_other_workers=True, pure=False)
+        return list(known)
+
+
+class Layout:
+    """What all entries at the same positions share: where the blocks begin, where they are, and what they meet.
+
+    Attributes
+    ----------
+    client : distributed.Client
+    bounds : two int64 arrays
+        Where the blocks of rows begin, and d1; the same of columns.
+    dtype : dtype
+    weighted : bool
+    traffic : dict
+        Bytes "sent" to workers and "received" from them by the client so far.
+    """
+
+    def __init__(self, client: Any, bounds: tuple[np.ndarray, np.ndarray], dtype: Any, weighted: bool, traffic=None):
+        self.client, self.bounds, self.dtype, self.weighted = client, bounds, np.dtype(dtype), weighted
+        self.traffic: dict[str, int] = {"sent": 0, "received": 0} if traffic is None else traffic
+        self._homes: dict[int, list[Any]] = {}
+        self._needed: dict[int, list[Any]] = {}
+
+    def with_bounds(self, bounds: tuple[np.ndarray, np.ndarray]) -> Layout:
+        """The same for other rows and columns."""
+        return Layout(self.client, bounds, self.dtype, self.weighted, self.traffic)
+
+    def needed(self, side: int, blocks: Held) -> list[Any]:
+        """For each block the parts of the other side that it meets."""
+        if side not in self._needed:
+            self._needed[side] = self.client.gather(
+                [self.client.submit(call, "needed", block, pure=False) for block in blocks.of(side)], direct=True
+            )
+        return self._needed[side]
+
+    def homes(self, side: int, blocks: Held) -> list[Any]:
+        """For each block the worker that has it; that is asked for anew where one is gone."""
+        workers = self.client.nthreads()
+        if side not in self._homes or not workers.keys() >= set(self._homes[side]):
+            futures = blocks.of(side)
+            where = self.client.who_has(futures)
+            self._homes[side] = [next(iter(where.get(future.key) or workers)) for future in futures]
+        return self._homes[side]
+
+
+class Blocks:
+    """Blocks of rows and of columns of the same entries.
+
+    Parameters
+    ----------
+    layout : Layout
+    held : Held
+        Futures of `Block`.
+    """
+
+    def __init__(self, layout: Layout, held: Held) -> None:
+        self.layout, self.held = layout, held
+
+    def submit(
+        self,
+        side: int,
+        method: str,
+        *args: Any,
+        met: Sequence[Any] = (),
+        own: Sequence[Any] | None = None,
+        each: Held | None = None,
+        some: Any = None,
+    ) -> list[Any]:
+        """Futures of a method of the blocks of a side.
+
+        Parameters
+        ----------
+        met : sequence of arrays
+            With a row for each row of the other side: a block gets the parts that it meets.
+        own : sequence of arrays, or None
+            With a row for each row of this side: a block gets its own. None: the method takes none.
+        each : Held, optional
+            Of which every block gets its own, as its last argument.
+        some : int array, optional
+            Which blocks; all unless given.
+        """
+        layout, client, futures = self.layout, self.layout.client, self.held.of(side)
+        homes, arguments = layout.homes(side, self.held), [list[Any]() for _ in futures]
+        if met:
+            needed, parts = layout.needed(side, self.held), self._scattered(_pieces(met, layout.bounds[1 - side]))
+            for k, numbers in enumerate(needed):
+                arguments[k].append([parts[p] for p in numbers])
+        if own is not None:
+            pieces = _pieces(own, layout.bounds[side])
+            for home in sorted(set(homes)):
+                there = [k for k, place in enumerate(homes) if place == home]
+                for k, piece in zip(there, self._scattered([pieces[k] for k in there], [home]), strict=True):
+                    arguments[k].append(piece)
+        return [
+            client.submit(
+                call,
+                method,
+                futures[k],
+                *arguments[k],
+                *args,
+                *([] if each is None else [each.of(side)[k]]),
+                workers=[homes[k]],
+                allow_other_workers=True,
+                pure=False,
+            )
+            for k in (range(len(futures)) if some is None else some)
+        ]
+
+    def _scattered(self, pieces: list[Any], workers: list[Any] | None = None) -> list[Any]:
+        self.layout.traffic["sent"] += sum(array.nbytes for piece in pieces for array in piece)
+        return self.layout.client.scatter(pieces, workers=workers, direct=True, hash=False)
+
+    def gathered(self, *submits: Callable[[], list[Any]], each: Held | None = None) -> list[Any]:
+        """Results of what some calls submit, which are repeated where a worker is lost; `each` was made of these blocks."""
+        from dask.sizeof import sizeof
+
+        for left in reversed(range(_TRIES)):
+            try:
+                found = self.layout.client.gather([submit() for submit in submits], direct=True)
+                self.layout.traffic["received"] += sizeof(found)
+                return found
+            except lost():
+                if not left:
+                    raise
+                for held in (self.held, each):
+                    if held is not None:
+                        held.renew()
+        raise AssertionError
+
+    def results(self, side: int, method: str, *args: Any, **options: Any) -> list[Any]:
+        """Results of one `submit`."""
+        return self.gathered(lambda: self.submit(side, method, *args, **options))[0]
+
+    def product_pass(self, side: int, method: str, left: Any, right: Any) -> list[Any]:
+        """Futures of what needs a product of factors."""
+        met, own = (right.T, left) if side == 0 else (left, right.T)
+        return self.submit(side, method, met=(met,), own=(own,))
+
+    def derived(self, make: Callable[[int], list[Any]], *made_of: Held) -> Blocks:
+        """Other samples at some of the same positions, whose futures `make` makes of these and of `made_of`."""
+        return Blocks(self.layout, Held(make, self.held, *made_of))
+
+
+def built(samples: tuple[Any, ...]) -> Block:
+    """A block of samples that were sent."""
+    return Block.of(*samples)
+
+
+def _pieces(arrays: Sequence[Any], bounds: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    arrays = [np.ascontiguousarray(array) for array in arrays]
+    return [tuple(array[begin:end] for array in arrays) for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def lost() -> tuple[type[BaseException], ...]:
+    """What Dask raises where the worker of a task, or what a task needs, is gone."""
+    from distributed import KilledWorker
+    from distributed.comm import CommClosedError
+
+    return CancelledError, KilledWorker, CommClosedError, TimeoutError
+
+
+def versions() -> dict[str, str]:
+    """Versions that have to be the same everywhere: objects are sent as pickles."""
+    import sys
+    from importlib.metadata import version
+
+    return {"Python": "{}.{}".format(*sys.version_info), **{name: version(name) for name in ("numpy", "dmf")}}
+
+
+def check_versions(client: Any) -> None:
+    """Raise BackendError if a worker has other versions than this process, or not all of what is needed."""
+    here = versions()
+    for worker, there in client.run(versions, on_error="return").items():
+        if there != here:
+            raise BackendError(
+                f"the worker {worker} has {there!r}, but the client {here}. Install the same versions of Python, NumPy and dmf "
+                "on both.",
+                argument="client",
+                value=str(there),
+                limit=str(here),
+            )

@@ -1,0 +1,334 @@
+"""Entries of a matrix on the workers of a Dask cluster.
+
+Each worker holds blocks of neighbouring rows with all their samples, and blocks of neighbouring columns with all theirs. What is
+fitted to one side is computed block by block, on one thread each: a block gets the parts of the other factor that it meets, and
+returns its rows and some sums. Sums are added in the order of the blocks, which depend on the data alone: the bits are the same
+on any number of workers. Factors, and whatever has a number for each row or column, live with the client. Of the entries no more
+comes to the client than those that are held out; all of them come where somebody asks for it (`gathered`, `fill`).
+
+Blocks are results of tasks, kept by futures; a sweep adds tasks that are forgotten when their results are fetched, so that no
+graph grows. Where a worker is lost, Dask computes its blocks again, or, if these depend on what the client sent, the client
+sends it again; the task is then repeated.
+
+Bytes of a sweep, which is one fit of the rows and one of the columns, at width w, p bytes a number, n workers that hold
+samples, d = d1 + d2 (`traffic` counts those of the client):
+
+    from the client        2 p w d, the factors and their variances, and p w d, the means of the priors, if there are any
+    to the client          2 p w d
+    between workers        (n - 1) 2 p w d, less what blocks do not meet, and is sent from worker to worker
+
+So 160,000 x 60,000, w = 18 (16 components, an offset and its partner), float32 and two workers move 79 MB to the client, 48 MB
+back and 32 MB from worker to worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dmf.arrays.backend import check_device, to_host
+from dmf.arrays.checks import check_kind, check_option
+from dmf.arrays.linalg import truncated_svd
+from dmf.arrays.threads import one_blas_thread
+from dmf.errors import BackendError
+from dmf.observations.base import Ridge
+from dmf.observations.block import Facts
+from dmf.observations.checks import check_factor, check_factors, check_rank, held_out_count, nothing_left
+from dmf.observations.cluster import Blocks, Held, Layout, Sent, check_versions
+from dmf.observations.entries import Entries
+from dmf.observations.positions import components, numbered
+from dmf.observations.sampled import SampledEntries
+
+_BLOCK = 4_000_000  # samples, about: some hundredths of a second of work, and 50 MB in single precision
+_FEWEST = 8  # blocks on each side, for some workers and threads
+_BITS = 16  # of the draws of a split, by which the last one held out is looked for
+
+
+class RemoteValues:
+    """Measurements that lie with the blocks; nothing can be done with them but to hand them back.
+
+    Parameters
+    ----------
+    held : Held or None
+        One for each sample, in the order of the blocks; None: the measurements of the blocks themselves.
+    """
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: Held | None = None) -> None:
+        self.held = held
+
+
+class DistributedEntries(Entries):
+    """Entries of a matrix in blocks of rows and of columns on the workers of a Dask cluster; see the module.
+
+    Made by `from_entries`. Whatever takes entries takes these: `dmf.complete`, `dmf.completion.rank_path`, the solvers.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    """
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self.shape = int(blocks.layout.bounds[0][-1]), int(blocks.layout.bounds[1][-1])
+        self.values = RemoteValues()
+
+    @classmethod
+    def from_entries(cls, entries: SampledEntries, client: Any, blocks: int | None = None) -> DistributedEntries:
+        """Entries that lie here, in arrays of NumPy, sent to the workers; they stay here, too, to be sent again.
+
+        Parameters
+        ----------
+        entries : SampledEntries
+        client : distributed.Client
+        blocks : int, >= 1, optional
+            Of rows, and of columns. Unless given, as many as make 4,000,000 samples each, and at least 8.
+
+        Raises
+        ------
+        ArgumentError
+            If `entries` are no SampledEntries, or `blocks` out of range.
+        BackendError
+            If a worker has another version of Python, NumPy or dmf.
+        """
+        check_kind("entries", entries, SampledEntries, "Pass SampledEntries.")
+        check_versions(client)
+        here: Any = entries.to_device("cpu")
+        sides = here, SampledEntries(here.cols, here.rows, here.entries, here.shape[::-1], here.weights)
+        count = max(_FEWEST, -(-here.n_measurements // _BLOCK)) if blocks is None else blocks
+        count = int(check_option("blocks", count, 1, whole=True))
+        starts = [np.concatenate([[0], np.cumsum(side.counts(0))]) for side in sides]
+        bounds = cuts(starts[0], count), cuts(starts[1], count)
+
+        def samples(side: int, k: int) -> tuple[Any, ...]:
+            begin, end = bounds[side][k : k + 2]
+            part, data = slice(starts[side][begin], starts[side][end]), sides[side]
+            weights = None if data.weights is None else data.weights[part]
+            arrays = data.rows[part], data.cols[part], data.entries[part], weights
+            return *arrays, (int(begin), int(end)), bounds[1 - side]
+
+        sizes = [b.size - 1 for b in bounds]
+        layout = Layout(client, bounds, here.dtype, here.weights is not None)
+        found = cls(Blocks(layout, Sent(client, sizes, samples)))
+        found.form = entries.form
+        return found
+
+    # The contract: sizes
+
+    @property
+    def like(self):
+        return np.empty(0, self._blocks.layout.dtype)
+
+    @property
+    def traffic(self) -> dict[str, int]:
+        """Bytes of arrays "sent" and "received" by the client so far, without the samples themselves."""
+        return dict(self._blocks.layout.traffic)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Sums over all samples."""
+        parts = self._blocks.results(0, "facts")
+        sums: Any = [sum(column) for column in zip(*parts, strict=True)]
+        return Facts(*sums)._replace(largest=max(part.largest for part in parts))
+
+    @property
+    def n_measurements(self):
+        return self.facts.samples
+
+    @property
+    def n_distinct(self):
+        return self.facts.distinct
+
+    @property
+    def mean_square(self):
+        return 2 * self.facts.square / self.facts.samples
+
+    @property
+    def largest(self):
+        return self.facts.largest
+
+    @property
+    def gain(self):
+        return self.facts.weight / (self.shape[0] * self.shape[1])
+
+    def threads(self):
+        return one_blas_thread()
+
+    def counts(self, side):
+        return np.concatenate(self._blocks.results(side, "counts"))
+
+    # Passes
+
+    def predict(self, left, right):
+        check_factors(self, left, right)
+        return RemoteValues(
+            self._blocks.derived(lambda side: self._blocks.product_pass(side, "predicted", left, right)).held
+        )
+
+    def adjoint(self, weights, left, right):
+        check_factors(self, left, right)
+        rows, cols = self._blocks.gathered(
+            *(
+                lambda side=side, met=met: self._blocks.submit(side, "applied", met=(met,), each=weights.held)
+                for side, met in ((0, right.T), (1, left))
+            ),
+            each=weights.held,
+        )
+        return np.concatenate(rows), np.ascontiguousarray(np.concatenate(cols).T)
+
+    def evaluate(self, left, right):
+        check_factors(self, left, right)
+        rows, cols = self._blocks.gathered(
+            *(lambda side=side: self._blocks.product_pass(side, "residual", left, right) for side in (0, 1))
+        )
+        grads = [np.concatenate([grad for _, grad in found]) for found in (rows, cols)]
+        return np.float64(sum(loss for loss, _ in rows)), grads[0], np.ascontiguousarray(grads[1].T)
+
+    def loss(self, left, right):
+        check_factors(self, left, right)
+        return np.float64(sum(self._blocks.gathered(lambda: self._blocks.product_pass(0, "loss", left, right))[0]))
+
+    def best_scale(self, left, right):
+        check_factors(self, left, right)
+        found = self._blocks.gathered(lambda: self._blocks.product_pass(0, "products", left, right))[0]
+        square, product = map(sum, zip(*found, strict=True))
+        return product / square if square > 0 else 0.0
+
+    def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
+        check_factor(self, side, factor)
+        met = (factor,) if variances is None else (factor, variances)
+        own = () if means is None else (means,)
+        fits = self._blocks.results(side, "ridge", penalty, variances is not None, met=met, own=own)
+        rows, spreads, *sums = zip(*fits, strict=True)
+        inverses = None if variances is None else np.concatenate(spreads)
+        return Ridge(np.concatenate(rows), inverses, *map(sum, sums))
+
+    def pattern_product(self, side, factor):
+        check_factor(self, side, factor)
+        return np.concatenate(self._blocks.results(side, "pattern", met=(factor,)))
+
+    def surrogate_svd(self, rank, seed=0, sweeps=12):
+        def product(side, block):
+            return np.concatenate(self._blocks.results(side, "applied", met=(block,))) / self.dtype.type(self.gain)
+
+        return truncated_svd(
+            lambda block: product(0, block),
+            lambda block: product(1, block),
+            self.shape,
+            check_rank(rank, self.shape),
+            like=self.like,
+            seed=seed,
+            sweeps=sweeps,
+        )
+
+    def connectivity(self):
+        (d1, d2), count, nodes, parts = self.shape, 0, [], []
+        for k, (rows, met, cols) in enumerate(self._blocks.results(0, "labels")):
+            nodes += [self._blocks.layout.bounds[0][k] + np.arange(rows.size), d1 + met]
+            parts += [count + rows, count + cols]
+            count += 1 + max(int(rows.max()), int(cols.max()))
+        labels = components(np.concatenate(nodes), np.concatenate(parts), (d1 + d2, count))
+        return labels[:d1], labels[d1 : d1 + d2]
+
+    # Other entries
+
+    def _other(self, make: Callable[[int], list[Any]], *made_of: Held) -> DistributedEntries:
+        return DistributedEntries(self._blocks.derived(make, *made_of))
+
+    def with_values(self, values):
+        if values.held is None:
+            return self
+        return self._other(lambda side: self._blocks.submit(side, "with_values", each=values.held), values.held)
+
+    def minus(self, left, right):
+        check_factors(self, left, right)
+        return self._other(lambda side: self._blocks.product_pass(side, "minus", left, right))
+
+    def scaled(self, factor):
+        return self._other(lambda side: self._blocks.submit(side, "scaled", float(factor)))
+
+    def centred(self):
+        mean = self.facts.total / self.facts.weight
+        return mean, self._other(lambda side: self._blocks.submit(side, "shifted", mean))
+
+    def split(self, fraction, seed=0):
+        count, columns = held_out_count(fraction, self.n_distinct), self.shape[1]
+        buckets = sum(self._blocks.results(0, "draws_of", columns, seed, _BITS))
+        ends = np.cumsum(buckets)
+        bucket = int(np.searchsorted(ends, count))
+        drawn = np.sort(np.concatenate(self._blocks.results(0, "draws_of", columns, seed, _BITS, bucket)))
+        limit = int(drawn[count - int(ends[bucket]) - 1])
+
+        def part(held):
+            return self._other(lambda side: self._blocks.submit(side, "part", side, columns, seed, limit, held))
+
+        return part(False), part(True)
+
+    def restricted(self, rows, cols):
+        places = [to_host(index) for index in (rows, cols)]
+        numbers = [numbered(place, size) for place, size in zip(places, self.shape, strict=True)]
+        ends = [np.searchsorted(place, b) for place, b in zip(places, self._blocks.layout.bounds, strict=True)]
+        bounds = np.unique(ends[0]), np.unique(ends[1])
+
+        def make(side):
+            some, other = np.flatnonzero(np.diff(ends[side])), 1 - side
+            return self._blocks.submit(
+                side, "restricted", bounds[other], met=(numbers[other],), own=(numbers[side],), some=some
+            )
+
+        found = DistributedEntries(Blocks(self._blocks.layout.with_bounds(bounds), Held(make, self._blocks.held)))
+        if found.n_measurements == 0:
+            raise nothing_left(places[0].size, places[1].size)
+        return found
+
+    # What comes to the client
+
+    @cached_property
+    def _here(self) -> SampledEntries:
+        *arrays, weights = zip(*self._blocks.results(0, "arrays"), strict=True)
+        rows, cols, entries = map(np.concatenate, arrays)
+        return SampledEntries(
+            rows, cols, entries, self.shape, np.concatenate(weights) if self._blocks.layout.weighted else None
+        )
+
+    def gathered(self) -> SampledEntries:
+        """All entries, in arrays of this process."""
+        here = self._here
+        here.form = self.form
+        return here
+
+    @property
+    def entries(self):
+        return self._here.entries
+
+    @property
+    def weights(self):
+        return self._here.weights if self._blocks.layout.weighted else None
+
+    def product(self, left, right):
+        check_factors(self, left, right)
+        return np.concatenate(self._blocks.gathered(lambda: self._blocks.product_pass(0, "product", left, right))[0])
+
+    def fill(self, matrix):
+        return self._here.fill(matrix)
+
+    def to_device(self, device):
+        return self if check_device(device)[0] == "cpu" else self._moved(device)
+
+    def _moved(self, device):
+        raise BackendError(
+            f"device={device!r}, but these entries are with the workers of a cluster. Take `gathered()` to a device.",
+            argument="device",
+            value=device,
+            limit="cpu",
+        )
+
+
+def cuts(starts: np.ndarray, blocks: int) -> np.ndarray:
+    """Cut rows, whose samples begin at `starts`, into at most so many runs with about equal numbers of samples."""
+    inner = np.searchsorted(starts, np.linspace(0, starts[-1], blocks + 1)[1:-1])
+    return np.unique(np.concatenate([[0], inner, [starts.size - 1]]))

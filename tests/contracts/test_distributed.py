@@ -1,0 +1,156 @@
+"""Entries on the workers of a cluster keep the contract: they compute what the same entries in one process do."""
+
+import numpy as np
+import pytest
+
+import dmf
+from dmf.errors import ArgumentError, BackendError, ObservationError
+
+distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'dmf[dask]'")
+
+from dmf.observations.distributed import DistributedEntries  # noqa: E402
+
+BLOCKS = 3
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two workers in this process."""
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def skewed(weighted, dtype=np.float64):
+    """Entries of which most are in a few columns; one row and one column are empty, and a position is seen twice."""
+    rng = np.random.default_rng(0)
+    rows, cols = np.nonzero(rng.random((41, 30)) < 3 / (3 + np.arange(30)))
+    kept = (rows != 40) & (cols != 7)
+    rows, cols = np.append(rows[kept], 3), np.append(cols[kept], 0)
+    left, right = rng.standard_normal((41, 2)), rng.standard_normal((2, 30))
+    values = (2 + left @ right)[rows, cols] + 0.1 * rng.standard_normal(rows.size)
+    weights = rng.uniform(0.5, 2, rows.size).astype(dtype) if weighted else None
+    return dmf.SampledEntries(rows, cols, values.astype(dtype), (41, 30), weights)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "weighted"])
+def pair(request, client):
+    here = skewed(request.param)
+    return here, DistributedEntries.from_entries(here, client, BLOCKS)
+
+
+def factors(width=3):
+    rng = np.random.default_rng(1)
+    return rng.standard_normal((41, width)), rng.standard_normal((width, 30))
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_sizes(pair):
+    here, there = pair
+    for name in ("shape", "n_measurements", "n_distinct", "dtype"):
+        assert getattr(there, name) == getattr(here, name)
+    for name in ("mean_square", "largest", "gain", "mean_weight"):
+        close(getattr(there, name), getattr(here, name))
+    for side in (0, 1):
+        np.testing.assert_array_equal(there.counts(side), here.counts(side))
+    for mine, other in zip(there.connectivity(), here.connectivity(), strict=True):
+        same = mine[:, None] == mine
+        np.testing.assert_array_equal(same, other[:, None] == other)
+
+
+def test_products(pair):
+    here, there = pair
+    left, right = factors()
+    for found, expected in zip(there.evaluate(left, right), here.evaluate(left, right), strict=True):
+        close(found, expected)
+    for weights in (lambda one: one.values, lambda one: one.predict(left, right)):
+        found, expected = (one.adjoint(weights(one), left, right) for one in (there, here))
+        for mine, other in zip(found, expected, strict=True):
+            close(mine, other)
+    close(there.best_scale(left, right), here.best_scale(left, right))
+    for side, factor in ((0, right.T), (1, left)):
+        close(there.pattern_product(side, factor), here.pattern_product(side, factor))
+    step = np.random.default_rng(2).standard_normal((71, 3))
+    close(there.tangent_normal(left, right)(step), here.tangent_normal(left, right)(step))
+
+
+def test_regression(pair):
+    """The rows of a fit have the bits of one process: each of them is fitted by one task."""
+    here, there = pair
+    left, right = factors()
+    for side, factor in ((0, right.T), (1, left)):
+        other = (left, right.T)[side]
+        for options in ({}, {"variances": factor**2, "means": other}):
+            found, expected = (one.ridge(side, factor, np.ones(3), **options) for one in (there, here))
+            np.testing.assert_array_equal(found.rows, expected.rows)
+            assert (found.variances is None) == (expected.variances is None)
+            if options:
+                np.testing.assert_array_equal(found.variances, expected.variances)
+            close(found[2:], expected[2:])
+
+
+def test_other_entries(pair):
+    here, there = pair
+    left, right = factors()
+    assert there.with_values(there.values).loss(left, right) == there.loss(left, right)
+    ways = {
+        "without a product": lambda one: one.minus(left, right),
+        "without the mean": lambda one: one.centred()[1],
+        "times a number": lambda one: one.scaled(-0.5),
+        "with others": lambda one: one.with_values(one.predict(left, right)),
+        "in some rows and columns": lambda one: one.restricted(np.arange(9, 40, 2), np.arange(25)),
+        "held out": lambda one: one.split(0.3, 5)[1],
+        "kept": lambda one: one.split(0.3, 5)[0],
+    }
+    for way in ways.values():
+        found, expected = way(there).gathered(), way(here)
+        assert found.shape == expected.shape
+        np.testing.assert_array_equal(found.rows, expected.rows)
+        np.testing.assert_array_equal(found.cols, expected.cols)
+        close(found.values, expected.values)
+    with pytest.raises(ObservationError, match="no entry is observed"):
+        there.restricted(np.array([40]), np.arange(30))
+
+
+def test_completion(client, rng):
+    """The same model, errors and outcome, with offsets and a hold-out."""
+    here = skewed(False)
+    there = DistributedEntries.from_entries(here, client, BLOCKS)
+    options = {"rank": 2, "offsets": True, "holdout": 0.2, "iterations": 3, "bounds": (-9, 9)}
+    one, other = (dmf.complete(data, **options) for data in (here, there))
+    assert one.outcome == other.outcome and one.found.rank == other.found.rank
+    close(other.heldout.rmse, one.heldout.rmse)
+    np.testing.assert_allclose(other.filled(), one.filled(), rtol=1e-10)
+
+
+def test_the_number_of_workers_changes_no_bit(client):
+    here, (left, right) = skewed(True, np.float32), factors()
+    left, right = left.astype(np.float32), right.astype(np.float32)
+    found = []
+    for workers in (1, 2):
+        with (
+            distributed.LocalCluster(workers, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+            distributed.Client(cluster, set_as_default=False) as some,
+        ):
+            there = DistributedEntries.from_entries(here, some, BLOCKS)
+            fit = there.ridge(0, right.T, np.ones(3, np.float32), right.T**2)
+            found.append((*there.evaluate(left, right), there.mean_square, *fit))
+    for mine, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_bad_arguments(client, monkeypatch):
+    with pytest.raises(ArgumentError, match="SampledEntries is needed"):
+        DistributedEntries.from_entries(np.eye(3), client)
+    with pytest.raises(ArgumentError, match="blocks=0"):
+        DistributedEntries.from_entries(skewed(False), client, 0)
+    there = DistributedEntries.from_entries(skewed(False), client, 1)
+    assert there.to_device("cpu") is there
+    monkeypatch.setattr(client, "run", lambda *args, **options: {"tcp://one": {"Python": "2.7"}})
+    with pytest.raises(BackendError, match="tcp://one has"):
+        DistributedEntries.from_entries(skewed(False), client)
