@@ -117,7 +117,7 @@ def _reproduce_all(small: bool, output: Path, checkpoint: Checkpoint | None, see
         check_writable(path)
     check_distinct(the_page=page, the_numbers=numbers, the_checkpoint=checkpoint and checkpoint.path)
     with Progress() as progress:
-        report = reproduce_all(output, small, seeds, progress, checkpoint)
+        report = reproduce_all(output, small, seeds, progress, checkpoint, ALL)
     rows = report["table"]
     title = f"The papers' experiments{', small versions' if small else ''}, seed {', '.join(map(str, seeds))}"
     shown = {report["titles"][name]: (path, report["notes"][name]) for name, path in pictures.items()}

@@ -24,6 +24,7 @@ def reproduce_all(
     seeds: Sequence[int] = (0,),
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
+    names: Sequence[str] = ALL,
 ) -> dict[str, Any]:
     """Run every experiment that needs no data; write the picture and the numbers of each as it ends.
 
@@ -38,6 +39,8 @@ def reproduce_all(
         Called with what runs, and a `Snapshot`.
     checkpoint : Checkpoint, optional
         Holds all runs, so that what is done is not done again.
+    names : sequence of str
+        Of the experiments.
 
     Returns
     -------
@@ -45,7 +48,7 @@ def reproduce_all(
         "table" (rows), "titles" (of experiments, by name), "notes", and "seeds".
     """
     table, titles, notes = [], {}, {}
-    for name in ALL:
+    for name in names:
         claims: list[list[Claim]] = []
         for seed in seeds:
             told = (

@@ -136,7 +136,7 @@ def depth(
     )
     experiment = Experiment("depth", title, "relative recovery error", settings, small, note=note)
     runner = Runner(experiment, seen, relative_error(target), progress, checkpoint)
-    options = {"iterations": 4_000 if small else 25_000, "tolerance": 1e-12, "record_every": 50}
+    options = {"iterations": 2_000 if small else 25_000, "tolerance": 1e-12, "record_every": 50}
     published = {("original", 2): 7_500, ("original", 3): 3_300, ("compressed", 2): 21_000, ("compressed", 3): 1_750}
     found = {}
     for layers in (2, 3):
