@@ -122,7 +122,10 @@ def _reproduce_all(small: bool, output: Path, checkpoint: Checkpoint | None, see
     title = f"The papers' experiments{', small versions' if small else ''}, seed {', '.join(map(str, seeds))}"
     shown = {report["titles"][name]: (path, report["notes"][name]) for name, path in pictures.items()}
     write_gallery(page, title, rows, shown)
-    agree = sum(row["verdict"] in ("agrees", "same in kind") for row in rows)
-    lines = [f"{agree} of {len(rows)} numbers agree; not run, as they need data or peers: {', '.join(WITH_DATA)}"]
+    verdicts = [row["verdict"] for row in rows if row["verdict"] != "not published"]
+    agree = sum(verdict in ("agrees", "same in kind") for verdict in verdicts)
+    lines = [
+        f"{agree} of {len(verdicts)} published numbers agree; not run, as they need data or peers: {', '.join(WITH_DATA)}"
+    ]
     lines.append(f"written: {page}, {numbers}, and a picture and the numbers of each experiment")
     emit(as_json, report | {"page": str(page), "numbers": str(numbers)}, [title, "", *table(rows), "", *lines])

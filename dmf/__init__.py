@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dmf.recovery import Recovery, calibrate, load, new_columns, new_rows, prediction_interval
     from dmf.solvers import Checkpoint, gradient_descent
     from dmf.tables import TableRecovery, complete_table
+    from dmf.theory import compressed_start
 
 __version__ = metadata.version("dmf")
 
@@ -43,6 +44,7 @@ _HOMES = {
     "dmf.recovery": ("Recovery", "calibrate", "load", "new_columns", "new_rows", "prediction_interval"),
     "dmf.solvers": ("Checkpoint", "gradient_descent"),
     "dmf.tables": ("TableRecovery", "complete_table"),
+    "dmf.theory": ("compressed_start",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = (
@@ -66,6 +68,7 @@ __all__ = [
     "complete_distances",
     "complete_together",
     "complete_table",
+    "compressed_start",
     "factorize",
     "gradient_descent",
     "load",

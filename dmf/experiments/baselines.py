@@ -92,5 +92,8 @@ def initialisations(
     runner = Runner(experiment, seen, relative_error(target), progress, checkpoint)
     for distribution in DISTRIBUTIONS:
         start = orthogonal_network(target.shape, distribution=distribution, seed=seed)
-        runner.descend(f"original, {distribution}", start, 10.0, iterations=25_000, tolerance=1e-12, record_every=50)
+        curve = runner.descend(
+            f"original, {distribution}", start, 10.0, iterations=25_000, tolerance=1e-12, record_every=50
+        )
+        experiment.finding(f"iterations, {distribution}", curve.iterations)
     return experiment

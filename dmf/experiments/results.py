@@ -64,7 +64,7 @@ class Claim:
     ----------
     what : str
     published : float
-        Read from the figures of the authors' repository, by eye.
+        Read from the figures of the authors' repository, by eye; NaN: none.
     ours : float
         NaN: never reached.
     within : float
@@ -89,6 +89,8 @@ class Claim:
         """Whether they agree."""
         if not math.isfinite(self.ours):
             return "not reached"
+        if math.isnan(self.published):
+            return "not published"
         if self.in_kind:
             return "same in kind" if (self.ours > 1) == (self.published > 1) else "the other way round"
         return "agrees" if abs(math.log(self.ratio)) <= math.log1p(self.within) else "differs"
@@ -129,6 +131,10 @@ class Experiment:
     def quotient(self, what: str, published: float, ours: float, within: float = 0.25) -> None:
         """Put a published quotient beside ours; of a small version it is compared in kind."""
         self.claims.append(Claim(what, published, ours, within, self.small))
+
+    def finding(self, what: str, ours: float) -> None:
+        """A number of ours on a claim for which none is published."""
+        self.claims.append(Claim(what, math.nan, ours))
 
     def as_json(self) -> dict[str, Any]:
         """Settings, tables and full curves, as JSON holds them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -80,40 +81,30 @@ def plot_errors(
     save_figure(figure, path)
 
 
-def plot_sweep(
-    path: str | os.PathLike,
-    title: str,
-    parameter: str,
-    values: Sequence[float],
-    line: str,
-    swept: str,
-    panels: Sequence[tuple[str, float, Sequence[float]]],
-) -> None:
-    """One number of each run against a parameter, one panel for each number, and that of one other run as a line.
+@dataclass(frozen=True)
+class Panel:
+    """Lines against one parameter: `lines` maps a label to two sequences of numbers; NaN leaves a gap."""
 
-    Parameters
-    ----------
-    path : path
-        PNG file to write.
-    title : str
-    parameter : str
-        Label of the horizontal axes.
-    values : sequence of float
-        Parameter of each run.
-    line, swept : str
-        What the line is of, and what the others.
-    panels : sequence of (label, number of the line, numbers of the others)
-        NaN leaves a gap.
-    """
+    horizontal: str
+    vertical: str
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    logarithmic: bool = False
+
+
+def plot_panels(path: str | os.PathLike, title: str, panels: Sequence[Panel]) -> None:
+    """Panels side by side, into a PNG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.75 * len(panels), 3.8), layout="constrained")
-    for axis, (label, level, numbers) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
-        axis.axhline(level, color=_COLORS[0], linewidth=2, label=line)
-        axis.plot(values, numbers, "o-", color=_COLORS[1], markersize=4, label=swept)
-        axis.set_ylim(bottom=0)
-        axis.set_xlabel(parameter)
-        axis.set_ylabel(label)
+    for axis, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        for color, (label, (values, numbers)) in zip(_COLORS, panel.lines.items(), strict=False):
+            axis.plot(values, numbers, "o-", color=color, label=label, linewidth=2, markersize=4)
+        if panel.logarithmic:
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(bottom=0)
+        axis.set_xlabel(panel.horizontal)
+        axis.set_ylabel(panel.vertical)
         axis.legend(frameon=False)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)

@@ -186,8 +186,8 @@ def gradient_descent(
         The start, of the same shape, dtype, library and device; see `orthogonal_network` and `spectral_network`.
     step_size : float, > 0
         eta, in units that make it stable below 2 / (largest curvature); see `largest_curvature`.
-    outer_scale : float, > 0
-        alpha, the discrepant learning rate: W_1 and W_L move with ``alpha * eta``.
+    outer_scale : float, >= 0
+        alpha, the discrepant learning rate: W_1 and W_L move with ``alpha * eta``; with 0 they only decay.
     weight_decay : float, >= 0
         lambda: every layer shrinks by ``1 - eta * lambda`` in each step (eta, never alpha * eta). Not part of the loss.
     reduction : {"mean", "sum"}
@@ -224,7 +224,7 @@ def gradient_descent(
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), sections 2 and 3.
     """
     check_option("step_size", step_size, strictly=True)
-    check_option("outer_scale", outer_scale, strictly=True)
+    check_option("outer_scale", outer_scale)
     check_option("weight_decay", weight_decay)
     check_choice("reduction", reduction, REDUCTIONS)
     solver = CompressedDescent if exact_compression else GradientDescent

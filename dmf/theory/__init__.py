@@ -15,6 +15,7 @@ from dmf.theory.diagnostics import (
 from dmf.theory.reduced import ReducedTrajectory, closed_form_flow, gradient_flow, reduced_dynamics
 from dmf.theory.singular_vectors import SingularPath, singular_flow
 from dmf.theory.stability import stable_step_size
+from dmf.theory.starts import compressed_start
 from dmf.theory.subspaces import InvarianceChecker, InvariantSubspaces, invariant_subspaces
 from dmf.theory.times import learning_times, separating_scale
 
@@ -33,6 +34,7 @@ __all__ = [
     "closed_form_flow",
     "combined",
     "compare",
+    "compressed_start",
     "effective_rank",
     "energy_outside",
     "exact_compression",

@@ -17,7 +17,7 @@ def descent_coefficients(
     The loss "mean" is the summed one over `n_measurements`; weight decay is not part of the loss and keeps its rate.
     """
     check_option("step_size", step_size, strictly=True)
-    check_option("outer_scale", outer_scale, strictly=True)
+    check_option("outer_scale", outer_scale)
     check_option("weight_decay", weight_decay)
     check_choice("reduction", reduction, REDUCTIONS)
     divisor = n_measurements if reduction == "mean" else 1

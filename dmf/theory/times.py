@@ -75,6 +75,7 @@ def learning_times(
     values = checked_values(singular_values)
     depth = positive_integer(depth, "depth")
     check_option("scale", scale, strictly=True)
+    check_option("outer_scale", outer_scale, strictly=True)
     rates, _ = descent_coefficients(depth, step_size, outer_scale, 0.0, "sum", 1)
     check_option("limit", limit, least=1, whole=True)
     _check_fraction("fraction", fraction)

@@ -48,7 +48,7 @@ def test_reproduce_all(dmf_program, tmp_path, monkeypatch):
     """One table over all experiments and seeds, as text, as JSON and on a page that holds the pictures."""
     monkeypatch.setattr("dmf_cli.paper.ALL", ("completion",))
     done = dmf_program("reproduce", "all", "--small", "--seeds", 2, "-o", tmp_path)
-    assert "1 of 1 numbers agree" in done.stdout
+    assert "1 of 1 published numbers agree" in done.stdout
     report = json.loads((tmp_path / "all.json").read_text())
     assert report["seeds"] == [0, 1]
     (row,) = report["table"]

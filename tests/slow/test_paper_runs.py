@@ -34,12 +34,23 @@ def test_published_numbers(experiment):
     assert {claim.what: claim.verdict for claim in claims} == {claim.what: "agrees" for claim in claims}
 
 
-@pytest.mark.parametrize("experiment", ["power", "burer-monteiro", "initialisations"])
+@pytest.mark.parametrize(
+    "experiment", ["power", "burer-monteiro", "initialisations", "compressed-start", "depth-and-width"]
+)
 def test_small_versions_show_the_same_in_kind(dmf_program, tmp_path, experiment):
     dmf_program("reproduce", experiment, "--small", "-o", tmp_path)
     assert (tmp_path / f"{experiment}.png").read_bytes().startswith(PNG)
     numbers = json.loads((tmp_path / f"{experiment}.json").read_text())
-    assert all(claim["verdict"] == "same in kind" for claim in numbers["claims"])
+    assert all(claim["verdict"] == "same in kind" for claim in numbers["claims"] if claim["published"])
+    if experiment == "compressed-start":
+        found = {claim["what"]: claim["ours"] for claim in numbers["claims"]}
+        assert found["iterations, compressed start at 0.1 over original"] < found["iterations, narrow over original"]
+        assert (
+            found["error at the end, compressed start at 0.1"] < 1e-4 < found["error at the end, compressed start at 0"]
+        )
+    if experiment == "depth-and-width":
+        errors = {row["network"]: row["error"] for row in numbers["table"]}
+        assert errors["depth 3, 30% seen"] < 1e-3 < errors["depth 2, 30% seen"]
     if experiment == "power":
         assert all(curve[side][-1] > 0.99 for curve in numbers["curves"] for side in ("left", "right"))
 
