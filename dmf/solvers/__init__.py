@@ -2,7 +2,8 @@
 
 from dmf.solvers.alternating import alternating_minimization
 from dmf.solvers.checkpoints import Checkpoint
-from dmf.solvers.descent import gradient_descent, largest_curvature
+from dmf.solvers.curvature import Curvature, largest_curvature
+from dmf.solvers.descent import gradient_descent
 from dmf.solvers.flow import follow_gradient_flow
 from dmf.solvers.gauss_newton import refine
 from dmf.solvers.homotopy import continuation, variational_bayes
@@ -12,6 +13,7 @@ from dmf.solvers.runs import History, Run
 
 __all__ = [
     "Checkpoint",
+    "Curvature",
     "History",
     "Outcome",
     "Run",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, namespace, number, to_host
+from dmf.arrays.backend import number, to_host
 from dmf.arrays.checks import REDUCTIONS, check_choice, check_option, layer_factors
-from dmf.arrays.linalg import chain_product, gaussian
+from dmf.arrays.linalg import chain_product
 from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
-from dmf.models.gradients import loss_and_gradients, pull_back, push_forward
+from dmf.models.gradients import loss_and_gradients
 from dmf.observations import FullMatrix, Observations
 from dmf.solvers.checkpoints import CheckpointLike
+from dmf.solvers.curvature import scale_of
 from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
@@ -239,57 +239,3 @@ def gradient_descent(
         checkpoint=checkpoint,
         resume=resume,
     )
-
-
-def scale_of(reduction: str, observations: Observations) -> float:
-    """Factor of the summed loss: 1 or 1/m."""
-    return 1.0 if reduction == "sum" else 1.0 / observations.n_measurements
-
-
-def largest_curvature(
-    observations: Observations,
-    network: DeepLinearNetwork,
-    outer_scale: float = 1.0,
-    reduction: str = "mean",
-    sweeps: int = 30,
-    seed: int = 0,
-) -> float:
-    """Largest eigenvalue of the Gauss-Newton Hessian at `network`, layers scaled as descent with `outer_scale` scales them.
-
-    Where the residual is small, gradient descent is stable for steps below 2 over this number.
-
-    Parameters
-    ----------
-    observations : Observations
-    network : DeepLinearNetwork
-    outer_scale : float, > 0
-    reduction : {"mean", "sum"}
-    sweeps : int
-        Power iterations; each costs about two gradients.
-    seed : int
-
-    Returns
-    -------
-    float
-    """
-    depth = network.depth
-    xp = namespace(network.weights[0])
-    roots = [math.sqrt(rate) for rate in GradientDescent(1.0, outer_scale).rates(depth)]
-    direction = tuple(gaussian(w.shape, seed + k, w) for k, w in enumerate(network.weights))
-
-    def norm(arrays: tuple[Array, ...]) -> float:
-        return math.sqrt(sum(number(xp.sum(a * a)) for a in arrays))
-
-    curvature = 0.0
-    for _ in range(sweeps):
-        size = norm(direction)
-        if size == 0:
-            break
-        direction = tuple(root * d / size for root, d in zip(roots, direction, strict=True))
-        image = observations.predict(*push_forward(network.weights, direction))
-        direction = pull_back(network.weights, partial(observations.adjoint, image))
-        direction = tuple(root * d for root, d in zip(roots, direction, strict=True))
-        curvature, last = norm(direction), curvature
-        if abs(curvature - last) <= 1e-3 * curvature:
-            break
-    return curvature * scale_of(reduction, observations)

@@ -9,7 +9,19 @@ import dmf
 from dmf.arrays.backend import to_host
 from dmf.models import balanced_network
 
-from helpers import BASE, DTYPES, LIBRARIES, dense_product, examples, like, observe, on_device1, random_weights, seeds
+from helpers import (
+    BASE,
+    DTYPES,
+    LIBRARIES,
+    dense_form,
+    dense_product,
+    examples,
+    like,
+    observe,
+    on_device1,
+    random_weights,
+    seeds,
+)
 
 EPS = np.finfo(float).eps
 sizes_of_networks = st.lists(st.integers(1, 7), min_size=2, max_size=6)  # (d2, w_1, ..., d1)
@@ -134,6 +146,20 @@ def test_spectral_start_lies_in_the_top_singular_subspaces(kind, move, depth):
     for weight, other in zip(network.weights, expected, strict=True):
         assert weight.device == observations.values.device
         np.testing.assert_allclose(to_host(weight), other, rtol=0, atol=8 * EPS)
+
+
+@pytest.mark.parametrize("kind", BASE)
+@pytest.mark.parametrize("move", LIBRARIES.values(), ids=LIBRARIES)
+def test_an_exact_spectral_start_holds_the_singular_vectors_of_the_surrogate(kind, move):
+    """Of ``A^T(y)``, formed here one entry at a time."""
+    observations = observe(kind, move=move)
+    d1, d2 = observations.shape
+    surrogate = (dense_form(observe(kind)).T @ to_host(observe(kind).values)).reshape(d1, d2)
+    u, _, vt = np.linalg.svd(surrogate)
+    network = dmf.spectral_network(observations, 2, 2, 1.0, exact=True)
+    assert network.weights[0].device == observations.values.device
+    for found, expected in ((to_host(network.weights[1]).T, u[:, :2].T), (to_host(network.weights[0]), vt[:2])):
+        np.testing.assert_allclose(np.abs(found @ expected.T), np.eye(2), atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
