@@ -158,17 +158,15 @@ def _agree(first: Recovery, second: Recovery) -> bool:
 
 
 def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
-    """One fit to all of these entries; rows and columns without any take no part in it."""
+    """One fit to all of these entries; rows and columns without any take no part in it, and get the mean of the others."""
     part = occupied_part(observations)
     if part is None:
         return judged(_fitted(observations, plan, journal, lambda model: model))
     bound = None if plan.rank is None else min(plan.rank, *part.observations.shape)
     recovery = judged(_fitted(part.observations, replace(plan, rank=bound), journal, part.widened))
-    found = recovery.found
-    if found.exact or recovery.outcome is Outcome.UNDETERMINED:
-        rows, cols = (tuple(index.tolist()) for index in part.outside(*found.undetermined))
-        found = replace(found, undetermined=(rows, cols))
-    model = part.widened(recovery.model)
+    rows, cols = (tuple(index.tolist()) for index in part.outside(*recovery.found.undetermined))
+    found = replace(recovery.found, undetermined=(rows, cols))
+    model = part.widened(recovery.model).averaged(*part.outside([], []))
     return replace(recovery, model=model, found=found, observations=observations, settings=plan)
 
 

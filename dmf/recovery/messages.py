@@ -20,13 +20,13 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequ
         told = describe(found, Outcome.NOISE_SETTLED, runs, ids)
         return f"{told} This is the fit without the held-out entries: that to all entries contradicts it."
     if found.exact:
-        return _exact(found, ids)
+        return _exact(found) + _without_entries(found, ids)
     if outcome is Outcome.UNDETERMINED:
         return _undetermined(found, ids)
     text = _model(found)
     if outcome is Outcome.SOLVED:
         return f"{text}; relative error {found.relative_residual:.3g}."
-    text += f"; noise of standard deviation {found.noise:.3g}."
+    text += f"; noise of standard deviation {found.noise:.3g}.{_without_entries(found, ids)}"
     if outcome is Outcome.BUDGET:
         return f"{text} The iterations are used up: allow more."
     if not found.offsets and found.oversampling < _HELPED_BELOW:
@@ -34,17 +34,20 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequ
     return text
 
 
-def _exact(found: Found, ids: Sequence[Sequence[str] | None]) -> str:
+def _exact(found: Found) -> str:
     if found.rank == 0:
         told = "the offsets fit all measurements" if found.offsets else "all measurements are 0"
-        text = f"{_model(found)}, no noise: {told}."
-        unknown = found.offsets and any(found.undetermined)
-        return f"{text} Nothing is known of {_open(found, ids)}, without any entry." if unknown else text
-    text = (
+        return f"{_model(found)}, no noise: {told}."
+    return (
         f"{_model(found)}, no noise: the measurements are {found.oversampling:.2f} times the degrees of freedom, and are fitted "
         f"to {found.relative_residual:.1g}."
     )
-    return f"{text} Nothing is known of {_open(found, ids)}, without any entry." if any(found.undetermined) else text
+
+
+def _without_entries(found: Found, ids: Sequence[Sequence[str] | None]) -> str:
+    if not any(found.undetermined):
+        return ""
+    return f" Nothing is known of {_open(found, ids)}, without any entry, which get the mean of the others."
 
 
 def _undetermined(found: Found, ids: Sequence[Sequence[str] | None]) -> str:
