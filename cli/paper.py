@@ -123,7 +123,7 @@ def _reproduce_all(small: bool, output: Path, checkpoint: Checkpoint | None, see
     shown = {report["titles"][name]: (path, report["notes"][name]) for name, path in pictures.items()}
     write_gallery(page, title, rows, shown)
     verdicts = [row["verdict"] for row in rows if row["verdict"] != "not published"]
-    agree = sum(verdict in ("agrees", "same in kind") for verdict in verdicts)
+    agree = sum(verdict.startswith(("agrees", "same in kind", "within")) for verdict in verdicts)
     lines = [
         f"{agree} of {len(verdicts)} published numbers agree; not run, as they need data or peers: {', '.join(WITH_DATA)}"
     ]

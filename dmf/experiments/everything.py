@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,10 +68,16 @@ def reproduce_all(
 
 
 def _row(name: str, claims: Sequence[Claim]) -> dict[str, Any]:
-    """One claim over all seeds."""
-    numbers = [claim.ours for claim in claims]
-    row = {"experiment": name} | replace(claims[0], ours=float(np.median(numbers))).row()
-    if len(numbers) > 1:
-        verdict = row.pop("verdict")
-        row |= {"least": min(numbers), "most": max(numbers), "verdict": verdict}
+    """One claim over all seeds: median, smallest and largest of those that reached it."""
+    numbers = [claim.ours for claim in claims if math.isfinite(claim.ours)]
+    claim = replace(claims[0], ours=float(np.median(numbers)) if numbers else math.nan)
+    row = {"experiment": name} | claim.row()
+    if len(claims) > 1:
+        verdict = str(row.pop("verdict"))
+        least, most = min(numbers, default=math.nan), max(numbers, default=math.nan)
+        if verdict == "differs" and least <= claim.published <= most:
+            verdict = "within the seeds' spread"
+        if numbers and len(numbers) < len(claims):
+            verdict += f", {len(numbers)} of {len(claims)} seeds reached it"
+        row |= {"least": least, "most": most, "verdict": verdict}
     return row
