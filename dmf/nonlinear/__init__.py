@@ -8,9 +8,9 @@ from dmf.nonlinear.evidence import UpdateDiagnostics
 from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
 from dmf.nonlinear.losses import softmax_cross_entropy, squared_loss
 from dmf.nonlinear.network import Network, perceptron
-from dmf.nonlinear.optimizers import SGD, Adam
 from dmf.nonlinear.samples import Samples
 from dmf.nonlinear.training import Evaluation, accuracy, train
+from dmf.solvers.optimizers import SGD, Adam
 
 __all__ = [
     "Activation",

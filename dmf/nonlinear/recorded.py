@@ -9,8 +9,8 @@ from dmf.arrays.backend import library
 from dmf.kernels.gpu_network import Linear, NetworkSteps, Rule
 from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
 from dmf.nonlinear.network import Network
-from dmf.nonlinear.optimizers import SGD, Adam
 from dmf.nonlinear.samples import Samples
+from dmf.solvers.optimizers import SGD, Adam
 
 _MOST_OPERATIONS = 2e10  # of a step; beyond, cuBLAS gains more than launches cost
 

@@ -14,11 +14,11 @@ from dmf.arrays.checks import check_option, positive_integer
 from dmf.errors import ArgumentError
 from dmf.nonlinear.losses import softmax_cross_entropy
 from dmf.nonlinear.network import Network, check_network
-from dmf.nonlinear.optimizers import Arrays, Optimizer, check_decay
 from dmf.nonlinear.recorded import NetworkSteps, recorded_steps
 from dmf.nonlinear.samples import Samples
 from dmf.solvers.checkpoints import Checkpoint, CheckpointLike
 from dmf.solvers.loop import Callback, Snapshot, follow
+from dmf.solvers.optimizers import Arrays, Optimizer, check_decay
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.packing import fingerprint
 from dmf.solvers.runs import Run

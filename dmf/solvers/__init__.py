@@ -8,16 +8,24 @@ from dmf.solvers.flow import follow_gradient_flow
 from dmf.solvers.gauss_newton import refine
 from dmf.solvers.homotopy import continuation, variational_bayes
 from dmf.solvers.loop import Snapshot
+from dmf.solvers.losses import Huber, Logistic, Poisson, Squared
+from dmf.solvers.optimizers import SGD, Adam
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History, Run
 
 __all__ = [
+    "SGD",
+    "Adam",
     "Checkpoint",
     "Curvature",
     "History",
+    "Huber",
+    "Logistic",
     "Outcome",
+    "Poisson",
     "Run",
     "Snapshot",
+    "Squared",
     "alternating_minimization",
     "continuation",
     "follow_gradient_flow",

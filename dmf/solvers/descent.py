@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dmf.arrays.backend import number, to_host
-from dmf.arrays.checks import REDUCTIONS, check_choice, check_option, layer_factors
+from dmf.arrays.checks import REDUCTIONS, check_choice, check_option, layer_factors, random_generator
 from dmf.arrays.linalg import chain_product
 from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
 from dmf.models.gradients import loss_and_gradients
 from dmf.observations import FullMatrix, Observations
+from dmf.solvers.bench import OptimizedDescent, Schedule, check_losses, checked_factors, checked_rates
 from dmf.solvers.checkpoints import CheckpointLike
 from dmf.solvers.curvature import scale_of
-from dmf.solvers.loop import Callback, run
+from dmf.solvers.loop import Callback, check_problem, run
+from dmf.solvers.losses import Loss
+from dmf.solvers.optimizers import SGD, Optimizer
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
 from dmf.theory.compression import ExactCompression
@@ -162,7 +166,7 @@ class CompressedDescent(GradientDescent):
 def gradient_descent(
     observations: Observations,
     network: DeepLinearNetwork,
-    step_size: float,
+    step_size: float | Optimizer,
     outer_scale: float = 1.0,
     weight_decay: float = 0.0,
     reduction: str = "mean",
@@ -173,10 +177,16 @@ def gradient_descent(
     exact_compression: bool = False,
     checkpoint: CheckpointLike | None = None,
     resume: bool = False,
+    rates: Sequence[float] | None = None,
+    schedule: Schedule | None = None,
+    loss: Loss | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
 ) -> Run:
-    """Train a deep linear network by gradient descent with a fixed step.
+    """Train a deep linear network by gradient descent.
 
-    The loss is ``1/2 ||A(W_L...W_1) - y||^2``, for "mean" divided by the number m of measurements.
+    The loss is ``1/2 ||A(W_L...W_1) - y||^2``, for "mean" divided by the number m of measurements. With a fixed step, and without
+    the last options, steps are the paper's, and compiled for narrow networks on entries; otherwise they are plain array code.
 
     Parameters
     ----------
@@ -184,8 +194,9 @@ def gradient_descent(
         What is known of the (d1, d2) matrix.
     network : DeepLinearNetwork
         The start, of the same shape, dtype, library and device; see `orthogonal_network` and `spectral_network`.
-    step_size : float, > 0
-        eta, in units that make it stable below 2 / (largest curvature); see `largest_curvature`.
+    step_size : float, > 0, or an optimiser
+        eta, in units that make it stable below 2 / (largest curvature); see `largest_curvature`. Or `dmf.solvers.SGD`, which has
+        momentum, or `dmf.solvers.Adam`, with their own.
     outer_scale : float, >= 0
         alpha, the discrepant learning rate: W_1 and W_L move with ``alpha * eta``; with 0 they only decay.
     weight_decay : float, >= 0
@@ -208,6 +219,18 @@ def gradient_descent(
         Where the run is kept every minute, at its end and on Ctrl-C, for a process that ends before its time.
     resume : bool
         Go on from `checkpoint`, to the same last bits, if there is one.
+    rates : sequence of L floats, >= 0, optional
+        Factors of the step for each layer, W_1 first, beside `outer_scale`.
+    schedule : callable, or sequence of floats, >= 0, optional
+        Factor of the step in each iteration, or a function of the iteration, from 0, that gives it.
+    loss : Loss, optional
+        In place of the squared one: `dmf.solvers.Huber`, `Logistic`, `Poisson`, or an object with a function
+        ``evaluate(predictions, values)`` that gives the sum of the losses and their derivatives.
+    batch_size : int, >= 1, optional
+        Take each gradient on so many of the entries, drawn anew in each epoch, as an unbiased estimate; the recorded loss is then
+        that of the next batch. Of `SampledEntries` without weights.
+    seed : int
+        Of the batches.
 
     Returns
     -------
@@ -223,13 +246,33 @@ def gradient_descent(
     ----------
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), sections 2 and 3.
     """
-    check_option("step_size", step_size, strictly=True)
     check_option("outer_scale", outer_scale)
     check_option("weight_decay", weight_decay)
     check_choice("reduction", reduction, REDUCTIONS)
-    solver = CompressedDescent if exact_compression else GradientDescent
+    solver: Any
+    if hasattr(step_size, "step") or not all(option is None for option in (rates, schedule, loss, batch_size)):
+        if exact_compression:
+            raise ArgumentError(
+                "exact_compression=True with an optimiser, rates, a schedule, a loss or batches, but the compression is of plain "
+                "gradient descent. Leave one of them away.",
+                argument="exact_compression",
+                value=True,
+            )
+        check_problem(observations, network)
+        optimizer: Any = step_size if hasattr(step_size, "step") else SGD(step_size)
+        factors = checked_rates([1.0] * network.depth if rates is None else rates, network.depth)
+        factors = tuple((layer_factors(network.depth, outer_scale) * factors).tolist())
+        scheduled = checked_factors(schedule, int(check_option("iterations", iterations, least=0, whole=True)))
+        size = 0 if batch_size is None else int(check_option("batch_size", batch_size, least=1, whole=True))
+        check_losses(observations, loss, size)
+        random_generator(seed)
+        solver = OptimizedDescent(optimizer, factors, scheduled, float(weight_decay), reduction, loss, size, seed)
+    else:
+        check_option("step_size", step_size, strictly=True)
+        kind = CompressedDescent if exact_compression else GradientDescent
+        solver = kind(float(step_size), float(outer_scale), float(weight_decay), reduction)
     return run(
-        solver(float(step_size), float(outer_scale), float(weight_decay), reduction),
+        solver,
         observations,
         network,
         iterations=iterations,
