@@ -63,10 +63,12 @@ class Sent(Held):
         known, workers = self._known[side], sorted(self._client.nthreads())
         for k, future in enumerate(known):
             if future is None or future.status not in ("pending", "finished"):
-                home = [workers[k % len(workers)]]
+                home = [workers[k % len(workers)]] if workers else None
                 # One after another: many at once have been seen to hang.
                 sent = self._client.scatter([self._samples(side, k)], workers=home, direct=True, hash=False)
-                known[k] = self._client.submit(built, *sent, workers=home, allow_other_workers=True, pure=False)
+                known[k] = self._client.submit(
+                    built, *sent, workers=home, allow_other_workers=home is not None, pure=False
+                )
         return list(known)
 
 
@@ -103,13 +105,19 @@ class Layout:
         return self._needed[side]
 
     def homes(self, side: int, blocks: Held) -> list[Any]:
-        """For each block the worker that has it; that is asked for anew where one is gone."""
-        workers = self.client.nthreads()
-        if side not in self._homes or not workers.keys() >= set(self._homes[side]):
+        """For each block the worker that has it, or had it when last asked; others may take its tasks where that is gone."""
+        if side not in self._homes:
+            from distributed import wait
+
             futures = blocks.of(side)
+            wait(futures)
             where = self.client.who_has(futures)
-            self._homes[side] = [next(iter(where.get(future.key) or workers)) for future in futures]
+            self._homes[side] = [list(where.get(future.key, ()))[:1] or None for future in futures]
         return self._homes[side]
+
+    def forget_homes(self) -> None:
+        """Ask where the blocks are when that is next needed."""
+        self._homes.clear()
 
 
 class Blocks:
@@ -150,16 +158,16 @@ class Blocks:
         """
         layout, client, futures = self.layout, self.layout.client, self.held.of(side)
         homes, arguments = layout.homes(side, self.held), [list[Any]() for _ in futures]
+        pieces = [
+            _pieces(arrays, bounds) for arrays, bounds in ((met, layout.bounds[1 - side]), (own, layout.bounds[side]))
+        ]
+        sent = self._sent([*pieces[0], *pieces[1]])
         if met:
-            needed, parts = layout.needed(side, self.held), self._scattered(_pieces(met, layout.bounds[1 - side]))
-            for k, numbers in enumerate(needed):
-                arguments[k].append([parts[p] for p in numbers])
+            for k, numbers in enumerate(layout.needed(side, self.held)):
+                arguments[k].append([sent[p] for p in numbers])
         if own is not None:
-            pieces = _pieces(own, layout.bounds[side])
-            for home in sorted(set(homes)):
-                there = [k for k, place in enumerate(homes) if place == home]
-                for k, piece in zip(there, self._scattered([pieces[k] for k in there], [home]), strict=True):
-                    arguments[k].append(piece)
+            for k, piece in enumerate(sent[len(pieces[0]) :] or [()] * len(futures)):
+                arguments[k].append(piece)
         return [
             client.submit(
                 call,
@@ -168,16 +176,19 @@ class Blocks:
                 *arguments[k],
                 *args,
                 *([] if each is None else [each.of(side)[k]]),
-                workers=[homes[k]],
-                allow_other_workers=True,
+                workers=homes[k],
+                allow_other_workers=homes[k] is not None,
                 pure=False,
             )
             for k in (range(len(futures)) if some is None else some)
         ]
 
-    def _scattered(self, pieces: list[Any], workers: list[Any] | None = None) -> list[Any]:
+    def _sent(self, pieces: list[Any]) -> list[Any]:
+        """Futures of pieces of arrays, shared out to the workers, who send them on to those that need them."""
+        if not pieces:
+            return []
         self.layout.traffic["sent"] += sum(array.nbytes for piece in pieces for array in piece)
-        return self.layout.client.scatter(pieces, workers=workers, direct=True, hash=False)
+        return self.layout.client.scatter(pieces, direct=True, hash=False)
 
     def gathered(self, *submits: Callable[[], list[Any]], each: Held | None = None) -> list[Any]:
         """Results of what some calls submit, which are repeated where a worker is lost; `each` was made of these blocks."""
@@ -188,9 +199,15 @@ class Blocks:
                 found = self.layout.client.gather([submit() for submit in submits], direct=True)
                 self.layout.traffic["received"] += sizeof(found)
                 return found
-            except lost():
+            except lost() as error:
                 if not left:
-                    raise
+                    raise BackendError(
+                        f"workers of the cluster were lost in {_TRIES} tries of one task ({error!r}). They may have too little "
+                        "memory for their blocks: start more of them, or give them more.",
+                        argument="client",
+                        value=_TRIES,
+                    ) from error
+                self.layout.forget_homes()
                 for held in (self.held, each):
                     if held is not None:
                         held.renew()
@@ -215,7 +232,9 @@ def built(samples: tuple[Any, ...]) -> Block:
     return Block.of(*samples)
 
 
-def _pieces(arrays: Sequence[Any], bounds: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+def _pieces(arrays: Sequence[Any] | None, bounds: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    if not arrays:
+        return []
     arrays = [np.ascontiguousarray(array) for array in arrays]
     return [tuple(array[begin:end] for array in arrays) for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
 

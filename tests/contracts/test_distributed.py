@@ -134,7 +134,9 @@ def test_the_number_of_workers_changes_no_bit(client):
     found = []
     for workers in (1, 2):
         with (
-            distributed.LocalCluster(workers, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+            distributed.LocalCluster(
+                n_workers=workers, threads_per_worker=2, processes=False, dashboard_address=":0"
+            ) as cluster,
             distributed.Client(cluster, set_as_default=False) as some,
         ):
             there = DistributedEntries.from_entries(here, some, BLOCKS)

@@ -1,0 +1,60 @@
+"""Entries on workers that are processes of their own, some of which are killed."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import dmf
+from dmf.solvers.hierarchical import HierarchicalBayes
+
+distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'dmf[dask]'")
+
+from dmf.observations import DistributedEntries  # noqa: E402
+
+
+@pytest.fixture
+def client():
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def ratings():
+    """Entries of which few rows and columns hold most."""
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(2_000)[(2_000 * rng.random(60_000) ** 3).astype(int)]
+    cols = (800 * rng.random(60_000) ** 2).astype(int)
+    left, right = rng.standard_normal((2_000, 3)), rng.standard_normal((3, 800))
+    values = 3 + np.einsum("kr,rk->k", left[rows], right[:, cols]) + 0.5 * rng.standard_normal(rows.size)
+    return dmf.SampledEntries(rows, cols, values, (2_000, 800))
+
+
+@pytest.mark.parametrize("options", [{"rank": 4, "offsets": True, "holdout": 0.1}, {"rank": 4, "offsets": False}])
+def test_completion_is_that_of_one_process(client, options):
+    here = ratings()
+    there = DistributedEntries.from_entries(here, client)
+    one, other = (dmf.complete(data, **options, iterations=3) for data in (here, there))
+    assert one.outcome == other.outcome and one.found.rank == other.found.rank
+    np.testing.assert_allclose(other.product(), one.product(), rtol=0, atol=1e-10 * np.abs(one.product()).max())
+    if options.get("holdout"):
+        assert other.heldout.rmse == pytest.approx(one.heldout.rmse, rel=1e-10)
+
+
+def test_three_lost_workers_in_ten_sweeps_change_no_bit(client):
+    here, solver, models = ratings(), HierarchicalBayes(4), []
+    for kills in ((), (2, 5, 8)):
+        there = DistributedEntries.from_entries(here, client)
+        data = solver.prepare(there, None)
+        state = solver.init(data, None)
+        for sweep in range(10):
+            if sweep in kills:
+                pids = client.run(os.getpid)
+                os.kill(pids[sorted(pids)[0]], signal.SIGKILL)
+            state = solver.advance(data, state, 1)[0]
+        models.append(solver.model(data, state).factors())
+    for mine, other in zip(*models, strict=True):
+        np.testing.assert_array_equal(mine, other)
