@@ -1,4 +1,67 @@
-"""How deep linear networks learn, as code: exact trajectories, invariant subspaces, learning times, what is conserved."""
+"""How deep linear networks learn, as code: exact trajectories, invariant subspaces, learning times, what is conserved.
+
+Each of these takes a few lines; ``python -m pydoc dmf.theory`` shows them, and the tests run them.
+
+A problem, a start and a step for what follows::
+
+    import numpy as np
+    import dmf
+    from dmf.experiments.problems import paper_target, sample_entries
+    from dmf.solvers import SGD, Adam, Curvature, Huber, largest_curvature
+    from dmf.theory import compressed_start, stable_step_size, two_period_orbit
+
+    target = paper_target(30, rank=2, seed=0)
+    seen, unseen = sample_entries(target, 0.6, seed=0)
+    start = dmf.spectral_network(seen, rank=4, scale=0.1, exact=True)
+
+    def error(run):
+        return float(np.linalg.norm(run.network.product() - target) / np.linalg.norm(target))
+
+A rate for each layer, and a step that falls from iteration to iteration::
+
+    run = dmf.gradient_descent(seen, start, 5.0, iterations=500, rates=[2, 1, 2], schedule=lambda t: 1 / (1 + t / 300))
+    print("rates and a schedule", error(run))
+
+Momentum, and Adam on minibatches of the entries::
+
+    print("momentum", error(dmf.gradient_descent(seen, start, SGD(2.0, momentum=0.9), iterations=300)))
+    print("Adam", error(dmf.gradient_descent(seen, start, Adam(0.02), iterations=300, batch_size=100, record_every=100)))
+
+Outer factors that stay, or turn slowly: the compressed completion of Yaras et al.::
+
+    wide = dmf.orthogonal_network(target.shape, scale=0.1, seed=0)
+    core = compressed_start(seen, wide, rank=2)
+    for scale in (0.0, 0.1):
+        print("compressed", scale, error(dmf.gradient_descent(seen, core, 5.0, outer_scale=scale, iterations=1_000)))
+
+A loss that forgives outliers, or one of your own: its sum and its derivatives by the predictions::
+
+    class Quartic:
+        def evaluate(self, predictions, values):
+            residuals = predictions - values
+            return np.sum(residuals**4) / 4, residuals**3
+
+    for loss in (Huber(0.5), Quartic()):
+        print("loss", dmf.gradient_descent(seen, start, Adam(0.02), iterations=200, loss=loss).history.loss[[0, -1]])
+
+Sharpness along a run, and the edge of stability: a step a little above the largest stable one ends in two values, in turn::
+
+    known, values = dmf.FullMatrix(target), np.linalg.svd(target)[1]
+    step = 1.02 * stable_step_size(values[:2], depth=3)
+    sharpness = lambda at: {"sharpness": Curvature(known, at.network, reduction="sum").largest("hessian")}
+    run = dmf.gradient_descent(
+        known, dmf.spectral_network(known, 2, scale=1.0), step, reduction="sum", iterations=1_001, record_every=250,
+        callback=sharpness,
+    )
+    print("sharpness", run.history["sharpness"], "against", 2 / step)
+    print("orbit", two_period_orbit(values[0], 3, step), "of the first, now", np.linalg.svd(run.network.product())[1][:2])
+
+The tangent kernel on a few measurements, as a matrix::
+
+    few = dmf.SampledEntries(seen.rows[:5], seen.cols[:5], seen.values[:5], seen.shape)
+    kernel = np.stack([Curvature(few, start).ntk(unit) for unit in np.eye(5)])
+    print("tangent kernel", np.linalg.eigvalsh(kernel), "a stable step", 2 / largest_curvature(seen, run.network))
+"""
 
 from dmf.theory.comparison import Comparison, compare
 from dmf.theory.compression import CompressedTrajectory, ExactCompression, exact_compression
@@ -14,7 +77,7 @@ from dmf.theory.diagnostics import (
 )
 from dmf.theory.reduced import ReducedTrajectory, closed_form_flow, gradient_flow, reduced_dynamics
 from dmf.theory.singular_vectors import SingularPath, singular_flow
-from dmf.theory.stability import stable_step_size
+from dmf.theory.stability import stable_step_size, two_period_orbit
 from dmf.theory.starts import compressed_start
 from dmf.theory.subspaces import InvarianceChecker, InvariantSubspaces, invariant_subspaces
 from dmf.theory.times import learning_times, separating_scale
@@ -47,4 +110,5 @@ __all__ = [
     "separating_scale",
     "singular_flow",
     "stable_step_size",
+    "two_period_orbit",
 ]

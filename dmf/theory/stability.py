@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dmf.arrays.checks import check_option, layer_factors, positive_integer
+from dmf.errors import ArgumentError
 from dmf.theory.checks import checked_values
 from dmf.theory.times import inner_weight, outer_square
 
@@ -61,6 +62,69 @@ def stable_step_size(
         ends.append(_end(value, depth, alpha, eps))
     curvature = max(_sharpness(weights, value, factors, decay) for weights in ends)
     return 2 / curvature if curvature > 0 else np.inf
+
+
+def two_period_orbit(singular_value: float, depth: int, step_size: float) -> tuple[float, float]:
+    """The two values between which a component jumps for ever, for steps a little above the largest stable one.
+
+    A component of the spectral start with alpha = 1 follows ``w <- w - eta (w^L - s) w^(L-1)``. Beyond `stable_step_size` it
+    leaves ``w^L = s`` for an orbit of period two, which is stable up to a second threshold.
+
+    Parameters
+    ----------
+    singular_value : float, > 0
+        s.
+    depth : int, >= 2
+        L; a network of one layer diverges instead.
+    step_size : float, > 0
+        eta, for the loss "sum".
+
+    Returns
+    -------
+    low, high : float
+        ``w^L`` on the orbit; both are s up to the largest stable step.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range, or the step is so large that no orbit of period two is stable.
+
+    References
+    ----------
+    .. [1] Ghosh et al., 2025 (arXiv 2502.20531): deep matrix factorization beyond the edge of stability.
+    """
+    from scipy.optimize import brentq
+
+    value = check_option("singular_value", singular_value, strictly=True)
+    depth = int(check_option("depth", depth, least=2, whole=True))
+    eta = check_option("step_size", step_size, strictly=True)
+    limit = stable_step_size([value], depth)
+    if eta <= limit:
+        return value, value
+    rest = value ** (1 / depth)
+
+    def step(w: float) -> float:
+        return w - eta * (w**depth - value) * w ** (depth - 1)
+
+    def slope(w: float) -> float:
+        return 1 - eta * ((2 * depth - 1) * w ** (2 * depth - 2) - value * (depth - 1) * w ** (depth - 2))
+
+    # From just below the unstable rest two steps lead further down; from below the orbit, up to it.
+    grid = rest * (1 - np.geomspace(1e-6, 1 - 1e-6, 2_000))
+    outside = [w for w in grid.tolist() if step(step(w)) > w]
+    if outside:
+        inside = grid[np.flatnonzero(grid > outside[0])[-1:]].tolist() or [rest]
+        low = brentq(lambda w: step(step(w)) - w, outside[0], inside[0], xtol=1e-15 * rest, rtol=1e-15)
+        high = step(low)
+        if abs(slope(low) * slope(high)) < 1:
+            return low**depth, high**depth
+    raise ArgumentError(
+        f"step_size={eta:g} with the singular value {value:g} at depth {depth}, but this is {eta / limit:.3g} times the largest "
+        "stable step, and no orbit of period two is stable there. Take a step closer to it.",
+        argument="step_size",
+        value=eta,
+        limit=limit,
+    )
 
 
 def _sharpness(weights: np.ndarray, value: float, factors: np.ndarray, decay: float) -> float:
