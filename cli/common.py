@@ -345,7 +345,9 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--skip", type=click.IntRange(min=0), default=0, help="Lines at the top to leave out, such as a title."
     )
     @click.option("--sheet", help="Sheet of an Excel workbook; the first unless given.")
-    @click.option("--query", metavar="SQL", help="What to read from a DuckDB database; its only table unless given.")
+    @click.option(
+        "--query", metavar="SQL", help="What to read from a database of DuckDB or SQLite; its only table unless given."
+    )
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> Any:
         stated = {field.name: options.pop(field.name) for field in fields(Stated)}

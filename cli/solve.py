@@ -112,7 +112,7 @@ def complete(
 
     FILE holds the known entries: delimited text, either with the columns row, column and value (ids may be any text; further
     columns are ignored) or as a table with missing cells (empty, NA, NaN, null); the same as Parquet (a file or a folder), Excel
-    workbook or DuckDB database; a Matrix Market file, an .npy file with NaN for missing entries, or an .npz file.
+    workbook or a database of DuckDB or SQLite; a Matrix Market file, an .npy file with NaN for missing entries, or an .npz file.
 
     In a table, each column may have a unit of its own; where all have one, as ratings and images do, it is completed as a matrix.
     --format says which, and otherwise the look of the columns decides. All that follows is about matrices.

@@ -1,9 +1,8 @@
-"""Columns as Arrow holds them: Parquet files, folders of them, and what a query of DuckDB gives. Entries, or a table."""
+"""Columns as Arrow holds them: Parquet files, folders of them, and what a database gives. Entries, or a table."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +24,8 @@ from dmf.io.sheets import Sheet
 from dmf.io.tables import index_column, is_table, table_of
 from dmf.io.writing import write_atomically
 
-_SAMPLE = 1_000  # records by which columns are told apart
-_BATCH = 2**18  # records that are decoded at once
+SAMPLE = 1_000  # records by which columns are told apart
+BATCH = 2**18  # records that are decoded at once
 _BATCHES_AHEAD = 4  # batches that are decoded while one is numbered
 
 
@@ -65,7 +64,7 @@ class Columns:
 def load_parquet(path: Path, stated: Stated, keep: bool, progress: Progress) -> Entries | Matrix:
     """Read a Parquet file or a folder of them: entries, see `dmf.io.roles.entry_columns`, or a table."""
     pyarrow, dataset = package("pyarrow", path, "parquet"), package("pyarrow.dataset", path, "parquet")
-    with _errors_of(path, pyarrow):
+    with errors_of(path, pyarrow):
         folders = "hive" if path.is_dir() else None
         source = dataset.dataset(path, format="parquet", partitioning=folders)
         fragments = list(source.get_fragments())
@@ -80,7 +79,7 @@ def load_parquet(path: Path, stated: Stated, keep: bool, progress: Progress) -> 
         source = dataset.dataset(path, format=reading, partitioning=folders)
 
         def scan(names: list[str]) -> Iterator[Any]:
-            options = {"batch_size": _BATCH, "batch_readahead": _BATCHES_AHEAD, "fragment_readahead": 1}
+            options = {"batch_size": BATCH, "batch_readahead": _BATCHES_AHEAD, "fragment_readahead": 1}
             read = 0
             for batch in source.scanner(columns=names, **options).to_batches():
                 yield batch
@@ -89,52 +88,9 @@ def load_parquet(path: Path, stated: Stated, keep: bool, progress: Progress) -> 
 
         dialect = "Parquet" if len(fragments) == 1 else f"Parquet, {len(fragments)} files"
         names = source.schema.names
-        sample = _sample(names, source.head(_SAMPLE, batch_readahead=0, fragment_readahead=0))
+        sample = sample_of(names, source.head(SAMPLE, batch_readahead=0, fragment_readahead=0))
         plain = dataset.dataset(path, format="parquet", partitioning=folders)
         return from_columns(Columns(path, dialect, names, sample, scan, plain.to_table), stated, keep, pyarrow)
-
-
-def load_duckdb(path: Path, stated: Stated, keep: bool, progress: Progress) -> Entries | Matrix:
-    """Read what a query of a DuckDB database gives, or its only table."""
-    query = stated.query
-    duckdb, pyarrow = package("duckdb", path, "duckdb"), package("pyarrow", path, "duckdb")
-    try:
-        with _errors_of(path, pyarrow), duckdb.connect(str(path), read_only=True) as database:
-            if query is None:
-                tables = [name for (name,) in database.execute("select table_name from duckdb_tables()").fetchall()]
-                if len(tables) != 1:
-                    raise FileError(
-                        f"cannot read {path}: {len(tables)} tables ({', '.join(listed(tables))}). Say what to read: --query "
-                        "'select row, column, value from ...'."
-                    )
-                query = 'from "{}"'.format(tables[0].replace('"', '""'))
-            result = database.sql(query)
-            if result is None:
-                raise FileError(f"cannot read {path}: the query {shown(query)} gives no rows. Pass a select.")
-            reader = result.to_arrow_reader(_BATCH)
-            names = reader.schema.names
-            first = next(iter(reader), None)
-            if first is None or not len(first):
-                raise FileError(f"cannot read {path}: the query gives no rows. Give at least one entry.")
-            # A query is not run twice: it may give something else.
-            parts: Any = itertools.chain([first], reader)
-            if keep:
-                parts = list(parts)
-            sample = _sample(names, first.slice(0, _SAMPLE))
-
-            def counted(parts: Iterable[Any]) -> Iterator[Any]:
-                read = 0
-                for batch in parts:
-                    yield batch
-                    read += len(batch)
-                    progress(read, 0.0)  # how many more will come is not known
-
-            columns = Columns(
-                path, "DuckDB", names, sample, lambda _: counted(parts), lambda: pyarrow.Table.from_batches(parts)
-            )
-            return from_columns(columns, stated, keep, pyarrow)
-    except duckdb.Error as error:
-        raise FileError(f"cannot read {path}: {error}") from error
 
 
 def from_columns(columns: Columns, stated: Stated, keep: bool, pyarrow: Any) -> Entries | Matrix:
@@ -237,7 +193,7 @@ def with_cells(table: Any, k: int, rows: np.ndarray, cells: np.ndarray) -> Any:
     return table.set_column(k, field, choose(pyarrow.array(is_given), given, table.column(k)))
 
 
-def _sample(names: list[str], head: Any) -> list[list[str]]:
+def sample_of(names: list[str], head: Any) -> list[list[str]]:
     cells = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in head.columns]
     return [names, *map(list, zip(*cells, strict=True))]
 
@@ -278,7 +234,8 @@ def _number_ids(ids: Numbering, column: Any, pyarrow: Any, where: str, begin: in
 
 
 def _is_numeric(pyarrow: Any, kind: Any) -> bool:
-    return pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_decimal(kind)
+    kinds = pyarrow.types  # all of a column may be null
+    return kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind) or kinds.is_null(kind)
 
 
 def _numbers(column: Any, pyarrow: Any, where: str) -> np.ndarray:
@@ -307,7 +264,7 @@ def _texts(column: Any, pyarrow: Any) -> list[str | None]:
 
 
 @contextlib.contextmanager
-def _errors_of(path: object, pyarrow: Any) -> Iterator[None]:
+def errors_of(path: object, pyarrow: Any) -> Iterator[None]:
     """What Arrow raises as FileError."""
     try:
         yield

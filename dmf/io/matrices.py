@@ -13,7 +13,8 @@ import numpy as np
 
 from dmf.errors import FileError
 from dmf.io.arrays import open_npz
-from dmf.io.arrow import load_duckdb, load_parquet
+from dmf.io.arrow import load_parquet
+from dmf.io.databases import load_duckdb, load_sqlite
 from dmf.io.delimited import DelimitedText, open_delimited
 from dmf.io.excel import open_sheet
 from dmf.io.formats import load_npy, load_npz, members_text
@@ -29,6 +30,9 @@ _READERS = {".npy": load_npy, ".npz": load_npz, ".mtx": load_mtx}
 _COLUMNS: dict[str, Callable[[Path, Stated, bool, Progress], Entries | Matrix]] = {
     ".parquet": load_parquet,
     ".duckdb": load_duckdb,
+    ".sqlite": load_sqlite,
+    ".sqlite3": load_sqlite,
+    ".db": load_sqlite,
 }
 _WORKBOOKS = (".xlsx", ".xlsm")
 
@@ -47,7 +51,7 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
         - ``.mtx``: Matrix Market, coordinate (stored means observed) or array. Rows and columns are counted from 1 there, and so
           are the ids "1", "2", ...; positions in the observations count from 0, as everywhere.
         - ``.parquet``, or a folder of such files: see below.
-        - ``.duckdb``: what `query` gives, or the only table.
+        - ``.duckdb``; ``.sqlite``, ``.sqlite3``, ``.db``: what `query` gives, or the only table.
         - ``.xlsx``: a sheet, the first unless `sheet` names another.
         - anything else: delimited text, perhaps compressed by gzip or zstd, see `dmf.io.delimited.open_delimited`.
 
@@ -200,7 +204,7 @@ def _check_stated(path: Path, suffix: str, stated: Stated) -> None:
     """Raise if something is stated that a file of this suffix does not need."""
     allowed: tuple[str, ...] = ()
     if suffix in _COLUMNS:
-        allowed = ("layout", "columns", "value", "index_column", "missing", *["query"] * (suffix == ".duckdb"))
+        allowed = ("layout", "columns", "value", "index_column", "missing", *["query"] * (suffix != ".parquet"))
     elif suffix not in _READERS:
         allowed = tuple(field.name for field in fields(Stated) if field.name != "query")
         allowed = tuple(name for name in allowed if name != "sheet" or suffix in _WORKBOOKS)

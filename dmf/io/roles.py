@@ -64,7 +64,7 @@ class Stated:
     sheet : str, optional
         The sheet of an Excel workbook; the first unless given.
     query : str, optional
-        What to read from a DuckDB database; its only table unless given.
+        What to read from a database of DuckDB or SQLite; its only table unless given.
     """
 
     layout: str = "auto"
