@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import dmf
-from dmf.solvers import SGD, Adam
+from dmf.solvers import Adam
 from dmf.solvers.alternating import AlternatingMinimization
 from dmf.solvers.bench import Factors, OptimizedDescent
 from dmf.solvers.descent import CompressedDescent, GradientDescent
@@ -17,11 +17,11 @@ from dmf.solvers.packing import split
 
 from helpers import LIBRARIES, like, observe, start
 
-RATES = (2.0, 1.0)  # of the layers of `start`
 SOLVERS = {
     "gradient descent": GradientDescent(0.05, 2.0, 0.01, "sum"),
-    "momentum": OptimizedDescent(SGD(0.05, 0.5), RATES, Factors(np.linspace(1, 0.5, 1_000)), 0.01, "sum", None, 0, 0),
-    "Adam": OptimizedDescent(Adam(0.05), RATES, Factors(np.ones(1_000)), 0.0, "mean", None, 0, 0),
+    "Adam": OptimizedDescent(
+        Adam(0.05), (2.0, 1.0), Factors(np.linspace(1, 0.5, 1_000)), 0.01, "sum", None, 0, 0
+    ),  # rates of the two layers of `start`
     "alternating minimization": AlternatingMinimization(0.1),
     "variational Bayes": VariationalBayes(decay=0.9),
     "continuation": Continuation(decay=0.9),

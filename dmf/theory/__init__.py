@@ -25,7 +25,7 @@ A rate for each layer, and a step that falls from iteration to iteration::
 Momentum, and Adam on minibatches of the entries::
 
     print("momentum", error(dmf.gradient_descent(seen, start, SGD(2.0, momentum=0.9), iterations=300)))
-    print("Adam", error(dmf.gradient_descent(seen, start, Adam(0.02), iterations=300, batch_size=100, record_every=100)))
+    print("Adam", error(dmf.gradient_descent(seen, start, Adam(0.03), iterations=150, batch_size=100, record_every=50)))
 
 Outer factors that stay, or turn slowly: the compressed completion of Yaras et al.::
 
@@ -42,7 +42,7 @@ A loss that forgives outliers, or one of your own: its sum and its derivatives b
             return np.sum(residuals**4) / 4, residuals**3
 
     for loss in (Huber(0.5), Quartic()):
-        print("loss", dmf.gradient_descent(seen, start, Adam(0.02), iterations=200, loss=loss).history.loss[[0, -1]])
+        print("loss", dmf.gradient_descent(seen, start, Adam(0.02), iterations=150, loss=loss).history.loss[[0, -1]])
 
 Sharpness along a run, and the edge of stability: a step a little above the largest stable one ends in two values, in turn::
 
