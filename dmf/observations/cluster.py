@@ -11,6 +11,7 @@ import numpy as np
 from dmf.errors import BackendError
 from dmf.observations.block import Block, call
 
+_THERE = ("pending", "finished")  # states of futures
 _TRIES = 4  # of a task, of which workers are lost
 
 
@@ -42,34 +43,35 @@ class Held:
         self._futures.clear()
 
 
-class Sent(Held):
-    """Blocks of which the client sends the samples; those that are still there are not sent again.
+class Root(Held):
+    """Blocks that are made of no other ones; those that are still there are not made again.
 
     Parameters
     ----------
-    client : distributed.Client
     sizes : (int, int)
         Numbers of blocks of rows and of columns.
-    samples : callable
-        From a side and the number of a block to the arguments of `Block.of`.
+    make : callable
+        From a list of (side, number of a block, where to put it) to their futures.
+    client : distributed.Client
     """
 
-    def __init__(self, client: Any, sizes: Sequence[int], samples: Callable[[int, int], tuple[Any, ...]]) -> None:
-        super().__init__(self._sent)
-        self._client, self._samples = client, samples
-        self._known: list[list[Any]] = [[None] * size for size in sizes]
+    def __init__(self, client: Any, sizes: Sequence[int], make: Callable[[list[Any]], list[Any]]) -> None:
+        super().__init__(self._known)
+        self._client, self._make_some = client, make
+        self._blocks: dict[tuple[int, int], Any] = {(side, k): None for side in (0, 1) for k in range(sizes[side])}
 
-    def _sent(self, side: int) -> list[Any]:
-        known, workers = self._known[side], sorted(self._client.nthreads())
-        for k, future in enumerate(known):
-            if future is None or future.status not in ("pending", "finished"):
-                home = [workers[k % len(workers)]] if workers else None
-                # One after another: many at once have been seen to hang.
-                sent = self._client.scatter([self._samples(side, k)], workers=home, direct=True, hash=False)
-                known[k] = self._client.submit(
-                    built, *sent, workers=home, allow_other_workers=home is not None, pure=False
-                )
-        return list(known)
+    def _known(self, side: int) -> list[Any]:
+        workers = sorted(self._client.nthreads())
+        lost = [at for at, future in self._blocks.items() if future is None or future.status not in _THERE]
+        places = [(*at, placed([workers[at[1] % len(workers)]] if workers else None)) for at in lost]
+        if lost:
+            self._blocks.update(zip(lost, self._make_some(places), strict=True))
+        return [future for at, future in self._blocks.items() if at[0] == side]
+
+
+def placed(home: list[Any] | None) -> dict[str, Any]:
+    """Options of a task for a worker, or another one if that is gone."""
+    return {"workers": home, "allow_other_workers": home is not None, "pure": False}
 
 
 class Layout:
@@ -176,9 +178,7 @@ class Blocks:
                 *arguments[k],
                 *args,
                 *([] if each is None else [each.of(side)[k]]),
-                workers=homes[k],
-                allow_other_workers=homes[k] is not None,
-                pure=False,
+                **placed(homes[k]),
             )
             for k in (range(len(futures)) if some is None else some)
         ]
@@ -230,6 +230,12 @@ class Blocks:
 def built(samples: tuple[Any, ...]) -> Block:
     """A block of samples that were sent."""
     return Block.of(*samples)
+
+
+def joined(pieces: list[tuple[np.ndarray, ...]], own: tuple[int, int], bounds: np.ndarray) -> Block:
+    """A block of its pieces of all partitions."""
+    rows, cols, values = map(np.concatenate, zip(*pieces, strict=True))
+    return Block.of(rows, cols, values, None, own, bounds)
 
 
 def _pieces(arrays: Sequence[Any] | None, bounds: np.ndarray) -> list[tuple[np.ndarray, ...]]:

@@ -23,6 +23,7 @@ back and 32 MB from worker to worker.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -33,17 +34,20 @@ from dmf.arrays.backend import check_device, to_host
 from dmf.arrays.checks import check_kind, check_option
 from dmf.arrays.linalg import truncated_svd
 from dmf.arrays.threads import one_blas_thread
-from dmf.errors import BackendError
+from dmf.errors import ArgumentError, BackendError
+from dmf.io.forms import Form
+from dmf.io.partitions import Names, check_columns, ids_of, merged, pieces, read_group, row_groups, texts
 from dmf.observations.base import Ridge
 from dmf.observations.block import Facts
 from dmf.observations.checks import check_factor, check_factors, check_rank, held_out_count, nothing_left
-from dmf.observations.cluster import Blocks, Held, Layout, Sent, check_versions
+from dmf.observations.cluster import Blocks, Held, Layout, Root, built, check_versions, joined
 from dmf.observations.entries import Entries
 from dmf.observations.positions import components, numbered
 from dmf.observations.sampled import SampledEntries
 
 _BLOCK = 4_000_000  # samples, about: some hundredths of a second of work, and 50 MB in single precision
 _FEWEST = 8  # blocks on each side, for some workers and threads
+_MERGED = 16  # lists of ids at a time
 _BITS = 16  # of the draws of a split, by which the last one held out is looked for
 
 
@@ -65,7 +69,8 @@ class RemoteValues:
 class DistributedEntries(Entries):
     """Entries of a matrix in blocks of rows and of columns on the workers of a Dask cluster; see the module.
 
-    Made by `from_entries`. Whatever takes entries takes these: `dmf.complete`, `dmf.completion.rank_path`, the solvers.
+    Made by `from_entries`, `from_parquet` or `from_dask`. Whatever takes entries takes these:
+    `dmf.complete`, `dmf.completion.rank_path`, the solvers.
 
     Parameters
     ----------
@@ -99,8 +104,7 @@ class DistributedEntries(Entries):
         check_versions(client)
         here: Any = entries.to_device("cpu")
         sides = here, SampledEntries(here.cols, here.rows, here.entries, here.shape[::-1], here.weights)
-        count = max(_FEWEST, -(-here.n_measurements // _BLOCK)) if blocks is None else blocks
-        count = int(check_option("blocks", count, 1, whole=True))
+        count = block_count(here.n_measurements, blocks)
         starts = [np.concatenate([[0], np.cumsum(side.counts(0))]) for side in sides]
         bounds = cuts(starts[0], count), cuts(starts[1], count)
 
@@ -111,11 +115,110 @@ class DistributedEntries(Entries):
             arrays = data.rows[part], data.cols[part], data.entries[part], weights
             return *arrays, (int(begin), int(end)), bounds[1 - side]
 
-        sizes = [b.size - 1 for b in bounds]
+        def make(lost: list[Any]) -> list[Any]:
+            futures = []
+            for side, k, place in lost:  # one after another: many at once have been seen to hang
+                sent = client.scatter([samples(side, k)], workers=place["workers"], direct=True, hash=False)
+                futures.append(client.submit(built, *sent, **place))
+            return futures
+
         layout = Layout(client, bounds, here.dtype, here.weights is not None)
-        found = cls(Blocks(layout, Sent(client, sizes, samples)))
+        found = cls(Blocks(layout, Root(client, [b.size - 1 for b in bounds], make)))
         found.form = entries.form
         return found
+
+    @classmethod
+    def from_parquet(
+        cls, path: Any, row: Any, column: Any, value: Any, client: Any, blocks: int | None = None
+    ) -> DistributedEntries:
+        """Entries in a Parquet file, or in all of a folder, which the workers read: all see it under the same name.
+
+        Parameters
+        ----------
+        path : path
+        row, column, value : str
+            Names of the columns, as of `SampledEntries.from_frame`.
+        client, blocks
+            See `from_entries`.
+
+        Raises
+        ------
+        FileError
+            If a file cannot be read or lacks a column; the message names it.
+        ObservationError
+            If an id is missing, or a value is no finite number.
+        """
+        names = row, column, value
+        groups = row_groups(path, names)
+        check_versions(client)
+        return cls._of_partitions(
+            lambda: [client.submit(read_group, *group, names, pure=False) for group in groups], names, client, blocks
+        )
+
+    @classmethod
+    def from_dask(
+        cls, frame: Any, row: Any, column: Any, value: Any, client: Any, blocks: int | None = None
+    ) -> DistributedEntries:
+        """Entries of a long Dask data frame: one for each row that has a value; it is computed twice unless it is persisted.
+
+        Parameters
+        ----------
+        frame : dask.dataframe.DataFrame
+        row, column, value : names of columns
+            As of `SampledEntries.from_frame`.
+        client, blocks
+            See `from_entries`.
+
+        Raises
+        ------
+        ArgumentError, ObservationError
+            If there are no such columns, an id is missing, or a value is no finite number.
+        """
+        names = row, column, value
+        if not hasattr(frame, "to_delayed") or not hasattr(frame, "columns"):
+            raise ArgumentError(
+                f"frame is a {type(frame).__name__}, but a Dask data frame is needed. For others see from_entries.",
+                argument="frame",
+                value=type(frame).__name__,
+            )
+        check_columns(list(frame.columns), names)
+        check_versions(client)
+        parts = frame[list(names)].to_delayed()
+        return cls._of_partitions(lambda: client.compute(list(parts)), names, client, blocks)
+
+    @classmethod
+    def _of_partitions(
+        cls, read: Callable[[], list[Any]], names: Names, client: Any, blocks: int | None
+    ) -> DistributedEntries:
+        parts = [client.submit(ids_of, part, names, pure=False) for part in read()]
+        if not parts:
+            raise nothing_left(0, 0)
+        while len(parts) > 1:
+            some = [parts[k : k + _MERGED] for k in range(0, len(parts), _MERGED)]
+            parts = [client.submit(merged, part, pure=False) for part in some]
+        ids = parts[0]
+        rows, cols, dtype = client.gather(ids)
+        total = int(rows.counts.sum())
+        if total == 0:
+            raise nothing_left(len(rows.ids), len(cols.ids))
+        count = block_count(total, blocks)
+        starts = [np.concatenate([[0], np.cumsum(side.counts)]) for side in (rows, cols)]
+        bounds = cuts(starts[0], count), cuts(starts[1], count)
+
+        def make(lost: list[Any]) -> list[Any]:
+            found = [client.submit(pieces, part, names, ids, bounds, pure=False) for part in read()]
+            futures = []
+            for side, k, place in lost:
+                number = k + side * (bounds[0].size - 1)
+                own = int(bounds[side][k]), int(bounds[side][k + 1])
+                of_block = [client.submit(operator.getitem, part, number, pure=False) for part in found]
+                futures.append(client.submit(joined, of_block, own, bounds[1 - side], **place))
+            return futures
+
+        layout = Layout(client, bounds, dtype, weighted=False)
+        made = cls(Blocks(layout, Root(client, [b.size - 1 for b in bounds], make)))
+        made.form = Form(texts(rows.ids), texts(cols.ids))
+        return made
 
     # The contract: sizes
 
@@ -326,6 +429,12 @@ class DistributedEntries(Entries):
             value=device,
             limit="cpu",
         )
+
+
+def block_count(samples: int, blocks: int | None) -> int:
+    """Number of blocks of rows, and of columns."""
+    count = max(_FEWEST, -(-samples // _BLOCK)) if blocks is None else blocks
+    return int(check_option("blocks", count, 1, whole=True))
 
 
 def cuts(starts: np.ndarray, blocks: int) -> np.ndarray:

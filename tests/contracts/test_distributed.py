@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.errors import ArgumentError, BackendError, ObservationError
+from dmf.errors import ArgumentError, BackendError, FileError, ObservationError
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'dmf[dask]'")
 
@@ -156,3 +156,75 @@ def test_bad_arguments(client, monkeypatch):
     monkeypatch.setattr(client, "run", lambda *args, **options: {"tcp://one": {"Python": "2.7"}})
     with pytest.raises(BackendError, match="tcp://one has"):
         DistributedEntries.from_entries(skewed(False), client)
+
+
+def table(rows=60):
+    """A long table with ids of text and a few holes."""
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(3)
+    users, items = rng.integers(0, 9, rows), rng.integers(0, 7, rows)
+    stars = np.where(rng.random(rows) < 0.1, np.nan, rng.integers(1, 6, rows))
+    return pandas.DataFrame({"user": [f"u{k}" for k in users], "item": items, "stars": stars, "when": 0})
+
+
+NAMES = "user", "item", "stars"
+
+
+def assert_same_entries(found, expected):
+    here = found.gathered()
+    for name in ("shape", "n_measurements"):
+        assert getattr(here, name) == getattr(expected, name)
+    for name in ("rows", "cols", "values"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(expected, name))
+    assert (found.form.row_ids, found.form.col_ids) == (expected.form.row_ids, expected.form.col_ids)
+    for side in (0, 1):
+        np.testing.assert_array_equal(found.counts(side), expected.counts(side))
+
+
+def test_parquet(client, tmp_path):
+    """Row groups are partitions; ids are numbered as in one table; an empty file changes nothing."""
+    frame = table()
+    frame[:30].to_parquet(tmp_path / "a.parquet", row_group_size=12)
+    frame[:0].to_parquet(tmp_path / "b.parquet")
+    frame[30:].to_parquet(tmp_path / "c.parquet")
+    there = DistributedEntries.from_parquet(tmp_path, *NAMES, client, BLOCKS)
+    assert_same_entries(there, dmf.SampledEntries.from_frame(frame, *NAMES))
+
+
+def test_a_dask_frame(client):
+    frame = table()
+    parts = pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=3, sort=False)
+    there = DistributedEntries.from_dask(parts, *NAMES, client, BLOCKS)
+    assert_same_entries(there, dmf.SampledEntries.from_frame(frame, *NAMES))
+    with pytest.raises(ArgumentError, match="row='nobody'"):
+        DistributedEntries.from_dask(parts, "nobody", "item", "stars", client)
+    with pytest.raises(ArgumentError, match="a Dask data frame is needed"):
+        DistributedEntries.from_dask([1.0], *NAMES, client)
+
+
+def test_partitions_that_cannot_be_used(client, tmp_path):
+    with pytest.raises(FileError, match="the folder holds no"):
+        DistributedEntries.from_parquet(tmp_path, *NAMES, client)
+    frame = table()
+    frame.to_parquet(tmp_path / "good.parquet")
+    broken = tmp_path / "broken.parquet"
+    frame.to_parquet(broken)
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:4] + bytes(len(whole) // 3) + whole[4 + len(whole) // 3 :])
+    with pytest.raises(FileError, match="broken"):
+        DistributedEntries.from_parquet(tmp_path, *NAMES, client)
+    broken.write_bytes(b"no")
+    with pytest.raises(FileError, match="broken"):
+        DistributedEntries.from_parquet(tmp_path, *NAMES, client)
+    frame.drop(columns="stars").to_parquet(broken)
+    with pytest.raises(FileError, match="no column stars"):
+        DistributedEntries.from_parquet(tmp_path, *NAMES, client)
+    frame.assign(user=None).to_parquet(broken)
+    with pytest.raises(ObservationError, match="no id in row 0"):
+        DistributedEntries.from_parquet(broken, *NAMES, client)
+    frame.assign(stars=np.inf).to_parquet(broken)
+    with pytest.raises(ObservationError, match="infinite values"):
+        DistributedEntries.from_parquet(broken, *NAMES, client)
+    frame.assign(stars=np.nan).to_parquet(broken)
+    with pytest.raises(ObservationError, match="no entry is observed"):
+        DistributedEntries.from_parquet(broken, *NAMES, client)

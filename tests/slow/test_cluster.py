@@ -58,3 +58,17 @@ def test_three_lost_workers_in_ten_sweeps_change_no_bit(client):
         models.append(solver.model(data, state).factors())
     for mine, other in zip(*models, strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+def test_a_lost_worker_reads_its_files_again(client, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    here = ratings()
+    frame = pandas.DataFrame({"user": here.rows, "item": here.cols, "stars": here.entries})
+    frame.to_parquet(tmp_path / "all.parquet", row_group_size=10_000)
+    there = DistributedEntries.from_parquet(tmp_path, "user", "item", "stars", client)
+    factor = np.random.default_rng(0).standard_normal((there.shape[1], 3))
+    before = there.ridge(0, factor, np.ones(3), factor**2)
+    pids = client.run(os.getpid)
+    os.kill(pids[sorted(pids)[0]], signal.SIGKILL)
+    for mine, other in zip(there.ridge(0, factor, np.ones(3), factor**2), before, strict=True):
+        np.testing.assert_array_equal(mine, other)

@@ -1,0 +1,158 @@
+"""Entries in partitions, row groups of Parquet files or parts of a Dask data frame: read and numbered by whoever has them.
+
+Ids are numbered in the order of their first appearance, as in one file. Partitions are looked at twice: for their ids, and to cut
+their entries into pieces for blocks of rows and of columns.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dmf.arrays.backend import floating
+from dmf.errors import ArgumentError, FileError, ObservationError
+from dmf.io.forms import text_of
+from dmf.io.messages import listed, package
+
+Names = tuple[Any, Any, Any]  # of the columns of rows, columns and values
+
+
+class Ids(NamedTuple):
+    """Ids of rows, or of columns, in the order of their first appearance.
+
+    Attributes
+    ----------
+    ids : pandas Index, shape (d,)
+    counts : int64 array, shape (d,)
+        Number of values of each.
+    """
+
+    ids: Any
+    counts: np.ndarray
+
+
+def row_groups(path: Any, names: Names) -> list[tuple[str, int]]:
+    """Files and numbers of the row groups of a Parquet file, or of all in a folder.
+
+    Raises
+    ------
+    FileError
+        If there is none, or one is no Parquet file with these columns; the message names it.
+    """
+    parquet = package("pyarrow.parquet", path, "dask")
+    path = Path(path)
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise FileError(f"{path}: the folder holds no .parquet file. Name the folder that does.")
+    groups = []
+    for file in files:
+        try:
+            with parquet.ParquetFile(file) as opened:
+                found, count = opened.schema_arrow.names, opened.num_row_groups
+        except Exception as error:
+            raise FileError(f"{file}: no Parquet file that can be read: {error}") from error
+        missing = [str(name) for name in names if name not in found]
+        if missing:
+            raise FileError(f"{file}: no column {', '.join(missing)}; its columns are {', '.join(listed(found))}.")
+        groups += [(str(file), number) for number in range(count)]
+    return groups
+
+
+def read_group(file: str, number: int, names: Names) -> Any:
+    """A row group as a pandas data frame; FileError, which names the file, where it cannot be read."""
+    import pyarrow.parquet as parquet
+
+    try:
+        with parquet.ParquetFile(file) as opened:
+            return opened.read_row_group(number, columns=list(names)).to_pandas()
+    except Exception as error:
+        raise FileError(f"{file}: row group {number} cannot be read: {error}") from error
+
+
+def check_columns(columns: list[Any], names: Names) -> None:
+    """Raise ArgumentError unless a frame has these columns."""
+    for argument, name in zip(("row", "column", "value"), names, strict=True):
+        if columns.count(name) != 1:
+            raise ArgumentError(
+                f"{argument}={name!r}, but the columns are {', '.join(listed(list(map(str, columns))))}. Name one of them.",
+                argument=argument,
+                value=name,
+                limit=tuple(columns),
+            )
+
+
+def ids_of(frame: Any, names: Names) -> tuple[Ids, Ids, Any]:
+    """Ids of the rows and of the columns of a partition, and the dtype of its values."""
+    import pandas as pd
+
+    values = _values(frame, names)
+    found = []
+    for name in names[:2]:
+        codes, ids = pd.factorize(frame[name])
+        if codes.size and codes.min() < 0:
+            raise ObservationError(
+                f"column {name!r} has no id in row {int(codes.argmin())} (from 0) of the partition that begins with "
+                f"{frame.iloc[0].to_dict()}, but every entry has one. Give it, or leave the row out.",
+                argument="frame",
+                value=None,
+            )
+        found.append(Ids(pd.Index(ids), np.bincount(codes[~np.isnan(values)], minlength=len(ids))))
+    return found[0], found[1], values.dtype
+
+
+def merged(parts: list[tuple[Ids, Ids, Any]]) -> tuple[Ids, Ids, Any]:
+    """Ids of several partitions, of the first one first."""
+    import pandas as pd
+
+    both = []
+    for side in (0, 1):
+        ids: Any = [part[side].ids for part in parts]
+        codes, unique = pd.factorize(ids[0].append(ids[1:]))
+        counts = np.bincount(codes, np.concatenate([part[side].counts for part in parts]), len(unique))
+        both.append(Ids(pd.Index(unique), counts.astype(np.int64)))
+    return both[0], both[1], np.result_type(*(part[2] for part in parts))
+
+
+def texts(ids: Any) -> tuple[str, ...]:
+    """Ids as text."""
+    return tuple(map(text_of, ids))
+
+
+def pieces(
+    frame: Any, names: Names, found: tuple[Ids, Ids, Any], bounds: tuple[np.ndarray, np.ndarray]
+) -> list[tuple[np.ndarray, ...]]:
+    """Entries of a partition by blocks: those of rows, then those of columns, each (own number, the other one, value)."""
+    values = _values(frame, names).astype(found[2])
+    seen = ~np.isnan(values)
+    numbers = [
+        side.ids.get_indexer(frame[name])[seen].astype(np.int32)
+        for side, name in zip(found[:2], names[:2], strict=True)
+    ]
+    parts = []
+    for side, inner in enumerate(bounds):
+        block = np.searchsorted(inner, numbers[side], "right") - 1
+        order = np.argsort(block, kind="stable")
+        ends = np.cumsum(np.bincount(block, minlength=inner.size - 1))[:-1]
+        cut = [np.split(array[order], ends) for array in (numbers[side], numbers[1 - side], values[seen])]
+        parts += list(zip(*cut, strict=True))
+    return parts
+
+
+def _values(frame: Any, names: Names) -> np.ndarray:
+    try:
+        values = floating(
+            frame[names[2]].to_numpy(dtype=None if frame.dtypes[names[2]].kind in "iufb" else float), "value"
+        )
+    except (TypeError, ValueError) as error:
+        raise ObservationError(
+            f"column {names[2]!r} does not hold numbers: {error}.", argument="value", value=names[2]
+        ) from error
+    if np.isinf(values).any():
+        raise ObservationError(
+            f"column {names[2]!r} holds infinite values, but all must be finite. Leave missing ones empty.",
+            argument="value",
+            value=names[2],
+        )
+    return values
