@@ -16,7 +16,7 @@ from dmf.completion.determined import judged, symmetrised
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
 from dmf.completion.offsets import Rest, with_exact_offsets, without_dominant_offsets
 from dmf.completion.placement import better_on_host, solved_on_host
-from dmf.completion.state import epsilon_of, relative_residual, rounding_of, to_rounding
+from dmf.completion.state import UNITS_OF_ROUNDING, epsilon_of, relative_residual, rounding_of, to_rounding
 from dmf.completion.submatrix import occupied_part
 from dmf.completion.visible_rank import visible_rank
 from dmf.errors import ArgumentError
@@ -159,6 +159,17 @@ def _agree(first: Recovery, second: Recovery) -> bool:
 
 def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
     """One fit to all of these entries; rows and columns without any take no part in it, and get the mean of the others."""
+    recovery = _completed_part(observations, plan, journal)
+    constant = recovery.found.exact and recovery.found.rank <= 1 and _are_equal(observations)
+    return replace(recovery, found=replace(recovery.found, constant=constant))
+
+
+def _are_equal(observations: Entries) -> bool:
+    mean, rest = observations.centred()
+    return math.sqrt(rest.mean_square) <= UNITS_OF_ROUNDING * epsilon_of(observations) * abs(mean)
+
+
+def _completed_part(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
     part = occupied_part(observations)
     if part is None:
         return judged(_fitted(observations, plan, journal, lambda model: model))

@@ -20,7 +20,8 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequ
         told = describe(found, Outcome.NOISE_SETTLED, runs, ids)
         return f"{told} This is the fit without the held-out entries: that to all entries contradicts it."
     if found.exact:
-        return _exact(found) + _without_entries(found, ids)
+        equal = " All entries are the same number: they hold no ranking." * found.constant
+        return _exact(found) + equal + _without_entries(found, ids)
     if outcome is Outcome.UNDETERMINED:
         return _undetermined(found, ids)
     text = _model(found)

@@ -255,7 +255,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("stage", "fit", "solver", "message"), lambda value: isinstance(value, str)),
     "holdout": lambda value: _is_finite_size(value) and value < 1,
     "rank": lambda value: value is None or _is_count(value),
-    **dict.fromkeys(("exact", "symmetric"), lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("exact", "symmetric", "constant"), lambda value: isinstance(value, bool)),
     "offsets": lambda value: isinstance(value, bool) or value == "auto",
     "bounds": _are_bounds,
     "outcome": lambda value: isinstance(value, str),

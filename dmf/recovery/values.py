@@ -67,6 +67,8 @@ class Found:
         largest one. Ascending.
     symmetric : bool
         Whether the measurements see the symmetric part of a matrix alone, which the recovery then is.
+    constant : bool
+        Whether all entries are the same number: these hold no ranking.
     """
 
     rank: int
@@ -77,6 +79,7 @@ class Found:
     oversampling: float = 0.0
     undetermined: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     symmetric: bool = False
+    constant: bool = False
 
 
 @dataclass(frozen=True, eq=False)

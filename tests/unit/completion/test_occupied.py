@@ -109,6 +109,15 @@ def test_rows_seen_once_do_not_look_like_noise(others):
     assert run.found.rank == 3 and 0.09 < run.found.noise < 0.15
 
 
+@pytest.mark.parametrize(("change", "constant"), [(0.0, True), (0.5, False)])
+def test_entries_that_are_all_the_same_hold_no_ranking(change, constant, rng):
+    """Clicks, of which only those that happened are given: every prediction is the same."""
+    rows, cols = np.nonzero(rng.random((60, 30)) < 0.3)
+    values = np.full(rows.size, 3.0) + change * (rows % 2)
+    found = dmf.complete(dmf.SampledEntries(rows, cols, values, (60, 30)))
+    assert found.found.exact and found.found.constant == constant and ("no ranking" in found.message) == constant
+
+
 def test_of_one_entry_the_mean_is_known():
     one = dmf.complete([[3.5]])
     assert one.found.rank == 0 and one.product().tolist() == [[3.5]]
