@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -144,8 +145,10 @@ def _surrogate_triplets(observations: Any, rank: int) -> tuple[Array, Array, Arr
     return u[:, :rank], s[:rank], vt[:rank, :]
 
 
-def balanced_network(u: Array, s: Array, vt: Array, depth: int) -> DeepLinearNetwork:
+def balanced_network(u: Array, s: Array, vt: Array, depth: int, balance: float = 0.0) -> DeepLinearNetwork:
     """Network with product ``u diag(s) vt`` whose layers share each singular value equally: ``s^(1/L)`` in every layer.
+
+    Of two layers, also one whose layers share it unequally, which learns lazily the larger `balance` is.
 
     Parameters
     ----------
@@ -156,7 +159,32 @@ def balanced_network(u: Array, s: Array, vt: Array, depth: int) -> DeepLinearNet
     vt : array, shape (r, d2)
         Orthonormal rows.
     depth : int, >= 1
+    balance : float
+        lambda in ``W_2^T W_2 - W_1 W_1^T = lambda I``, which gradient flow conserves; 0 unless the depth is 2.
+
+    Raises
+    ------
+    ArgumentError
+        If `balance` is not 0 at another depth, or not finite.
+
+    References
+    ----------
+    .. [1] Domine et al., ICLR 2025 (arXiv 2409.14623): lambda-balanced initialisation.
     """
+    if balance:
+        if depth != 2 or not math.isfinite(balance):
+            raise ArgumentError(
+                f"balance={balance!r} with depth={depth}, but it is a finite number for networks of two layers. Pass depth=2, or "
+                "balance=0.",
+                argument="balance",
+                value=balance,
+                limit=0,
+            )
+        xp = namespace(s)
+        half = 0.5 * balance
+        large = xp.sqrt(abs(half) + xp.sqrt(half * half + s * s))
+        upper, lower = (large, s / large) if balance > 0 else (s / large, large)
+        return DeepLinearNetwork([lower[:, None] * vt, u * upper])
     roots = s ** (1.0 / depth)
     if depth == 1:
         return DeepLinearNetwork([(u * roots) @ vt])

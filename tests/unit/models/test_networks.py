@@ -148,6 +148,22 @@ def test_spectral_start_lies_in_the_top_singular_subspaces(kind, move, depth):
         np.testing.assert_allclose(to_host(weight), other, rtol=0, atol=8 * EPS)
 
 
+@pytest.mark.parametrize("move", LIBRARIES.values(), ids=LIBRARIES)
+@pytest.mark.parametrize("balance", [0.0, 2.5, -0.3, 1e6])
+def test_two_layers_of_any_balance(move, balance, rng):
+    """The product is ``u diag(s) vt``, and ``W_2^T W_2 - W_1 W_1^T = balance I``."""
+    (u, _), (v, _) = (np.linalg.qr(rng.standard_normal((n, 3))) for n in (6, 5))
+    s = np.array([2.0, 0.7, 0.0])
+    network = balanced_network(move(u), move(s), move(v.T), 2, balance)
+    lower, upper = map(to_host, network.weights)
+    np.testing.assert_allclose(to_host(network.product()), (u * s) @ v.T, atol=1e-13)
+    expected = balance * np.eye(3)
+    np.testing.assert_allclose(upper.T @ upper - lower @ lower.T, expected, atol=1e-14 * max(1, abs(balance)) * 4)
+    with pytest.raises(dmf.errors.ArgumentError) as caught:
+        balanced_network(move(u), move(s), move(v.T), 3, 0.1)
+    assert caught.value.argument == "balance"
+
+
 @pytest.mark.parametrize("kind", BASE)
 @pytest.mark.parametrize("move", LIBRARIES.values(), ids=LIBRARIES)
 def test_an_exact_spectral_start_holds_the_singular_vectors_of_the_surrogate(kind, move):
