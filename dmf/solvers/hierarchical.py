@@ -2,7 +2,8 @@
 
     y_ij = mean + a_i + b_j + <u_i, v_j> + noise,    (u_i, a_i) ~ N(C^T f_i, spread),    (v_j, b_j) ~ N(D^T g_j, spread)
 
-with features f_i, g_j of the pattern of observed entries (`dmf.solvers.features`). Variational Bayes as in
+with features f_i, g_j of the pattern of observed entries (`dmf.solvers.features`): their number, and an implicit term, a
+sum over the observed places of the row or column. Variational Bayes as in
 `dmf.solvers.homotopy`; the maps C and D, their relevance for each feature, the spreads and the noise are estimated from
 the entries: features that tell nothing are switched off, and what remains is a factor model with random offsets.
 """
@@ -20,7 +21,7 @@ from dmf.arrays.linalg import gaussian
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets
 from dmf.observations import Entries
-from dmf.solvers.features import pattern_features
+from dmf.solvers.features import OWN, pattern_features
 from dmf.solvers.outcomes import Outcome
 
 _FIRST = (
@@ -29,8 +30,9 @@ _FIRST = (
 _FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
 _ALIVE = 0.1  # as in dmf.solvers.homotopy
 _STILL = (
-    1e-3  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
+    5e-4  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
 )
+_IRRELEVANT = 1e-6  # least relevance of the implicit term
 _LEAST = 1e-12  # of prior variances, relative to the mean square of the entries
 
 
@@ -41,6 +43,7 @@ class _Data:
     centred: Entries
     mean: float
     features: tuple[Array, Array]  # (d1, p), (d2, q)
+    grams: tuple[np.ndarray, np.ndarray]  # (p, p), (q, q), of the features
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class HierarchicalBayes:
     def prepare(self, observations: Entries, start: Any) -> _Data:
         """The centred entries, and features of rows and columns."""
         mean, centred = observations.centred()
-        return _Data(centred, mean, pattern_features(observations, self.seed))
+        features = pattern_features(observations, self.seed)
+        rows, cols = (_on_host(namespace(f).matrix_transpose(f) @ f) for f in features)
+        return _Data(centred, mean, features, (rows, cols))
 
     def init(self, data: _Data, start: LowRank | None) -> Any:
         """State before the first sweep."""
@@ -179,7 +184,12 @@ class HierarchicalBayes:
 def _column_means(values: Array) -> np.ndarray:
     """Mean over the rows of each column, on the host in float64."""
     xp = namespace(values)
-    return to_host(xp.mean(values, axis=0)).astype(np.float64)
+    return _on_host(xp.mean(values, axis=0))
+
+
+def _on_host(values: Array) -> np.ndarray:
+    """The values on the host in float64."""
+    return to_host(values).astype(np.float64)
 
 
 def _fitted(side: int, mine: _Side, other: _Side, data: _Data, noise: float) -> tuple[_Side, Any]:
@@ -201,17 +211,26 @@ def _fitted(side: int, mine: _Side, other: _Side, data: _Data, noise: float) -> 
         means=xp.concat([mine.prior, xp.ones_like(mine.prior[:, :1])], axis=1),
     )
     means, variances = fit.rows[:, :-1], noise * fit.variances[:, :-1]
-    prior, relevance = _prior(means, mine, data.features[side])
-    spread = np.maximum(_column_means((means - prior) ** 2 + variances), _LEAST * total / centred.mean_weight)
+    size = total / centred.mean_weight
+    prior, relevance = _prior(means, mine, data.features[side], data.grams[side], size)
+    spread = np.maximum(_column_means((means - prior) ** 2 + variances), _LEAST * size)
     return _Side(means, variances, prior, spread, relevance), fit
 
 
-def _prior(means: Array, side: _Side, features: Array) -> tuple[Array, np.ndarray]:
-    """Prior means, by Bayesian regression of `means` on the features, and the relevance of each feature."""
+def _prior(means: Array, side: _Side, features: Array, gram: np.ndarray, size: float) -> tuple[Array, np.ndarray]:
+    """Prior means, by Bayesian regression of `means` on the features, and the relevance of each feature.
+
+    The features of the implicit term have one relevance together. Its estimate is the fixed point of MacKay, which needs a few
+    sweeps where that of expectation-maximisation needs hundreds, for most of so many coefficients are near their prior.
+    """
     xp = namespace(means)
-    transposed = xp.matrix_transpose(features)
-    gram, moments = (to_host(transposed @ b).astype(np.float64) for b in (features, means))
+    moments = _on_host(xp.matrix_transpose(features) @ means)
     covariance = np.linalg.inv(gram + np.diag(1 / side.relevance))
     coefficients = covariance @ moments
     relevance = np.mean(coefficients**2 / side.spread, axis=1) + np.diag(covariance)
+    if features.shape[1] > OWN:
+        units = np.append(np.full(side.spread.size - 1, math.sqrt(size)), size)  # of squares of factors, and of offsets
+        squares = np.sum(coefficients[OWN:] ** 2 / units) / np.sum(side.spread / units)  # what dies has no say
+        determined = np.sum(1 - np.diag(covariance)[OWN:] / side.relevance[OWN:])  # effective number of coefficients
+        relevance[OWN:] = max(squares / max(determined, _LEAST), _IRRELEVANT)
     return features @ from_host(coefficients.astype(host_dtype(means)), means), relevance

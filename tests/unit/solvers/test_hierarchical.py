@@ -1,0 +1,66 @@
+"""Prior means from the pattern of what was observed: they help where it tells, and only there."""
+
+import numpy as np
+import pytest
+
+import dmf
+from dmf.solvers import hierarchical
+
+
+def table(rng, chosen, shape=(600, 300), share=0.06, noise=1.0):
+    """Entries with offsets. Rows that like the same look into the same columns, if these are `chosen`; else into any."""
+    groups = 6
+    row, col = rng.integers(groups, size=shape[0]), rng.integers(groups, size=shape[1])
+    likes = rng.standard_normal((groups, 3))[row] + rng.standard_normal((shape[0], 3)) / 4
+    values = likes @ rng.standard_normal((3, shape[1])) + rng.standard_normal((shape[0], 1)) / 2
+    odds = np.where(row[:, None] == col, groups, 0.5) if chosen else np.ones(shape)
+    rows, cols = np.nonzero(rng.random(shape) < share * odds / odds.mean())
+    return dmf.SampledEntries(rows, cols, values[rows, cols] + noise * rng.standard_normal(rows.size), shape)
+
+
+def error(entries):
+    """Root mean square on a fifth that is held out."""
+    kept, held = entries.split(0.2, 0)
+    predicted = dmf.complete(kept, offsets=True).predict(held.rows, held.cols)
+    return np.sqrt(np.mean((predicted - held.values) ** 2))
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """Error with the implicit term, and without it."""
+
+    def errors(entries):
+        found, whole = error(entries), hierarchical.pattern_features
+        with monkeypatch.context() as patch:
+            patch.setattr(hierarchical, "pattern_features", lambda *a: tuple(f[:, :2] for f in whole(*a)))
+            return found, error(entries)
+
+    return errors
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_was_chosen_tells_what_is_liked(both, seed):
+    found, without = both(table(np.random.default_rng(seed), chosen=True))
+    assert found < 0.97 * without
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_random_pattern_tells_nothing_and_does_no_harm(both, seed):
+    found, without = both(table(np.random.default_rng(seed), chosen=False))
+    assert found < 1.005 * without
+
+
+def test_the_order_of_the_entries_does_not_matter(rng):
+    entries = table(rng, chosen=True, shape=(60, 50), share=0.3)
+    order = rng.permutation(entries.n_measurements)
+    shuffled = dmf.SampledEntries(*(a[order] for a in (entries.rows, entries.cols, entries.values)), entries.shape)
+    np.testing.assert_array_equal(*(dmf.complete(e, offsets=True).product() for e in (entries, shuffled)))
+
+
+def test_held_out_entries_are_no_part_of_the_pattern(rng):
+    entries = table(rng, chosen=True, shape=(80, 60), share=0.3)
+    kept, held = entries.split(0.2, 0)
+    afresh = dmf.SampledEntries(kept.rows, kept.cols, kept.values, entries.shape)
+    errors = dmf.complete(afresh, offsets=True).predict(held.rows, held.cols) - held.values
+    told = dmf.complete(entries, offsets=True, holdout=0.2).heldout.rmse
+    assert told == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-9)
