@@ -21,7 +21,7 @@ def burer_monteiro(
     Burer-Monteiro is the network of depth 2, as narrow as the bound on the rank. The paper does not say where it starts. Its
     two curves are those of factors that start at the singular vectors, unscaled: with the rank known each step multiplies the
     loss by ``1 - 4 eta s_r / d^2``, and directions beyond the rank, which start at 1, are at ``1 / (1 + 2 eta t / d^2)`` after t
-    steps. Random factors are here, too.
+    steps; both fit a step of about 8 better than the 10 of the others. Random factors are here, too.
     """
     d, rank, step_size, iterations = (40, 3, 4.0, 5_000) if small else (100, 5, 10.0, 10_000)
     target = paper_target(d, rank, seed)
@@ -61,7 +61,7 @@ def burer_monteiro(
     experiment.claim("iterations to a loss of 1e-10, original", 7_000, done["original"], 0.15)
     experiment.claim("iterations to a loss of 1e-10, compressed", 5_500, done["compressed"])
     experiment.claim(
-        "iterations to a loss of 1e-25, Burer-Monteiro", 1_000, plain[rank].iterations_to(1e-25, "loss"), 0.15
+        "iterations to a loss of 1e-25, Burer-Monteiro", 980, plain[rank].iterations_to(1e-25, "loss"), 0.15
     )
     experiment.claim(
         "loss at the end, Burer-Monteiro of twice the rank", 8e-7, float(plain[2 * rank].run.history.loss[-1]), 0.5
