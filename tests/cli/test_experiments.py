@@ -65,8 +65,14 @@ def test_only_all_takes_several_seeds(dmf_program):
     assert "--seeds is only for all" in dmf_program("reproduce", "depth", "--seeds", 2, code=2).stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("experiment", "cut"), [("alpha", 120), ("adaptation", 30), ("all", 300)])
+@pytest.mark.parametrize(
+    ("experiment", "cut"),
+    [
+        pytest.param("alpha", 120, marks=pytest.mark.slow),
+        pytest.param("adaptation", 30, marks=pytest.mark.slow),
+        pytest.param("all", 300, marks=pytest.mark.campaign),
+    ],
+)
 def test_an_experiment_goes_on_from_its_checkpoint(dmf_program, monkeypatch, experiment, cut):
     """Killed in its second half: all numbers but the seconds are those of one that was not."""
     command = ["reproduce", experiment, "--small"]
