@@ -1,8 +1,9 @@
-"""The best columns of each row: what a model would recommend."""
+"""The best columns of each row: what a model would recommend, and how good that is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -60,13 +61,8 @@ def top_columns(
             value=int(wrong),
             limit=(0, d1 - 1),
         )
-    if seen is not None and seen.shape != recovery.shape:
-        raise ShapeError(
-            f"seen has the shape {seen.shape}, but the model {recovery.shape}. Use `align` for entries of other rows.",
-            argument="seen",
-            value=seen.shape,
-            limit=recovery.shape,
-        )
+    if seen is not None:
+        _check_shape(seen, "seen", recovery)
     left, right = map(to_host, recovery.factors())
     parts = []
     size = max(1, _BLOCK // d2)
@@ -80,6 +76,101 @@ def top_columns(
     empty = (rows[:0].astype(np.int64), np.zeros(0, np.int64), left[:0, 0])
     chosen, columns, values = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
     return chosen, columns, values
+
+
+@dataclass(frozen=True)
+class RankingMeasures:
+    """How well the best columns of rows hold those that were held out; means over rows, and their standard errors.
+
+    Parameters
+    ----------
+    ndcg, ndcg_error : float
+        Normalised discounted cumulative gain: a hit at place p counts ``1 / log2(p + 1)``, relative to the best order.
+    recall, recall_error : float
+        Share of the held-out columns that are among the best.
+    average_precision, average_precision_error : float
+        Mean over the hits of the share of hits up to there, relative to the most hits possible ("MAP").
+    coverage : float
+        Share of all columns that are among the best of some row.
+    n_rows : int
+        Rows with held-out entries; the others have no part in it.
+    """
+
+    ndcg: float
+    ndcg_error: float
+    recall: float
+    recall_error: float
+    average_precision: float
+    average_precision_error: float
+    coverage: float
+    n_rows: int
+
+
+def ranking_measures(
+    recovery: Recovery, held: SampledEntries, count: int = 10, seen: SampledEntries | None = None
+) -> RankingMeasures:
+    """Quality of the `count` best columns of each row that has held-out entries.
+
+    Parameters
+    ----------
+    recovery : Recovery
+        Fitted without `held`.
+    held : SampledEntries
+        What should be among the best: all of them alike, whatever their values.
+    count : int, >= 1
+    seen : SampledEntries, optional
+        Entries that are left out of the ranking, such as ``recovery.observations``.
+
+    Returns
+    -------
+    RankingMeasures
+
+    Raises
+    ------
+    ArgumentError, ObservationError, ShapeError
+        As `top_columns`; or if `held` is of another shape than the recovery.
+
+    References
+    ----------
+    .. [1] Jarvelin, Kekalainen, ACM Transactions on Information Systems 20 (2002) (discounted cumulative gain).
+    """
+    _check_shape(held, "held", recovery)
+    width = recovery.shape[1]
+    wanted = np.unique(to_host(held.rows).astype(np.int64) * width + to_host(held.cols))
+    rows, sizes = np.unique(wanted // width, return_counts=True)
+    ranked, columns, _ = top_columns(recovery, rows, count, seen)
+    row = np.searchsorted(rows, ranked)
+    place = np.arange(row.size) - np.searchsorted(row, row)
+    hit = np.isin(ranked * width + columns, wanted, assume_unique=True)
+    gains = 1 / np.log2(np.arange(2, min(count, width) + 2))
+    most = np.minimum(sizes, gains.size)
+    before = np.concatenate([[0], np.cumsum(hit)])
+    hits = before[1:] - before[np.searchsorted(row, row)]  # in the row, up to each place
+
+    def total(numbers: np.ndarray) -> np.ndarray:
+        return np.bincount(row[hit], numbers[hit], rows.size)
+
+    ndcg = _mean(total(gains[place]) / np.cumsum(gains)[most - 1])
+    recall = _mean(total(np.ones(row.size)) / sizes)
+    precision = _mean(total(hits / (place + 1)) / most)
+    covered = np.unique(columns).size / width
+    return RankingMeasures(*ndcg, *recall, *precision, coverage=covered, n_rows=rows.size)
+
+
+def _mean(numbers: np.ndarray) -> tuple[float, float]:
+    """Their mean and its standard error, which is not known of a single one."""
+    error = np.std(numbers, ddof=1) / np.sqrt(numbers.size) if numbers.size > 1 else np.nan
+    return float(np.mean(numbers)), float(error)
+
+
+def _check_shape(entries: SampledEntries, name: str, recovery: Recovery) -> None:
+    if entries.shape != recovery.shape:
+        raise ShapeError(
+            f"{name} has the shape {entries.shape}, but the model {recovery.shape}. Use `align` for entries of other rows.",
+            argument=name,
+            value=entries.shape,
+            limit=recovery.shape,
+        )
 
 
 def _best(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

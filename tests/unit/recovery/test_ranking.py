@@ -85,3 +85,42 @@ def test_names_are_positions_in_the_model():
     assert ranking.align(recovery, entries) == (None, 3)  # rows "0" and "1"
     unnamed = recovery_of(np.ones((3, 1)), np.ones((1, 2)))
     assert ranking.align(unnamed, entries)[1] == 0
+
+
+def test_measures_equal_those_of_scikit_learn(rng):
+    """Gains as `ndcg_score`, precision of the whole order as `average_precision_score`."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    recovery = recovery_of(rng.standard_normal((12, 3)), rng.standard_normal((3, 20)))
+    wanted = rng.random((12, 20)) < 0.3
+    wanted[:, 0], wanted[3] = True, False  # a row that has no part in it
+    rest = wanted[wanted.any(axis=1)]
+    scores = recovery.product()[wanted.any(axis=1)]
+    held = dmf.SampledEntries(*np.nonzero(wanted), np.ones(wanted.sum()), wanted.shape)
+    few, whole = (ranking.ranking_measures(recovery, held, count) for count in (5, 20))
+    each = [metrics.ndcg_score([w], [s], k=5) for w, s in zip(rest, scores, strict=True)]
+    assert few.ndcg == pytest.approx(np.mean(each)) and few.n_rows == 11
+    assert few.ndcg_error == pytest.approx(np.std(each, ddof=1) / np.sqrt(11))
+    best = np.argsort(-scores, axis=1)[:, :5]
+    assert few.recall == pytest.approx(np.mean(np.take_along_axis(rest, best, axis=1).sum(axis=1) / rest.sum(axis=1)))
+    precision = [metrics.average_precision_score(w, s) for w, s in zip(rest, scores, strict=True)]
+    assert whole.average_precision == pytest.approx(np.mean(precision)) and whole.recall == 1
+    assert few.coverage == np.unique(best).size / 20
+
+
+def test_what_was_seen_is_no_candidate():
+    """Row 0 prefers its seen column; without that, both held-out ones come first."""
+    recovery = recovery_of(np.array([[1.0]]), np.array([[9.0, 8.0, 7.0, 1.0]]))
+    seen = dmf.SampledEntries([0], [0], [1.0], (1, 4))
+    held = dmf.SampledEntries([0, 0], [1, 2], [1.0, 1.0], (1, 4))
+    without = ranking.ranking_measures(recovery, held, 2, seen)
+    assert (without.ndcg, without.recall, without.average_precision) == (1.0, 1.0, 1.0)
+    assert np.isnan(without.ndcg_error)
+    among = ranking.ranking_measures(recovery, held, 2)
+    assert (among.recall, among.average_precision, among.coverage) == (0.5, 0.25, 0.5)
+    assert among.ndcg == pytest.approx((1 / np.log2(3)) / (1 + 1 / np.log2(3)))
+
+
+def test_measures_of_another_shape_are_refused():
+    recovery = recovery_of(np.ones((2, 1)), np.ones((1, 3)))
+    with pytest.raises(ShapeError, match="held has the shape"):
+        ranking.ranking_measures(recovery, dmf.SampledEntries([0], [0], [1.0], (3, 3)))
