@@ -13,6 +13,7 @@ from dmf.solvers.flow import GradientFlow
 from dmf.solvers.gauss_newton import GaussNewton
 from dmf.solvers.hierarchical import HierarchicalBayes
 from dmf.solvers.homotopy import Continuation, VariationalBayes
+from dmf.solvers.implicit import WholeMatrix
 from dmf.solvers.packing import split
 
 from helpers import LIBRARIES, like, observe, start
@@ -32,12 +33,13 @@ SOLVERS = {
 PARTICULAR = {
     "compressed descent": CompressedDescent(0.05, 2.0, 0.01, "sum"),
     "hierarchical Bayes": HierarchicalBayes(2),
+    "whole matrix": WholeMatrix(2, 0.5),
 }
 
 
 def problem(name, kind, library):
     """Observations, of this kind where the solver of this name takes any, and a start."""
-    if name == "hierarchical Bayes":
+    if name in ("hierarchical Bayes", "whole matrix"):
         return observe("entries", move=LIBRARIES[library]), None
     observations = observe(kind, move=LIBRARIES[library])
     if name == "compressed descent":  # which needs something to compress

@@ -7,6 +7,7 @@ from dmf.solvers.descent import gradient_descent
 from dmf.solvers.flow import follow_gradient_flow
 from dmf.solvers.gauss_newton import refine
 from dmf.solvers.homotopy import continuation, variational_bayes
+from dmf.solvers.implicit import implicit_feedback
 from dmf.solvers.loop import Snapshot
 from dmf.solvers.losses import Huber, Logistic, Poisson, Squared
 from dmf.solvers.optimizers import SGD, Adam
@@ -30,6 +31,7 @@ __all__ = [
     "continuation",
     "follow_gradient_flow",
     "gradient_descent",
+    "implicit_feedback",
     "largest_curvature",
     "refine",
     "variational_bayes",
