@@ -21,6 +21,7 @@ from dmf.io.reading import Matrix
 from dmf.io.writing import check_writable, json_text
 from dmf.report.page import check_report_path, write_report
 from dmf.solvers import Outcome
+from dmf_cli.cluster import Cluster, check_options, joined, read_on_cluster, told_of_traffic, train_rmse
 from dmf_cli.common import (
     Bounds,
     InputFile,
@@ -103,10 +104,28 @@ def _holdout(share: float | None, single: bool, as_json: bool) -> float:
 @click.option("--report", type=_OUTPUT, help="Report to write: pictures and numbers in one .html or .png file.")
 @click.option("-v", "--verbose", is_flag=True, help="Tell what each run of a solver found, and why it ended.")
 @click.option("--ranks", is_flag=True, help="Compare ranks for the report, as `dmf rank` does: one more fit for each.")
+@click.option("--cluster", type=Cluster(), help="Fit on a Dask cluster, which reads FILE: Parquet, with --columns.")
+@click.option("--memory-limit", metavar="4GB", help="Memory of each worker of --cluster local; more goes to disk.")
 @common_options
 @checkpoint_options
+@click.pass_context
 def complete(
-    file, output, model, report, ranks, device, offsets, stated, checkpoint, seed, as_json, verbose, **options
+    ctx,
+    file,
+    output,
+    model,
+    report,
+    ranks,
+    device,
+    offsets,
+    stated,
+    cluster,
+    memory_limit,
+    checkpoint,
+    seed,
+    as_json,
+    verbose,
+    **options,
 ):
     """Complete a matrix from some of its entries.
 
@@ -136,6 +155,25 @@ def complete(
     if report is not None:
         check_report_path(report)
     check_device(device)
+    if cluster is not None:
+        check_options(file, stated, {"-o for a filled table": filled, "--report": report, "--device": device != "cpu"})
+        client = ctx.with_resource(joined(cluster, memory_limit))
+        with Progress() as progress:
+            progress.stage("reading")
+            there = read_on_cluster(file, stated, client)
+        size = "{:,} entries of a {:,} x {:,} matrix".format(there.n_measurements, *there.shape)
+        _begin(model, [], [size, f"dashboard of the cluster: {client.dashboard_link}"], as_json)
+        options["offsets"] = "auto" if offsets is None else offsets
+        options["holdout"] = _holdout(options["holdout"], there.n_distinct == 1, as_json)
+        recovery, seconds = _timed(
+            dmf.complete, there, device, callback=True, seed=seed, checkpoint=checkpoint, **options
+        )
+        train = train_rmse(there, recovery)
+        lines = [f"{name:<14} {text}" for name, text in {"train RMSE": f"{train:.4g}", **error_texts(recovery)}.items()]
+        lines.append(f"traffic        {told_of_traffic(there, recovery)}")
+        told = _keep(file, model, recovery, {"train_rmse": train}, seconds, [size])
+        _tell(model, None, recovery, told, lines, as_json)
+        return
     with Progress() as progress:
         progress.stage("reading")
         found = read(file, keep_text=filled is not None, progress=progress.reading, **stated)

@@ -10,15 +10,24 @@ Blocks are results of tasks, kept by futures; a sweep adds tasks that are forgot
 graph grows. Where a worker is lost, Dask computes its blocks again, or, if these depend on what the client sent, the client
 sends it again; the task is then repeated.
 
-Bytes of a sweep, which is one fit of the rows and one of the columns, at width w, p bytes a number, n workers that hold
-samples, d = d1 + d2 (`traffic` counts those of the client):
+Bytes of a sweep, which is one fit of the rows and one of the columns, at width w (components, an offset and its partner), p bytes
+a number, d = d1 + d2 and n workers; `traffic` counts those of the client:
 
-    from the client        2 p w d, the factors and their variances, and p w d, the means of the priors, if there are any
-    to the client          2 p w d
-    between workers        (n - 1) 2 p w d, less what blocks do not meet, and is sent from worker to worker
+    from the client        3 p w d: the factors, their variances, and the means of their priors
+    to the client          2 p w d: the same without the means
+    between workers        at most (2 n - 1) (n - 1) / n p w d: the client sends each part once, and workers hand it on
 
-So 160,000 x 60,000, w = 18 (16 components, an offset and its partner), float32 and two workers move 79 MB to the client, 48 MB
-back and 32 MB from worker to worker.
+So 160,000 x 60,000 in single precision moves 48 MB from the client and 32 MB to it at w = 18, 174 MB and 116 MB at w = 66.
+
+On paper, 1e10 samples of 1e7 x 1e6 on 50 nodes of 16 cores, with links of 1.25 GB/s and, as assumed, 5e9 multiply-adds a second
+and core; a sweep needs about w^2 of these for each sample. Each node holds 4.8 GB of samples (24 bytes each, on both sides):
+
+    w     computing    the client's link    between workers, all at once
+    18     0.8 s          3.2 s                1.3 s
+    66    10.9 s         11.6 s                4.6 s
+
+The client's link dominates: factors that stayed with the workers would save it, but the solvers' arithmetic with them would
+have to go there, too. Blocks that do not fit in a worker's memory are moved to its disk by Dask, and read again by each pass.
 """
 
 from __future__ import annotations
@@ -48,7 +57,7 @@ from dmf.observations.sampled import SampledEntries
 _BLOCK = 4_000_000  # samples, about: some hundredths of a second of work, and 50 MB in single precision
 _FEWEST = 8  # blocks on each side, for some workers and threads
 _MERGED = 16  # lists of ids at a time
-_BITS = 16  # of the draws of a split, by which the last one held out is looked for
+_BITS = 12  # of the draws of a split, by which the last one held out is looked for
 
 
 class RemoteValues:

@@ -60,6 +60,20 @@ def test_three_lost_workers_in_ten_sweeps_change_no_bit(client):
         np.testing.assert_array_equal(mine, other)
 
 
+def test_the_bytes_of_a_sweep_are_those_of_the_model(client):
+    here, width = ratings(), 18
+    there = DistributedEntries.from_entries(here, client)
+    factors = [np.random.default_rng(0).standard_normal((size, width)) for size in here.shape]
+    there.ridge(0, factors[1], np.ones(width))
+    before = there.traffic
+    for side in (0, 1):
+        other = factors[1 - side]
+        there.ridge(side, other, np.ones(width), other**2, means=factors[side])
+    numbers = 8 * width * sum(here.shape)
+    for way, expected in (("sent", 3 * numbers), ("received", 2 * numbers)):
+        assert expected <= there.traffic[way] - before[way] <= 1.2 * expected
+
+
 def test_a_lost_worker_reads_its_files_again(client, tmp_path):
     pandas = pytest.importorskip("pandas")
     here = ratings()
@@ -72,3 +86,16 @@ def test_a_lost_worker_reads_its_files_again(client, tmp_path):
     os.kill(pids[sorted(pids)[0]], signal.SIGKILL)
     for mine, other in zip(there.ridge(0, factor, np.ones(3), factor**2), before, strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+def test_the_command(dmf_program, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    here, model = ratings(), tmp_path / "model.npz"
+    frame = pandas.DataFrame({"user": here.rows, "item": here.cols, "stars": here.entries})
+    (tmp_path / "in").mkdir()
+    frame.to_parquet(tmp_path / "in" / "all.parquet", row_group_size=10_000)
+    options = "--columns", "user,item,stars", "--rank", "4", "--iterations", "2", "-o", model
+    told = dmf_program("complete", tmp_path / "in", "--cluster", "local:2", *options)
+    assert "MB sent to workers" in told.stdout
+    loaded = dmf.load(model)
+    assert loaded.shape == (frame["user"].nunique(), frame["item"].nunique()) and loaded.heldout is not None
