@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -26,6 +27,7 @@ from dmf.io.writing import write_atomically
 
 SAMPLE = 1_000  # records by which columns are told apart
 BATCH = 2**18  # records that are decoded at once
+_INTEGER = re.compile("u?int(8|16|32|64)")
 _BATCHES_AHEAD = 4  # batches that are decoded while one is numbered
 
 
@@ -169,11 +171,10 @@ class KeptColumns:
 
         Columns keep their types; whole numbers are rounded.
         """
-        types, table = import_module("pyarrow").types, self._table
+        table = self._table
         for k in np.unique(self.holes[:, 1]).tolist():
             here = self.holes[:, 1] == k
-            cells = np.rint(values[here]) if types.is_integer(table.schema.field(k).type) else values[here]
-            table = with_cells(table, k, self.holes[here, 0], cells)
+            table = with_cells(table, k, self.holes[here, 0], values[here])
         suffix = Path(path).suffix.lower()
         if suffix == ".parquet":
             write_atomically(path, lambda file: import_module("pyarrow.parquet").write_table(table, file))
@@ -183,9 +184,20 @@ class KeptColumns:
         write_atomically(path, lambda file: text.write_csv(table, file, options))
 
 
+def as_cells(numbers: np.ndarray, dtype: Any) -> np.ndarray:
+    """Numbers for a column of this dtype: for one of integers rounded, and within their range, as int64."""
+    kind = _INTEGER.match(str(dtype).lower())
+    if kind is None:
+        return numbers
+    limits = np.iinfo(kind[0])
+    # The largest float64 below 2^63 is within int64.
+    return np.clip(np.rint(numbers), limits.min, min(limits.max, np.nextafter(2.0**63, 0))).astype(np.int64)
+
+
 def with_cells(table: Any, k: int, rows: np.ndarray, cells: np.ndarray) -> Any:
     """An Arrow table with `cells` in column `k` at `rows`, positions or a mask; all others stay as they are."""
     pyarrow, field = import_module("pyarrow"), table.schema.field(k)
+    cells = as_cells(cells, field.type)
     column, is_given = np.zeros(table.num_rows, cells.dtype), np.zeros(table.num_rows, bool)
     column[rows], is_given[rows] = cells, True
     given = pyarrow.array(column).cast(field.type)

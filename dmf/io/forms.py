@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
-from dmf.io.arrow import with_cells
+from dmf.io.arrow import as_cells, with_cells
 from dmf.io.ids import Numbering, Stack
 from dmf.io.lines import entries_and_holes
 from dmf.io.messages import listed
@@ -232,7 +232,7 @@ def _completed(kept: Sequence[int], values: np.ndarray, filled: np.ndarray, dtyp
         gone = np.isnan(values[:, place])
         if gone.any():
             cells = filled[gone, place]
-            yield k, gone, np.rint(cells).astype(np.int64) if str(dtypes[k]).lower().startswith(_INTEGERS) else cells
+            yield k, gone, as_cells(cells, dtypes[k])
 
 
 def _of_pandas(frame: Any) -> tuple[np.ndarray, Form]:

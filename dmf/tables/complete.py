@@ -136,4 +136,5 @@ def _units(columns: tuple[Column, ...], values: np.ndarray, weights: np.ndarray 
         checked, k = check_bounds(pair), int(np.flatnonzero(groups == names.index(name))[0])
         if checked is not None:
             limits[:, k] = (np.array(checked) - center[k]) / scale[k]
+    center[~seen.any(axis=0)] = np.nan  # so that nothing is said of these columns
     return Units(groups, center, scale, limits)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dmf.errors import DTypeError, ShapeError
+from dmf.io.arrow import as_cells
 from dmf.tables.kinds import Column, codes_of, is_missing, read_columns
 
 
@@ -31,17 +32,17 @@ class Frame:
     values: np.ndarray
 
     def restored(self, values: np.ndarray) -> Any:
-        """A table like the source whose missing cells are those of `values`."""
+        """A table like the source whose missing cells are those of `values`; they stay missing where these are NaN."""
         if library_of(self.source) == "numpy":
             result = np.array(self.source)
             for j, column in enumerate(self.columns):
-                holes = np.isnan(self.values[:, j])
+                holes = np.isnan(self.values[:, j]) & ~np.isnan(values[:, j])
                 if holes.any():
                     result[holes, j] = _cells(column, values[holes, j])
             return result
         result = self.source.copy() if library_of(self.source) == "pandas" else self.source.clone()
         for j, column in enumerate(self.columns):
-            holes = np.isnan(self.values[:, j])
+            holes = np.isnan(self.values[:, j]) & ~np.isnan(values[:, j])
             if holes.any():
                 result = _with_column(result, column, holes, values[holes, j])
         return result
@@ -54,24 +55,25 @@ def library_of(data: Any) -> str:
 
 
 def _cells(column: Column, values: np.ndarray) -> Any:
-    """Numbers, or the levels that codes stand for; NaN where nothing is known of a column."""
+    """Numbers, or the levels that codes stand for."""
     if not column.levels:
         return values
     return [column.levels[int(code)] for code in values]
 
 
 def _with_column(frame: Any, column: Column, holes: np.ndarray, values: np.ndarray) -> Any:
-    cells = _cells(column, values)
     if library_of(frame) == "pandas":
         place = list(frame.columns).index(column.name)
         series = frame.iloc[:, place].copy()
+        cells = _cells(column, values) if column.levels else as_cells(values, series.dtype)
         series.iloc[np.flatnonzero(holes)] = cells
         frame.isetitem(place, series)
         return frame
     polars = import_module("polars")
     series = frame[column.name]
+    cells = _cells(column, values) if column.levels else as_cells(values, series.dtype).tolist()
     found = series.to_list()
-    for at, cell in zip(np.flatnonzero(holes), cells if column.levels else cells.tolist(), strict=True):
+    for at, cell in zip(np.flatnonzero(holes), cells, strict=True):
         found[at] = int(cell) if series.dtype.is_integer() else cell
     return frame.with_columns(polars.Series(column.name, found, dtype=series.dtype))
 

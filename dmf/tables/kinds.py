@@ -52,8 +52,13 @@ class Column:
         return hot
 
     def probabilities(self, means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-        """Of each level, shape (n, number of levels), from moments of the columns for models, shape (n, width)."""
+        """Of each level, shape (n, number of levels), from moments of the columns for models, shape (n, width).
+
+        NaN of a column of which nothing is known.
+        """
         count = len(self.levels)
+        if np.isnan(means).any():
+            return np.full((len(means), count), np.nan)
         result = np.zeros((len(means), count))
         if self.one_hot:
             result[:, : self.width] = np.clip(means, _LEAST_PROBABILITY, 1)
@@ -72,7 +77,9 @@ class Column:
         return result / result.sum(axis=1, keepdims=True)
 
     def decoded(self, means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-        """Numbers, or codes of the most probable levels, shape (n,)."""
+        """Numbers, or codes of the most probable levels, shape (n,); NaN of a column of which nothing is known."""
+        if np.isnan(means).any():
+            return np.full(len(means), np.nan)
         if self.levels:
             return np.argmax(self.probabilities(means, variances), axis=1).astype(float)
         return np.rint(means[:, 0]) if self.kind == "count" else means[:, 0]

@@ -29,6 +29,7 @@ class Units:
     groups : array of int, shape (D,)
         Number of the column of the table.
     center, scale : arrays, shape (D,)
+        The center is NaN where no value was known.
     bounds : array, shape (2, D)
         Of standardised values; infinite where there is none.
     """
@@ -275,7 +276,7 @@ class TableRecovery:
         """Numbers or codes of one column, from drawn columns for models."""
         column = self.columns[j]
         values, variances = self.units.cells(j, means, np.zeros_like(means))
-        if not column.levels:
+        if not column.levels or np.isnan(values).any():
             return column.decoded(values, variances)
         steps = np.cumsum(column.probabilities(values, variances), axis=1)
         return np.minimum(np.sum(generator.random((len(steps), 1)) > steps, axis=1), len(column.levels) - 1).astype(

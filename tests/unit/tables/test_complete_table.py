@@ -88,11 +88,52 @@ def test_awkward_tables_are_filled(table):
     recovery = dmf.complete_table(table)
     filled, (low, high) = recovery.filled(), recovery.intervals()
     unknown = np.isnan(table).all(axis=0)
-    assert np.isfinite(filled[:, ~unknown]).all() and filled.shape == table.shape and filled.dtype == table.dtype
+    assert (
+        np.isfinite(filled[:, ~unknown]).all()
+        and np.isnan(filled[:, unknown]).all()
+        and filled.shape == table.shape
+        and filled.dtype == table.dtype
+    )
     assert (low[:, ~unknown] <= filled[:, ~unknown]).all() and (filled[:, ~unknown] <= high[:, ~unknown]).all()
     assert all(np.isfinite(draw[:, ~unknown]).all() for draw in recovery.sample(2))
     if np.unique(table[~np.isnan(table)]).size == 1:
         assert (filled[:, ~unknown] == np.nanmax(table)).all()
+
+
+def test_a_column_of_which_nothing_is_known_is_left_as_it_is(tmp_path, rng):
+    unknown = pd.DataFrame(
+        {
+            "whole": pd.array([None] * 40, "Int16"),
+            "real": np.full(40, np.nan),
+            "colour": pd.Categorical([None] * 40, ["red", "blue", "green"]),
+            "size": pd.Categorical([None] * 40, ["s", "m"], ordered=True),
+            "boolean": pd.array([None] * 40, "boolean"),
+        }
+    )
+    known = pd.DataFrame({"a": rng.standard_normal(40), "b": pd.array([1, None] * 20, "Int8")})
+    recovery = dmf.complete_table(pd.concat([known, unknown], axis=1))
+    recovery.save(tmp_path / "model.npz")
+    again = dmf.tables.load(tmp_path / "model.npz").filled(pd.concat([known, unknown], axis=1))
+    for filled in (recovery.filled(), again, *recovery.sample(2)):
+        pd.testing.assert_frame_equal(filled[list(unknown)], unknown)
+        assert filled[list(known)].notna().all(axis=None) and filled.b.dtype == "Int8"
+    assert np.isnan(recovery.predict_proba("size")).all()
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_what_is_filled_in_keeps_to_the_range_of_its_dtype(library, rng):
+    whole = np.rint(60 * np.outer(rng.standard_normal(60), rng.standard_normal(8))).clip(-128, 127)
+    holed = [
+        [None if (i + j) % 9 == 0 else int(cell) for i, cell in enumerate(column)] for j, column in enumerate(whole.T)
+    ]
+    table = pd.DataFrame({str(j): pd.array(column, "Int8") for j, column in enumerate(holed)})
+    table = table if library is pd else pl.from_pandas(table)
+    for complete in (dmf.complete, dmf.complete_table):
+        filled = complete(table).filled()
+        assert [str(filled[name].dtype) for name in filled.columns] == ["Int8"] * 8
+        assert all(
+            cell == cells for cells, cell in zip(holed[0], filled["0"].to_list(), strict=True) if cells is not None
+        )
 
 
 def test_an_outlier_stays_in_its_row():
