@@ -2,7 +2,7 @@
 
     python benchmarks/cluster.py
     python benchmarks/cluster.py --small
-    python benchmarks/cluster.py --spark          # needs pyspark and a Java runtime
+    python benchmarks/cluster.py --spark 10       # needs pyspark and a Java runtime
 
 24,000,000 ratings of `problems.ratings` (small: 2,400,000), single precision, width 16 and offsets. One process with two threads,
 and a LocalCluster of two workers with one thread each, sweep in turn, so that a busy machine slows both alike: the ratio of the

@@ -94,7 +94,9 @@ class Block:
         cuts, needed = np.searchsorted(self.met, self.bounds), self.needed()
         places = [self.met[cuts[p] : cuts[p + 1]] - self.bounds[p] for p in needed]
         return [
-            np.concatenate([piece[at] for piece, at in zip(pieces, places, strict=True)])
+            np.concatenate(
+                [piece if at.size == len(piece) else piece[at] for piece, at in zip(pieces, places, strict=True)]
+            )
             for pieces in zip(*parts, strict=True)
         ]
 

@@ -54,8 +54,8 @@ from dmf.observations.entries import Entries
 from dmf.observations.positions import components, numbered
 from dmf.observations.sampled import SampledEntries
 
-_BLOCK = 4_000_000  # samples, about: some hundredths of a second of work, and 50 MB in single precision
-_FEWEST = 8  # blocks on each side, for some workers and threads
+_BLOCK = 6_000_000  # samples, about: 72 MB in single precision
+_FEWEST = 4  # blocks on each side, for some workers and threads; each costs a task and a copy of the factor it meets
 _MERGED = 16  # lists of ids at a time
 _BITS = 12  # of the draws of a split, by which the last one held out is looked for
 
@@ -100,7 +100,8 @@ class DistributedEntries(Entries):
         entries : SampledEntries
         client : distributed.Client
         blocks : int, >= 1, optional
-            Of rows, and of columns. Unless given, as many as make 4,000,000 samples each, and at least 8.
+            Of rows, and of columns. Unless given, as many as make 6,000,000 samples each, and at least 4. Workers can
+            have as many threads at work; results depend on it in the last bits.
 
         Raises
         ------
