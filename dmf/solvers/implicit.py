@@ -133,7 +133,7 @@ def implicit_feedback(
     Returns
     -------
     Run
-        Its network has depth 2. For the best columns of each row see `dmf.recovery.ranking`.
+        Its network has depth 2. Of two such runs, the one whose held-out counts rank higher is the better one.
 
     Raises
     ------
