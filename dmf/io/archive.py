@@ -44,9 +44,11 @@ def write_archive(
     FileError
         If the file cannot be written; nothing is left behind.
     """
+    # NumPy 2.1 takes `allow_pickle` of `savez` for an array.
+    assert not any(np.asarray(array).dtype.hasobject for array in arrays.values()), "objects would be pickled"
     text = json.dumps(dict(header), allow_nan=False)
     members = {_HEADER: np.frombuffer(text.encode(), np.uint8), **arrays}
-    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **members), previous)
+    write_atomically(path, lambda file: np.savez(file, **members), previous)
 
 
 def read_archive(

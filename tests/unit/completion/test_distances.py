@@ -63,8 +63,9 @@ def test_noise_is_fitted_better_than_by_shortest_paths(geometry, rng):
 
 
 def test_a_tree_is_less_distorted_in_the_hyperbolic_plane():
-    parents = [(child - 1) // 3 for child in range(1, 40)]  # branching 3, depth 3
-    tree = scipy.sparse.coo_array((np.ones(39), (parents, range(1, 40))), (40, 40)).tocsr()
+    children = np.arange(1, 40, dtype=np.int32)
+    parents = (children - 1) // 3  # branching 3, depth 3
+    tree = scipy.sparse.coo_array((np.ones(39), (parents, children)), (40, 40)).tocsr()
     truth = shortest_path(tree, directed=False)
     pairs = np.triu_indices(40, 1)
 
