@@ -78,11 +78,11 @@ def _gaussians(table, weights, start, seed, settings):
 
 def _mixtures(table, weights, start, seed, settings):
     for setting in settings:
-        yield setting, fit_mixture(table, weights, start, int(setting), seed)
+        yield setting, fit_mixture(table, weights, start, int(setting))
 
 
 def _low_rank(table, weights, start, seed, settings):
-    return low_rank_path(table, weights, seed, settings)
+    return low_rank_path(table, weights, settings)
 
 
 def _completed(table, weights, start, seed, settings):
@@ -109,12 +109,17 @@ def _components(rows: int, columns: int) -> Sequence[float]:
 
 
 def _ranks(rows: int, columns: int) -> Sequence[float]:
-    worth = columns > _MOST_COLUMNS or rows <= _MOST_ROWS * columns
-    return tuple(rank for rank in RANKS if rank < min(rows, columns)) if worth else ()
+    return tuple(rank for rank in RANKS if rank < min(rows, columns)) if _is_wide(rows, columns) else ()
 
 
 def _rank_bounds(rows: int, columns: int) -> Sequence[float]:
-    return (float(min(rows, columns)),) if rows * columns >= _WORTH_COMPLETING else ()
+    worth = _is_wide(rows, columns) and rows * columns >= _WORTH_COMPLETING
+    return (float(min(rows, columns)),) if worth else ()
+
+
+def _is_wide(rows: int, columns: int) -> bool:
+    """Whether a low rank may say more than a full covariance."""
+    return columns > _MOST_COLUMNS or rows <= _MOST_ROWS * columns
 
 
 GAUSSIAN = Family("Gaussian", "rows of the prior", Gaussians, _penalties, _gaussians)

@@ -92,7 +92,7 @@ class Factors:
 
 
 def low_rank_path(
-    table: np.ndarray, weights: np.ndarray, seed: int, ranks: Sequence[float] = RANKS
+    table: np.ndarray, weights: np.ndarray, ranks: Sequence[float] = RANKS
 ) -> Iterator[tuple[float, Factors]]:
     """Factors of rising rank fitted to a table.
 
@@ -102,8 +102,6 @@ def low_rank_path(
         Columns in units of their standard deviations; NaN where nothing is observed.
     weights : array, shape (n,)
         How often each row counts.
-    seed : int
-        Of the directions that a rank adds to the one before.
     ranks : sequence of int
         Rising; those that the shape of the table does not allow are left out.
 
@@ -119,11 +117,10 @@ def low_rank_path(
     n, d = table.shape
     seen = ~np.isnan(table)
     model = Factors(np.zeros((d, 1)), np.zeros((d, 1, 1)), np.ones(d))
-    generator = np.random.default_rng(seed)
     for rank in map(int, ranks):
         if rank >= min(n, d):
             return
-        model = _widened(model, table, seen, weights, rank, generator)
+        model = _widened(model, table, seen, weights, rank)
         scales = np.ones(rank + 1)
         for _ in range(_SWEEPS):
             before = model.noise
@@ -133,16 +130,18 @@ def low_rank_path(
         yield rank, model
 
 
-def _widened(model, table, seen, weights, rank, generator) -> Factors:
-    """With leading directions of what the model leaves of the observed cells."""
+def _widened(model, table, seen, weights, rank) -> Factors:
+    """With leading directions of what the model leaves of the observed cells, by power iteration from its largest rows."""
     d, width = model.loadings.shape
     rest = np.empty_like(table)
     for part, mean, _ in model.rows(table):
         rest[part] = np.where(seen[part], table[part] - mean @ model.loadings.T, 0)
     rest *= np.sqrt(weights)[:, None] / np.sqrt(model.noise)
     count = rank + 1 - width
-    basis = np.linalg.qr(rest.T @ (rest @ generator.standard_normal((d, count + 4))))[0]
-    basis = np.linalg.qr(rest.T @ (rest @ basis))[0]
+    largest = np.argsort(-np.sum(rest**2, axis=1), kind="stable")[: 2 * count + 4]
+    basis = np.linalg.qr(rest[largest].T)[0]
+    for _ in range(2):
+        basis = np.linalg.qr(rest.T @ (rest @ basis))[0]
     left, s, _ = np.linalg.svd(basis.T @ (rest.T @ rest @ basis))
     added = basis @ left[:, :count] * np.sqrt(s[:count] / max(weights.sum(), 1))
     loadings = np.column_stack([model.loadings, added * np.sqrt(model.noise)[:, None]])

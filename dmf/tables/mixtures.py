@@ -20,7 +20,7 @@ def component_counts(rows: float) -> tuple[int, ...]:
     return tuple(c for c in (_FEW if rows < _LARGE else _MANY) if rows >= c * _ROWS_PER_COMPONENT)
 
 
-def fit_mixture(table: np.ndarray, weights: np.ndarray, start: Gaussians, components: int, seed: int) -> Gaussians:
+def fit_mixture(table: np.ndarray, weights: np.ndarray, start: Gaussians, components: int) -> Gaussians:
     """Mixture of Gaussians fitted by EM.
 
     Parameters
@@ -33,8 +33,6 @@ def fit_mixture(table: np.ndarray, weights: np.ndarray, start: Gaussians, compon
         One Gaussian fitted to the table. Means are shrunk to its mean (which counts as one row), the covariance that
         components share to its variances (as two rows), that of each component to the one they share (as 2 d rows).
     components : int
-    seed : int
-        Of the groups to start from.
 
     Returns
     -------
@@ -45,7 +43,7 @@ def fit_mixture(table: np.ndarray, weights: np.ndarray, start: Gaussians, compon
     .. [1] Ghahramani, Jordan, NIPS 1994 (mixtures fitted to incomplete data by EM).
     """
     filled = start.moments(table)[0]
-    groups = _groups(filled, start, weights, components, seed)
+    groups = _groups(filled, start, weights, components)
     model = _from_groups(filled, weights, groups, start, components)
     rows, last, d = Rows(table, Patterns.of(table), weights), -np.inf, table.shape[1]
     variances = np.diag(np.diagonal(start.covariances[0]))
@@ -64,27 +62,37 @@ def fit_mixture(table: np.ndarray, weights: np.ndarray, start: Gaussians, compon
     return model
 
 
-def _groups(filled: np.ndarray, start: Gaussians, weights: np.ndarray, components: int, seed: int) -> np.ndarray:
-    """Group of each row: k-means in the leading eigenvectors of the covariance."""
+def _groups(filled: np.ndarray, start: Gaussians, weights: np.ndarray, components: int) -> np.ndarray:
+    """Group of each row: k-means in the leading eigenvectors of the covariance.
+
+    It starts from one group. The one with the largest variance along a line is cut at its mean, again and again, so that the
+    result depends on the rows alone (Su and Dy, Intelligent Data Analysis 2007).
+    """
     values, vectors = np.linalg.eigh(start.covariances[0])
     share = np.cumsum(values[::-1]) / values.sum()
     leading = vectors[:, ::-1][:, : max(int(np.searchsorted(share, _SHOWN)) + 1, 1)]
     points = (filled - start.means[0]) @ leading
-    generator = np.random.default_rng(seed)
-    centers = points[[generator.choice(len(points), p=weights / weights.sum())]]
-    distances = np.sum((points - centers[0]) ** 2, axis=1)
-    for _ in range(components - 1):  # each next one far from those before
-        chances = distances * weights
-        if chances.sum() == 0:
-            break
-        centers = np.vstack([centers, points[generator.choice(len(points), p=chances / chances.sum())]])
-        distances = np.minimum(distances, np.sum((points - centers[-1]) ** 2, axis=1))
+    groups = np.zeros(len(points), int)
+    cuts = {0: _cut(points, weights)}
+    for count in range(1, components):
+        widest = max(cuts, key=lambda group: cuts[group][0])
+        groups[(groups == widest) & (cuts[widest][1] > 0)] = count
+        for changed in (widest, count):
+            cuts[changed] = _cut(points, weights * (groups == changed))
     for _ in range(_ROUNDS):
-        groups = np.argmin(np.sum(centers**2, axis=1) - 2 * points @ centers.T, axis=1)
-        member = np.eye(len(centers))[groups] * weights[:, None]
+        member = np.eye(components)[groups] * weights[:, None]
         counts = member.sum(axis=0)[:, None]
-        centers = np.where(counts > 0, member.T @ points / np.maximum(counts, 1e-300), centers)
+        centers = member.T @ points / np.maximum(counts, 1e-300)
+        distances = np.where(counts[:, 0] > 0, np.sum(centers**2, axis=1) - 2 * points @ centers.T, np.inf)
+        groups = np.argmin(distances, axis=1)
     return groups
+
+
+def _cut(points: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """Scatter of weighted points along the line of their largest variance, and where each lies on it from their mean."""
+    off = points - weights @ points / max(weights.sum(), 1e-300)
+    values, vectors = np.linalg.eigh((off * weights[:, None]).T @ off)
+    return float(values[-1]), off @ vectors[:, -1]
 
 
 def _from_groups(

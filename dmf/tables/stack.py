@@ -11,10 +11,9 @@ import numpy as np
 
 from dmf.arrays.threads import one_blas_thread, thread_count
 from dmf.tables.families import BY_NAME, FAMILIES, GAUSSIAN, Model
+from dmf.tables.folds import folds, natural_order
 from dmf.tables.margins import SPACES, Margins, fit_margins
 
-_SHARE = 0.15  # of the observed cells in each fold
-_FOLDS = ((1_200, 5), (4_000, 3), (12_000, 2))  # folds of tables with fewer observed cells; else one
 _SHRINKAGE = 20.0  # of the weights, in mean squares of what is held out
 _LEAST_WEIGHT = 0.01  # candidates of less are not worth a fit
 _MOST_ROWS = 10_000  # that choices are made on
@@ -134,12 +133,12 @@ def choose(table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: n
     generator = np.random.default_rng(seed)
     chosen = np.arange(len(table))
     if len(table) > _MOST_ROWS:
-        chosen = np.sort(generator.choice(len(table), _MOST_ROWS, replace=False))
+        chosen = np.sort(natural_order(table)[0][generator.choice(len(table), _MOST_ROWS, replace=False)])
     table, weights = table[chosen], weights[chosen]
-    folds = _folds(~np.isnan(table), groups, generator)
-    holed = [np.where(held, np.nan, table) for held in folds]
-    held_weights = np.concatenate([np.broadcast_to(weights[:, None], held.shape)[held] for held in folds])
-    truth = np.concatenate([table[held] for held in folds])
+    held_out = folds(table, groups, generator)
+    holed = [np.where(held, np.nan, table) for held in held_out]
+    held_weights = np.concatenate([np.broadcast_to(weights[:, None], held.shape)[held] for held in held_out])
+    truth = np.concatenate([table[held] for held in held_out])
     starts: dict[tuple[int, float], dict[float, Model]] = {}
     margins: dict[tuple[int, float], Margins] = {}
 
@@ -152,8 +151,8 @@ def choose(table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: n
         results = []
         for setting, model in family.path(latent, weights, first, seed, settings):
             filled, spread = model.moments(latent)
-            mean, variance = _restored(margins[k, space], holed[k], filled, spread, folds[k])
-            results.append((setting, mean[folds[k]], variance[folds[k]], model))
+            mean, variance = _restored(margins[k, space], holed[k], filled, spread, held_out[k])
+            results.append((setting, mean[held_out[k]], variance[held_out[k]], model))
         return results
 
     def error(prediction: np.ndarray) -> float:
@@ -162,10 +161,10 @@ def choose(table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: n
     found: dict[Candidate, tuple[np.ndarray, np.ndarray]] = {}
 
     def wave(plans: list[tuple[float, tuple[Any, Sequence[float], float | None]]]) -> None:
-        jobs = [(k, space, plan) for space, plan in plans for k in range(len(folds))]
+        jobs = [(k, space, plan) for space, plan in plans for k in range(len(held_out))]
         results = _side_by_side(tried, jobs)
         for number, (space, (family, _, start)) in enumerate(plans):
-            runs = results[number * len(folds) : (number + 1) * len(folds)]
+            runs = results[number * len(held_out) : (number + 1) * len(held_out)]
             parts = {}
             for steps in zip(*runs, strict=False):  # a path may end early in one of the folds
                 mean, variance = (np.concatenate([step[at] for step in steps]) for at in (1, 2))
@@ -190,17 +189,17 @@ def choose(table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: n
             (space, (family, (setting,), gaussian[space]))
             for family in FAMILIES if family.separate for setting in settings[family] for space in SPACES
         ])  # fmt: skip
-    return _weighed(table, chosen, folds, truth, held_weights, found, error)
+    return _weighed(chosen, held_out, truth, held_weights, found, error)
 
 
-def _weighed(table, chosen, folds, truth, held_weights, found, error) -> HeldOut:
+def _weighed(chosen, held_out, truth, held_weights, found, error) -> HeldOut:
     candidates = tuple(found)
     predictions = np.column_stack([found[c][0] for c in candidates])
     errors = np.array([error(column) for column in predictions.T])
     weights = stacking_weights(predictions, truth, held_weights)
     mean = predictions @ weights
     square = sum(w * (found[c][1] + found[c][0] ** 2) for c, w in zip(candidates, weights, strict=True))
-    places = [np.nonzero(held) for held in folds]
+    places = [np.nonzero(held) for held in held_out]
     rows, columns = (np.concatenate([place[axis] for place in places]) for axis in (0, 1))
     return HeldOut(chosen[rows], columns, truth, mean, np.maximum(square - mean**2, 0), candidates, weights, errors)
 
@@ -243,22 +242,6 @@ def stacking_weights(predictions: np.ndarray, truth: np.ndarray, counts: np.ndar
 def _reduced(design: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     q, r = np.linalg.qr(design)
     return r, q.T @ target
-
-
-def _folds(seen: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
-    """Disjoint sets of observed cells, as masks, each a share of them."""
-    first = np.unique(groups, return_index=True)[1]
-    rows, places = np.nonzero(seen[:, first])
-    order = generator.permutation(len(rows))
-    count = next((folds for limit, folds in _FOLDS if len(rows) < limit), 1)
-    size = min(max(int(_SHARE * len(rows)), 1), len(rows) - 1)  # something must be left to learn from
-    masks = []
-    for k in range(min(count, len(rows))):
-        part = order[k * size : (k + 1) * size]
-        cells = np.zeros((len(seen), len(first)), bool)
-        cells[rows[part], places[part]] = True
-        masks.append(cells[:, np.searchsorted(groups[first], groups)])
-    return masks
 
 
 def fit_members(

@@ -69,6 +69,13 @@ def test_order_and_seed_hardly_matter(numbers):
         assert np.sqrt(np.mean(moved**2)) < 0.2 * np.sqrt(np.mean(off**2))
 
 
+def test_order_of_rows_and_columns_does_not_matter(numbers):
+    holed = numbers[1]
+    rows, columns = np.random.default_rng(0).permutation(len(holed)), [2, 0, 3, 1]
+    moved = dmf.complete_table(holed[rows][:, columns]).filled()
+    np.testing.assert_allclose(moved, dmf.complete_table(holed).filled()[rows][:, columns], rtol=1e-6, atol=1e-6)
+
+
 SINES = np.sin(np.arange(120.0)).reshape(40, 3)
 AWKWARD = {
     "one column": np.array([[1.0], [np.nan], [3.0], [4.0]]),

@@ -69,7 +69,7 @@ def test_planted_covariance_is_recovered(rng):
     holed = np.where(rng.random(table.shape) < 0.2, np.nan, table)
     *_, (_, model) = gaussian_path(holed, np.ones(4000))
     np.testing.assert_allclose(model.covariances[0], planted, atol=0.06)
-    *_, (_, factors) = low_rank_path(holed, np.ones(4000), 0, (1, 2))
+    *_, (_, factors) = low_rank_path(holed, np.ones(4000), (1, 2))
     inner = factors.loadings[:, 1:]
     np.testing.assert_allclose(inner @ inner.T + np.diag(factors.noise), planted, atol=0.1)
 
@@ -88,7 +88,7 @@ def test_a_mixture_tells_groups_apart(rng):
     table[:, 2] = far * table[:, 0] + (1 - far) * -table[:, 1]
     holed = np.where(rng.random(table.shape) < 0.2, np.nan, table)
     start = next(model for penalty, model in gaussian_path(holed, np.ones(300)) if penalty == 1)
-    mixture = fit_mixture(holed, np.ones(300), start, 2, 0)
+    mixture = fit_mixture(holed, np.ones(300), start, 2)
     holes = np.isnan(holed)
     one, two = (np.mean((m.moments(holed)[0] - table)[holes] ** 2) for m in (start, mixture))
     assert two < 0.9 * one
