@@ -32,7 +32,6 @@ have to go there, too. Blocks that do not fit in a worker's memory are moved to 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -40,23 +39,20 @@ from typing import Any
 import numpy as np
 
 from dmf.arrays.backend import check_device, to_host
-from dmf.arrays.checks import check_kind, check_option
+from dmf.arrays.checks import check_kind
 from dmf.arrays.linalg import truncated_svd
 from dmf.arrays.threads import one_blas_thread
-from dmf.errors import ArgumentError, BackendError
+from dmf.errors import BackendError
 from dmf.io.forms import Form
-from dmf.io.partitions import Names, check_columns, ids_of, merged, pieces, read_group, row_groups, texts
 from dmf.observations.base import Ridge
 from dmf.observations.block import Facts
 from dmf.observations.checks import check_factor, check_factors, check_rank, held_out_count, nothing_left
-from dmf.observations.cluster import Blocks, Held, Layout, Root, built, check_versions, joined
+from dmf.observations.cluster import Blocks, Held
 from dmf.observations.entries import Entries
+from dmf.observations.placing import read_from_dask, read_from_parquet, sent
 from dmf.observations.positions import components, numbered
 from dmf.observations.sampled import SampledEntries
 
-_BLOCK = 6_000_000  # samples, about: 72 MB in single precision
-_FEWEST = 4  # blocks on each side, for some workers and threads; each costs a task and a copy of the factor it meets
-_MERGED = 16  # lists of ids at a time
 _BITS = 12  # of the draws of a split, by which the last one held out is looked for
 
 
@@ -111,29 +107,7 @@ class DistributedEntries(Entries):
             If a worker has another version of Python, NumPy or dmf.
         """
         check_kind("entries", entries, SampledEntries, "Pass SampledEntries.")
-        check_versions(client)
-        here: Any = entries.to_device("cpu")
-        sides = here, SampledEntries(here.cols, here.rows, here.entries, here.shape[::-1], here.weights)
-        count = block_count(here.n_measurements, blocks)
-        starts = [np.concatenate([[0], np.cumsum(side.counts(0))]) for side in sides]
-        bounds = cuts(starts[0], count), cuts(starts[1], count)
-
-        def samples(side: int, k: int) -> tuple[Any, ...]:
-            begin, end = bounds[side][k : k + 2]
-            part, data = slice(starts[side][begin], starts[side][end]), sides[side]
-            weights = None if data.weights is None else data.weights[part]
-            arrays = data.rows[part], data.cols[part], data.entries[part], weights
-            return *arrays, (int(begin), int(end)), bounds[1 - side]
-
-        def make(lost: list[Any]) -> list[Any]:
-            futures = []
-            for side, k, place in lost:  # one after another: many at once have been seen to hang
-                sent = client.scatter([samples(side, k)], workers=place["workers"], direct=True, hash=False)
-                futures.append(client.submit(built, *sent, **place))
-            return futures
-
-        layout = Layout(client, bounds, here.dtype, here.weights is not None)
-        found = cls(Blocks(layout, Root(client, [b.size - 1 for b in bounds], make)))
+        found = cls(sent(entries, client, blocks))
         found.form = entries.form
         return found
 
@@ -158,12 +132,7 @@ class DistributedEntries(Entries):
         ObservationError
             If an id is missing, or a value is no finite number.
         """
-        names = row, column, value
-        groups = row_groups(path, names)
-        check_versions(client)
-        return cls._of_partitions(
-            lambda: [client.submit(read_group, *group, names, pure=False) for group in groups], names, client, blocks
-        )
+        return cls._read(*read_from_parquet(path, (row, column, value), client, blocks))
 
     @classmethod
     def from_dask(
@@ -184,51 +153,13 @@ class DistributedEntries(Entries):
         ArgumentError, ObservationError
             If there are no such columns, an id is missing, or a value is no finite number.
         """
-        names = row, column, value
-        if not hasattr(frame, "to_delayed") or not hasattr(frame, "columns"):
-            raise ArgumentError(
-                f"frame is a {type(frame).__name__}, but a Dask data frame is needed. For others see from_entries.",
-                argument="frame",
-                value=type(frame).__name__,
-            )
-        check_columns(list(frame.columns), names)
-        check_versions(client)
-        parts = frame[list(names)].to_delayed()
-        return cls._of_partitions(lambda: client.compute(list(parts)), names, client, blocks)
+        return cls._read(*read_from_dask(frame, (row, column, value), client, blocks))
 
     @classmethod
-    def _of_partitions(
-        cls, read: Callable[[], list[Any]], names: Names, client: Any, blocks: int | None
-    ) -> DistributedEntries:
-        parts = [client.submit(ids_of, part, names, pure=False) for part in read()]
-        if not parts:
-            raise nothing_left(0, 0)
-        while len(parts) > 1:
-            some = [parts[k : k + _MERGED] for k in range(0, len(parts), _MERGED)]
-            parts = [client.submit(merged, part, pure=False) for part in some]
-        ids = parts[0]
-        rows, cols, dtype = client.gather(ids)
-        total = int(rows.counts.sum())
-        if total == 0:
-            raise nothing_left(len(rows.ids), len(cols.ids))
-        count = block_count(total, blocks)
-        starts = [np.concatenate([[0], np.cumsum(side.counts)]) for side in (rows, cols)]
-        bounds = cuts(starts[0], count), cuts(starts[1], count)
-
-        def make(lost: list[Any]) -> list[Any]:
-            found = [client.submit(pieces, part, names, ids, bounds, pure=False) for part in read()]
-            futures = []
-            for side, k, place in lost:
-                number = k + side * (bounds[0].size - 1)
-                own = int(bounds[side][k]), int(bounds[side][k + 1])
-                of_block = [client.submit(operator.getitem, part, number, pure=False) for part in found]
-                futures.append(client.submit(joined, of_block, own, bounds[1 - side], **place))
-            return futures
-
-        layout = Layout(client, bounds, dtype, weighted=False)
-        made = cls(Blocks(layout, Root(client, [b.size - 1 for b in bounds], make)))
-        made.form = Form(texts(rows.ids), texts(cols.ids))
-        return made
+    def _read(cls, blocks: Blocks, form: Form) -> DistributedEntries:
+        found = cls(blocks)
+        found.form = form
+        return found
 
     # The contract: sizes
 
@@ -439,15 +370,3 @@ class DistributedEntries(Entries):
             value=device,
             limit="cpu",
         )
-
-
-def block_count(samples: int, blocks: int | None) -> int:
-    """Number of blocks of rows, and of columns."""
-    count = max(_FEWEST, -(-samples // _BLOCK)) if blocks is None else blocks
-    return int(check_option("blocks", count, 1, whole=True))
-
-
-def cuts(starts: np.ndarray, blocks: int) -> np.ndarray:
-    """Cut rows, whose samples begin at `starts`, into at most so many runs with about equal numbers of samples."""
-    inner = np.searchsorted(starts, np.linspace(0, starts[-1], blocks + 1)[1:-1])
-    return np.unique(np.concatenate([[0], inner, [starts.size - 1]]))
