@@ -47,7 +47,7 @@ def write_archive(
     # NumPy 2.1 takes `allow_pickle` of `savez` for an array.
     assert not any(np.asarray(array).dtype.hasobject for array in arrays.values()), "objects would be pickled"
     text = json.dumps(dict(header), allow_nan=False)
-    members = {_HEADER: np.frombuffer(text.encode(), np.uint8), **arrays}
+    members: dict[str, Any] = {_HEADER: np.frombuffer(text.encode(), np.uint8), **arrays}
     write_atomically(path, lambda file: np.savez(file, **members), previous)
 
 
