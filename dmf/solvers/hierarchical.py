@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 from dmf.arrays.backend import Array, device, from_host, host_dtype, namespace, number, to_host
-from dmf.arrays.linalg import gaussian
 from dmf.models import LowRank
-from dmf.models.offsets import Offsets
+from dmf.models.offsets import Offsets, fit_offsets
 from dmf.observations import Entries
 from dmf.solvers.features import OWN, pattern_features
 from dmf.solvers.outcomes import Outcome
@@ -27,6 +26,7 @@ from dmf.solvers.outcomes import Outcome
 _FIRST = (
     0.1  # noise variance of the first sweep, over that of the entries: from above, components die before they are seen
 )
+_OFFSET_ROUNDS = 3  # of fitting offsets for a start
 _FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
 _ALIVE = 0.1  # as in dmf.solvers.homotopy
 _STILL = (
@@ -69,15 +69,16 @@ class _State:
 class HierarchicalBayes:
     """Variational Bayes for sampled entries; an iteration fits rows and columns once.
 
-    Rows are fitted to the columns of the start. Without a start these are Gaussian, of a size that leaves room for rows of the
-    same, and all else is zero.
+    Rows are fitted to the columns of the start. Without a start these are the leading right singular vectors of what offsets
+    leave of the entries, all of one size that leaves room for rows of the same, and all else is zero: the result depends
+    neither on the order of the columns nor on the seed, and components are seen that random columns hide.
 
     Parameters
     ----------
     width : int, >= 1
         Number of components; that of the start, where there is one.
     seed : int
-        Of the features and of the Gaussian columns.
+        Of the singular value decompositions.
     noise : float, >= 0
         Standard deviation of the noise where the start is a fit: the spreads of factors and offsets are those of the start,
         in which rows of zeros are unknown. 0: the start gives nothing but the columns.
@@ -120,9 +121,10 @@ class HierarchicalBayes:
         if start is None:
             (d1, d2), xp = centred.shape, namespace(centred.like)
             like = {"dtype": centred.dtype, "device": device(centred.like)}
-            root = math.sqrt(math.sqrt(size) / (3 * math.sqrt(self.width)))
-            right = root * gaussian((d2, self.width), self.seed, centred.like)
-            return xp.zeros((d1, self.width + 1), **like), xp.concat([right, xp.zeros((d2, 1), **like)], axis=1)
+            rest = centred.minus(*fit_offsets(centred, _OFFSET_ROUNDS).factors())
+            right = xp.matrix_transpose(rest.surrogate_svd(self.width, self.seed)[2])
+            root = math.sqrt(d2 * math.sqrt(size) / (3 * math.sqrt(self.width)))
+            return xp.zeros((d1, self.width + 1), **like), xp.concat([root * right, xp.zeros((d2, 1), **like)], axis=1)
         left, right = start.halves()
         xp = namespace(left)
         row, col = 0 * left[:, 0], 0 * right[0, :]
