@@ -10,7 +10,7 @@ import numpy as np
 
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.state import Facts, Stage, State, Task, relative_residual, rounding_of
-from dmf.completion.strategy import begin, step
+from dmf.completion.strategy import begin, interrupted, step
 from dmf.completion.submatrix import Submatrix, dense_core
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
@@ -119,7 +119,7 @@ def fit(
     -------
     Recovery
     """
-    with observations.threads(), remembered_interrupts():
+    with observations.threads(), remembered_interrupts() as interrupts:
         core = dense_core(observations) if offsets and isinstance(observations, Entries) else None
         facts = _facts(observations, plan, offsets, plain, core, rounding)
         state, task = begin(facts)
@@ -127,7 +127,14 @@ def fit(
             if core is not None and task.stage is not Stage.CORE:
                 assert isinstance(task.start, LowRank)
                 task, core = replace(task, start=core.widened(task.start)), None  # the core's memory is needed now
-            done = _run(task, state, observations, core, journal, whole)
+            try:
+                done = _run(task, state, observations, core, journal, whole)
+            except KeyboardInterrupt:
+                ended = None if core is not None else interrupted(state)
+                if ended is None:
+                    raise
+                interrupts.pending, state = False, ended
+                break
             state, task = step(state, task, done)
             del done
         return _recovery(state, observations, plan, journal)

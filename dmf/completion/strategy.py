@@ -321,6 +321,15 @@ def _ended(state: State, outcome: Outcome) -> Next:
     return replace(state, outcome=outcome), None
 
 
+def interrupted(state: State) -> State | None:
+    """The end of a state in which Ctrl-C came between two runs; None if no run has found anything yet."""
+    if state.exact is not None:
+        state = replace(state, estimate=state.exact)
+    if state.estimate is not None:
+        return replace(state, with_offsets=None, outcome=Outcome.INTERRUPTED)
+    return None if state.with_offsets is None else replace(state, outcome=Outcome.INTERRUPTED)
+
+
 _AFTER: dict[Stage, Callable[[State, Estimate], Next]] = {
     Stage.CORE: _after_offsets,
     Stage.OFFSETS: _after_offsets,

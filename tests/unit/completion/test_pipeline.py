@@ -251,6 +251,23 @@ def test_ctrl_c_in_a_solver_ends_the_whole(solver, call, monkeypatch):
     assert_finite(recovery)
 
 
+def test_ctrl_c_between_two_runs_leaves_what_the_first_one_found(monkeypatch):
+    """As where it comes while kernels of the next solver are loaded."""
+    case = low_rank_case(0, (40, 35), 2)
+
+    def begins(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GaussNewton, "init", begins)
+    recovery = dmf.complete(case.observations, offsets=False)
+    assert recovery.outcome is Outcome.INTERRUPTED and "interrupted" in recovery.message
+    assert stages(recovery) and recovery.shape == (40, 35)
+    assert_finite(recovery)
+    monkeypatch.setattr(VariationalBayes, "init", begins)
+    with pytest.raises(KeyboardInterrupt):
+        dmf.complete(case.observations, offsets=False)
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_one_seed_gives_one_result_at_any_number_of_threads(noise):
     """Bit for bit; 20,000 samples at width 6 are work enough for the parallel kernels."""
