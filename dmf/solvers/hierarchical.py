@@ -70,8 +70,8 @@ class HierarchicalBayes:
     """Variational Bayes for sampled entries; an iteration fits rows and columns once.
 
     Rows are fitted to the columns of the start. Without a start these are the leading right singular vectors of what offsets
-    leave of the entries, all of one size that leaves room for rows of the same, and all else is zero: the result depends
-    neither on the order of the columns nor on the seed, and components are seen that random columns hide.
+    leave of the entries, all of one size that leaves room for rows of the same, and all else is zero: the result hardly
+    depends on the order of the columns or on the seed, and components are seen that random columns hide.
 
     Parameters
     ----------
