@@ -139,14 +139,15 @@ class Cells:
 
         Python also takes 1_000 and the digits of other scripts for numbers; in a file they are more likely ids or mistakes.
         """
+        text = text.strip()  # `float` leaves some separators that are blanks to `strip`
         if self._thousands is not None:
-            text = text.strip().replace(self._thousands, "")
+            text = text.replace(self._thousands, "")
         if self._comma:
             if "." in text:
                 raise ValueError(f"{shown(text)} has a point, but numbers have decimal commas")
             text = text.replace(",", ".", 1)
         value = float(text)
-        if "_" in text or not text.strip().isascii():
+        if "_" in text or not text.isascii():
             raise ValueError(f"{shown(text)} is no number")
         return value
 

@@ -218,3 +218,9 @@ def test_errors_in_later_chunks_name_their_line(write):
     for bad, message in (("c,,3", "an id is empty"), ("c,d,x", "'x'"), ("c,d,inf", "'inf'"), ("c,d", "2 columns")):
         with pytest.raises(FileError, match=rf"line 3003: .*{message}"):
             read_entries(write("a.csv", "\n".join([*lines[:-1], bad])))
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\x0b", "\x1c", "\x1e", "\x1f"])
+def test_whatever_strip_takes_for_a_blank_may_follow_a_number(write, blank):
+    found = read_entries(write("t.csv", f"a,b,1.5{blank}\na,c,2\nb,c,-1\n"))
+    assert found.values.tolist() == [1.5, 2.0, -1.0]
