@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from functools import reduce
 
 import array_api_strict
@@ -51,6 +52,21 @@ seeds = st.integers(0, 2**32 - 1)
 def examples(number):
     """So many examples of a property on each push; ten times as many with --hypothesis-profile=thorough."""
     return settings(max_examples=number * settings.default.max_examples // settings.get_profile("dmf").max_examples)
+
+
+def code_blocks(text):
+    """The indented blocks after two colons of a docstring."""
+    found, block = [], None
+    for line in text.splitlines():
+        if line.startswith("    ") or not line.strip():
+            if block is not None:
+                block.append(line)
+        else:
+            block = None
+            if line.endswith("::"):
+                block = []
+                found.append(block)
+    return [textwrap.dedent("\n".join(block)) for block in found]
 
 
 class TwoSided:

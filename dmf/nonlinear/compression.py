@@ -88,9 +88,7 @@ def compress(network: Network, rank: int, *, outer_scale: float | None = None) -
         If the rank is out of range, or the network has not one block.
     """
     place, block = _block(network)
-    _check_rank(rank, block)
-    start = balanced_network(*dense_svd(block.merged().weight, rank), block.depth)
-    return _replaced(network, place, _narrowed(block, start, outer_scale))
+    return _replaced(network, place, truncated_block(block, rank, outer_scale))
 
 
 def spectral_start(
@@ -137,11 +135,8 @@ def spectral_start(
     """
     place, block = _block(network)
     _check_rank(rank, block)
-    check_depth_and_scale(block.depth, scale)
-    u, s, vt = dense_svd(-block_gradient(network, samples, loss), rank)
-    start = balanced_network(u, 0 * s + 1, vt, block.depth)
-    scaled = DeepLinearNetwork(float(scale) * w for w in start.weights)
-    return _replaced(network, place, _narrowed(block, scaled, outer_scale))
+    gradient = block_gradient(network, samples, loss)
+    return _replaced(network, place, spectral_block(block, rank, gradient, scale, outer_scale))
 
 
 def block_gradient(network: Network, samples: Samples, loss: str = "cross-entropy") -> Array:
@@ -166,6 +161,23 @@ def block_gradient(network: Network, samples: Samples, loss: str = "cross-entrop
     place, block = _block(network)
     plain = _replaced(network, place, block.merged())
     return finite_gradients(plain, samples, loss)[sum(len(layer.parameters) for layer in plain.layers[:place])]
+
+
+def truncated_block(block: DeepLinearBlock, rank: int, outer_scale: float | None = None) -> DeepLinearBlock:
+    """The block of `compress`: the best approximation of that rank, its factors balanced."""
+    _check_rank(rank, block)
+    return _narrowed(block, balanced_network(*dense_svd(block.merged().weight, rank), block.depth), outer_scale)
+
+
+def spectral_block(
+    block: DeepLinearBlock, rank: int, gradient: Array, scale: float = 1.0, outer_scale: float | None = None
+) -> DeepLinearBlock:
+    """The block of `spectral_start`, from the gradient with respect to the end-to-end matrix."""
+    _check_rank(rank, block)
+    check_depth_and_scale(block.depth, scale)
+    u, s, vt = dense_svd(-gradient, rank)
+    start = balanced_network(u, 0 * s + 1, vt, block.depth)
+    return _narrowed(block, DeepLinearNetwork(float(scale) * w for w in start.weights), outer_scale)
 
 
 def _block(network: Network) -> tuple[int, DeepLinearBlock]:

@@ -1,30 +1,15 @@
 """The examples in the documentation of `dmf.theory` run, and show what they say."""
 
-import textwrap
-
 import numpy as np
 
 import dmf.theory
 
-
-def blocks(text):
-    """The indented blocks after two colons."""
-    found, block = [], None
-    for line in text.splitlines():
-        if line.startswith("    ") or not line.strip():
-            if block is not None:
-                block.append(line)
-        else:
-            block = None
-            if line.endswith("::"):
-                block = []
-                found.append(block)
-    return [textwrap.dedent("\n".join(block)) for block in found]
+from helpers import code_blocks
 
 
 def test_the_examples(capsys):
     space = {"__name__": "__main__"}
-    examples = blocks(dmf.theory.__doc__)
+    examples = code_blocks(dmf.theory.__doc__)
     assert len(examples) == 7
     for example in examples:
         assert len(example.strip().splitlines()) < 20

@@ -322,5 +322,5 @@ def test_bad_arguments(call, error, words):
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
 def test_without_torch_the_error_says_how_to_get_it():
     with pytest.raises(dmf.errors.MissingPackageError, match=r"dmf\[torch\]"):
-        importlib.import_module("dmf.nonlinear.torch_adapter")
+        importlib.import_module("dmf.nonlinear.torch_layers")
     assert "torch" not in sys.modules

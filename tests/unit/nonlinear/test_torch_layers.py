@@ -12,7 +12,7 @@ from helpers import examples, seeds
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'dmf[torch]'")
 
-from dmf.nonlinear.torch_adapter import TorchAdapter  # noqa: E402
+from dmf.nonlinear.torch_layers import TorchAdapter  # noqa: E402
 
 torch.set_num_threads(1)  # the arrays are small, and the threads of many tests would wait for each other
 
