@@ -33,11 +33,11 @@ def biased(network, seed):
 
 
 @st.composite
-def networks(draw, outer_scale=1.0):
-    """A perceptron with 1 to 4 weights, perhaps with a block of any depth and width; float64 on NumPy."""
+def networks(draw, outer_scale=1.0, activations=("relu", "tanh", "gelu", "silu")):
+    """A perceptron with 1 to 4 weights, perhaps with biases and a block of any depth and width; float64 on NumPy."""
     hidden = draw(st.lists(st.integers(1, 7), max_size=3))
     seed = draw(st.integers(0, 2**32 - 1))
-    network = perceptron((6, *hidden, 3), draw(st.sampled_from(["relu", "tanh", "gelu"])), seed=seed)
+    network = perceptron((6, *hidden, 3), draw(st.sampled_from(activations)), biases=draw(st.booleans()), seed=seed)
     if hidden and draw(st.booleans()):
         width = draw(st.one_of(st.none(), st.integers(1, 8)))
         network = with_block(

@@ -18,7 +18,7 @@ from dmf.arrays.backend import Array, cupy_module, to_host
 from dmf.kernels import cuda
 from dmf.kernels.passes import contiguous
 
-_ACTIVATIONS = {"": 0, "relu": 1, "tanh": 2, "gelu": 3}
+ACTIVATIONS = {"": 0, "relu": 1, "tanh": 2, "gelu": 3}
 _TILE = 32  # of a product, as in network.cu
 
 
@@ -210,7 +210,7 @@ class NetworkSteps:
         steps = [np.int64(stride // one.itemsize) for a in (one, other) for stride in a.strides]
         self._launch(
             "product", -(-n // _TILE) * -(-m // _TILE), np.int64(n), np.int64(m), np.int64(inner), one, *steps[:2], other,
-            *steps[2:], out, bias, kept, np.int32(_ACTIVATIONS[activation]), np.int32(backward),
+            *steps[2:], out, bias, kept, np.int32(ACTIVATIONS[activation]), np.int32(backward),
         )  # fmt: skip
 
     def _launch(self, name: str, blocks: int, *arguments: Any, threads: int = cuda.BLOCK) -> None:

@@ -24,7 +24,7 @@ class LowRankAdapter:
     Parameters
     ----------
     weight : array, shape (d_out, d_in)
-    bias : array, shape (d_out,)
+    bias : array, shape (d_out,), or None
     factors : sequence of arrays, shapes (r, d_in), (r, r), ..., (d_out, r)
         At least two, next to the input first. Library, device and dtype of the weight.
     outer_rate : float, >= 0
@@ -42,7 +42,7 @@ class LowRankAdapter:
     """
 
     weight: Array
-    bias: Array
+    bias: Array | None
     factors: tuple[Array, ...]
     outer_rate: float = 1.0
 
@@ -100,7 +100,7 @@ class LowRankAdapter:
     @property
     def rates(self) -> tuple[float, ...]:
         """`outer_rate` for the first and the last factor, 1 for the others."""
-        return self._block.rates[:-1][self._trained]
+        return self._block.rates[: len(self.factors)][self._trained]
 
     def with_parameters(self, parameters: Sequence[Array]) -> LowRankAdapter:
         """The layer with other trained factors of the same shapes, unchecked."""

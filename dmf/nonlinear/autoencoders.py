@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dmf.arrays.backend import Array, namespace
+from dmf.arrays.backend import Array, as_array, namespace
 from dmf.arrays.checks import positive_integer
 from dmf.arrays.linalg import dense_svd
 from dmf.errors import ArgumentError, ShapeError
@@ -60,8 +60,8 @@ class BiorthogonalAutoencoder:
                     value=len(stage),
                     limit=3,
                 )
-            decoder = Dense(stage[1], stage[2])
-            encoder = Dense(stage[0], decoder.bias[:1] * namespace(decoder.bias).zeros_like(decoder.weight[0, :]))
+            decoder = Dense(stage[1], bias := as_array(stage[2], "b"))
+            encoder = Dense(stage[0], bias[:1] * namespace(bias).zeros_like(decoder.weight[0, :]))
             (n, r), sizes = decoder.weight.shape, tuple(encoder.weight.shape)
             if r > n or sizes != (r, n) or (checked and checked[-1][1].shape[1] != n):
                 raise ShapeError(

@@ -78,22 +78,26 @@ class Dense:
     ----------
     weight : array, shape (d_out, d_in)
         float32 or float64 (integers become float64), finite.
-    bias : array, shape (d_out,)
-        Of the library, device and dtype of the weight, finite.
+    bias : array, shape (d_out,), optional
+        Of the library, device and dtype of the weight, finite. None: the layer has none.
+    rate : float, >= 0
+        The step of the weight over that of the optimiser; 0 keeps it as it is.
 
     Raises
     ------
-    ShapeError, DTypeError, BackendError, ObservationError
-        If shapes do not fit, dtypes or libraries differ, or a number is NaN or infinite.
+    ShapeError, DTypeError, BackendError, ObservationError, ArgumentError
+        If shapes do not fit, dtypes or libraries differ, or a number is NaN, infinite or out of range.
     """
 
     weight: Array
-    bias: Array
+    bias: Array | None = None
+    rate: float = 1.0
 
     def __post_init__(self) -> None:
         (weight,) = DeepLinearNetwork([self.weight]).weights
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "bias", checked_bias(self.bias, weight))
+        object.__setattr__(self, "rate", float(check_option("rate", self.rate)))
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -102,28 +106,30 @@ class Dense:
 
     @property
     def parameters(self) -> tuple[Array, ...]:
-        """(weight, bias)."""
-        return self.weight, self.bias
+        """(weight, bias), or (weight,)."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """Both 1."""
-        return 1.0, 1.0
+        """`rate` for the weight, 1 for the bias."""
+        return (self.rate,) if self.bias is None else (self.rate, 1.0)
 
     def with_parameters(self, parameters: Sequence[Array]) -> Dense:
         """The layer with another weight and bias of the same shapes, unchecked."""
-        weight, bias = parameters
-        return rebuilt(self, weight=weight, bias=bias)
+        return rebuilt(self, **dict(zip(("weight", "bias"), parameters, strict=False)))
 
     def forward(self, inputs: Array) -> tuple[Array, Array]:
         """Outputs, and the inputs as cache."""
         outputs = inputs @ namespace(self.weight).matrix_transpose(self.weight)
-        outputs += self.bias
+        if self.bias is not None:
+            outputs += self.bias
         return outputs, inputs
 
     def backward(self, cache: Array, gradient: Array, to_inputs: bool = True) -> tuple[Array | None, tuple[Array, ...]]:
-        """Gradients with respect to the inputs, and to (weight, bias)."""
+        """Gradients with respect to the inputs, and to each of the parameters."""
         below, weight = linear_backward(self.weight, cache, gradient, to_inputs)
+        if self.bias is None:
+            return below, (weight,)
         return below, (weight, namespace(gradient).sum(gradient, axis=0))
 
     def merged(self) -> Dense:
@@ -142,7 +148,8 @@ class DeepLinearBlock:
     ----------
     weights : sequence of arrays
         (W_1, ..., W_L), W_1 first, as of a `DeepLinearNetwork`.
-    bias : array, shape (d_out,)
+    bias : array, shape (d_out,), optional
+        None: the block has none.
     outer_scale : float, >= 0
         alpha: the steps of W_1 and W_L over those of the others (discrepant rates).
 
@@ -157,7 +164,7 @@ class DeepLinearBlock:
     """
 
     weights: tuple[Array, ...]
-    bias: Array
+    bias: Array | None = None
     outer_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -178,39 +185,41 @@ class DeepLinearBlock:
 
     @property
     def parameters(self) -> tuple[Array, ...]:
-        """(W_1, ..., W_L, bias)."""
-        return *self.weights, self.bias
+        """(W_1, ..., W_L, bias), or (W_1, ..., W_L)."""
+        return self.weights if self.bias is None else (*self.weights, self.bias)
 
     @property
     def rates(self) -> tuple[float, ...]:
         """`outer_scale` for W_1 and W_L, 1 for the others."""
-        return *layer_factors(self.depth, self.outer_scale).tolist(), 1.0
+        rates = layer_factors(self.depth, self.outer_scale).tolist()
+        return tuple(rates) if self.bias is None else (*rates, 1.0)
 
     def with_parameters(self, parameters: Sequence[Array]) -> DeepLinearBlock:
         """The block with other weights and bias of the same shapes, unchecked."""
-        *weights, bias = parameters
-        return rebuilt(self, weights=tuple(weights), bias=bias)
+        weights, bias = tuple(parameters[: self.depth]), parameters[self.depth :]
+        return rebuilt(self, weights=weights, bias=bias[0] if bias else None)
 
     def forward(self, inputs: Array) -> tuple[Array, list[Array]]:
         """Outputs, and the inputs of each W_l as cache."""
-        xp = namespace(self.bias)
+        xp = namespace(*self.weights)
         reached = [inputs]
         for weight in self.weights:
             reached.append(reached[-1] @ xp.matrix_transpose(weight))
         outputs = reached.pop()
-        outputs += self.bias
+        if self.bias is not None:
+            outputs += self.bias
         return outputs, reached
 
     def backward(
         self, cache: list[Array], gradient: Array, to_inputs: bool = True
     ) -> tuple[Array | None, tuple[Array, ...]]:
-        """Gradients with respect to the inputs, and to (W_1, ..., W_L, bias).
+        """Gradients with respect to the inputs, and to each of the parameters.
 
         Through the samples, layer by layer: with fewer samples than twice the width that is cheaper than through the products
         of weights, as `dmf.models.gradients` does it for a residual that is known as a matrix.
         """
         xp = namespace(gradient)
-        gradients = [xp.sum(gradient, axis=0)]
+        gradients = [] if self.bias is None else [xp.sum(gradient, axis=0)]
         for layer in range(self.depth - 1, -1, -1):
             gradient, of_weight = linear_backward(self.weights[layer], cache[layer], gradient, to_inputs or layer > 0)
             gradients.insert(0, of_weight)
@@ -227,8 +236,9 @@ class Activation:
 
     Parameters
     ----------
-    name : {"relu", "tanh", "gelu"}
-        GELU is ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``, as the array API standard has no error function.
+    name : {"relu", "tanh", "gelu", "silu"}
+        GELU is ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``, as the array API standard has no error function; SiLU is
+        ``x / (1 + exp(-x))``.
 
     Raises
     ------
@@ -237,7 +247,7 @@ class Activation:
 
     References
     ----------
-    .. [1] Hendrycks, Gimpel, arXiv 1606.08415, section 2.
+    .. [1] Hendrycks, Gimpel, arXiv 1606.08415, section 2 (GELU, SiLU).
     """
 
     name: str
@@ -295,6 +305,16 @@ def _gelu_backward(cache: tuple[Array, Array], gradient: Array) -> Array:
     return gradient * (0.5 * (1 + bent) + 0.5 * x * (1 - bent * bent) * slope)
 
 
+def _silu(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    share = 0.5 * (1 + namespace(x).tanh(0.5 * x))  # the logistic function, without overflow
+    return x * share, (x, share)
+
+
+def _silu_backward(cache: tuple[Array, Array], gradient: Array) -> Array:
+    x, share = cache
+    return gradient * (share + x * share * (1 - share))
+
+
 def _zero(like: Array) -> Array:
     return namespace(like).zeros((), dtype=like.dtype, device=device(like))
 
@@ -303,11 +323,14 @@ ACTIVATIONS: dict[str, tuple[Callable, Callable]] = {
     "relu": (_relu, _relu_backward),
     "tanh": (_tanh, _tanh_backward),
     "gelu": (_gelu, _gelu_backward),
+    "silu": (_silu, _silu_backward),
 }
 
 
-def checked_bias(bias: Array, weight: Array) -> Array:
-    """`bias` if it fits the weight (d_out, d_in)."""
+def checked_bias(bias: Array | None, weight: Array) -> Array | None:
+    """`bias` if it fits the weight (d_out, d_in), or is None."""
+    if bias is None:
+        return None
     bias = floating(as_array(bias, "bias"), "bias")
     namespace(weight, bias)
     if tuple(bias.shape) != (weight.shape[0],):
@@ -325,5 +348,5 @@ def checked_bias(bias: Array, weight: Array) -> Array:
             value=str(bias.dtype),
             limit=str(weight.dtype),
         )
-    check_finite(bias, "bias", "Pass zeros for a layer without a bias.")
+    check_finite(bias, "bias", "Pass None for a layer without a bias.")
     return bias

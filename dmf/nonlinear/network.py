@@ -16,7 +16,12 @@ from dmf.nonlinear.losses import LOSSES
 from dmf.nonlinear.samples import Samples, check_labels, checked_inputs
 from dmf.observations.checks import check_finite
 
-_GAINS = {"relu": 2.0, "gelu": 2.0, "tanh": 1.0}  # keep the variance from layer to layer (He et al. 2015, section 2.2)
+_GAINS = {
+    "relu": 2.0,
+    "gelu": 2.0,
+    "silu": 2.0,
+    "tanh": 1.0,
+}  # keep the variance from layer to layer (He et al. 2015, section 2.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,14 +220,18 @@ class Network:
         return f"Network({', '.join(parts)})"
 
 
-def perceptron(sizes: Sequence[int], activation: str = "relu", *, seed: int = 0, like: Array | None = None) -> Network:
+def perceptron(
+    sizes: Sequence[int], activation: str = "relu", *, biases: bool = True, seed: int = 0, like: Array | None = None
+) -> Network:
     """A multilayer perceptron with random weights: `Dense` layers with activations between.
 
     Parameters
     ----------
     sizes : sequence of int, >= 1
         Numbers of inputs, of units of each hidden layer, of outputs: at least two.
-    activation : {"relu", "tanh", "gelu"}
+    activation : {"relu", "tanh", "gelu", "silu"}
+    biases : bool
+        Give each layer one.
     seed : int
     like : array, optional
         The weights get its library, dtype and device (of integers, float64); NumPy float64 unless given.
@@ -230,7 +239,7 @@ def perceptron(sizes: Sequence[int], activation: str = "relu", *, seed: int = 0,
     Returns
     -------
     Network
-        Weights normal with variance 2 / d_in before a ReLU or a GELU, 1 / d_in otherwise; biases 0.
+        Weights normal with variance 2 / d_in before a ReLU, a GELU or a SiLU, 1 / d_in otherwise; biases 0.
 
     Raises
     ------
@@ -255,7 +264,7 @@ def perceptron(sizes: Sequence[int], activation: str = "relu", *, seed: int = 0,
     for below, above in zip(sizes, sizes[1:], strict=False):
         gain = _GAINS[activation] if len(layers) < 2 * (len(sizes) - 2) else 1.0
         weight = generator.standard_normal((above, below)) * (gain / below) ** 0.5
-        layers += [Dense(moved(weight, like), moved(np.zeros(above), like)), bend]
+        layers += [Dense(moved(weight, like), moved(np.zeros(above), like) if biases else None), bend]
     return Network(layers[:-1])
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from dmf.arrays.backend import library
-from dmf.kernels.gpu_network import Linear, NetworkSteps, Rule
+from dmf.kernels.gpu_network import ACTIVATIONS, Linear, NetworkSteps, Rule
 from dmf.nonlinear.layers import Activation, DeepLinearBlock, Dense
 from dmf.nonlinear.network import Network
 from dmf.nonlinear.samples import Samples
@@ -40,16 +40,16 @@ def _rule(optimizer: Any) -> Rule | None:
 
 
 def _chain(network: Network) -> list[Linear] | None:
-    """Linear maps, each with the activation that follows, of which there is none at either end or after another one."""
+    """Linear maps, each with the activation that follows, which has a kernel; none at either end or after another one."""
     chain: list[Linear] = []
     place = 0
     for layer in network.layers:
         if type(layer) is Dense:
-            chain.append(Linear(place, place + 1))
+            chain.append(Linear(place, None if layer.bias is None else place + 1))
         elif type(layer) is DeepLinearBlock:
             chain += [Linear(place + k) for k in range(layer.depth - 1)]
-            chain.append(Linear(place + layer.depth - 1, place + layer.depth))
-        elif type(layer) is Activation and chain and not chain[-1].activation:
+            chain.append(Linear(place + layer.depth - 1, None if layer.bias is None else place + layer.depth))
+        elif type(layer) is Activation and layer.name in ACTIVATIONS and chain and not chain[-1].activation:
             chain[-1] = replace(chain[-1], activation=layer.name)
         else:
             return None

@@ -75,7 +75,7 @@ class TorchDeepLinearBlock(torch.nn.Module):
         super().__init__()
         self.outer_scale = layer.outer_scale
         self.factors = torch.nn.ParameterList(torch.nn.Parameter(_tensor(weight)) for weight in layer.weights)
-        self.bias = torch.nn.Parameter(_tensor(layer.bias))
+        self.bias = None if layer.bias is None else torch.nn.Parameter(_tensor(layer.bias))
         self._probe: torch.Tensor | None = None  # stands for the end-to-end matrix while its gradient is taken
 
     @classmethod
@@ -105,14 +105,7 @@ class TorchDeepLinearBlock(torch.nn.Module):
         weight, bias = _weight_and_bias(linear)
         d_out, d_in = weight.shape
         start = orthogonal_network((d_out, d_in), depth, scale, width, seed=seed, like=weight)
-        return cls._like(DeepLinearBlock(start.weights, bias, outer_scale), linear.bias)
-
-    @classmethod
-    def _like(cls, layer: DeepLinearBlock, bias: torch.Tensor | None) -> TorchDeepLinearBlock:
-        """Module of a layer; without a bias where there was none, and with one that is trained where it was."""
-        block = cls(layer)
-        block.bias = None if bias is None else torch.nn.Parameter(_tensor(layer.bias), bias.requires_grad)
-        return block
+        return cls(DeepLinearBlock(start.weights, bias, outer_scale))
 
     @property
     def in_features(self) -> int:
@@ -188,7 +181,7 @@ class TorchDeepLinearBlock(torch.nn.Module):
             If an argument is out of range, the loss does not depend on this block, or the gradient overflows.
         """
         gradient = self.end_to_end_gradient(loss)
-        return self._like(spectral_block(self._layer(), rank, gradient, scale, outer_scale), self.bias)
+        return TorchDeepLinearBlock(spectral_block(self._layer(), rank, gradient, scale, outer_scale))
 
     def compress(self, rank: int, *, outer_scale: float | None = None) -> TorchDeepLinearBlock:
         """The block at the best approximation of its matrix by one of that rank, after training; see `dmf.nonlinear.compress`.
@@ -204,7 +197,7 @@ class TorchDeepLinearBlock(torch.nn.Module):
         RankError, ArgumentError
             If an argument is out of range.
         """
-        return self._like(truncated_block(self._layer(), rank, outer_scale), self.bias)
+        return TorchDeepLinearBlock(truncated_block(self._layer(), rank, outer_scale))
 
     def parameter_groups(self, step_size: float) -> list[dict[str, Any]]:
         """Groups of parameters for an optimiser of ``torch.optim``, with `outer_scale` times the step for W_1 and W_L.
@@ -219,9 +212,8 @@ class TorchDeepLinearBlock(torch.nn.Module):
         return _groups((outer, self.outer_scale * step_size), (inner, step_size))
 
     def to_layer(self) -> DeepLinearBlock:
-        """The same as a layer of dmf, with NumPy arrays: copies, of a block without a bias with one of zeros."""
-        layer = self._layer()
-        return DeepLinearBlock(tuple(map(_host, layer.weights)), _host(layer.bias), self.outer_scale)
+        """The same as a layer of dmf, with NumPy arrays: copies."""
+        return DeepLinearBlock(tuple(map(_host, self.factors)), _host(self.bias), self.outer_scale)
 
     def merge(self) -> torch.nn.Linear:
         """A plain linear layer with the weight ``W_L ... W_1``, for inference."""
@@ -229,8 +221,7 @@ class TorchDeepLinearBlock(torch.nn.Module):
 
     def _layer(self) -> DeepLinearBlock:
         weights = tuple(factor.detach() for factor in self.factors)
-        bias = weights[-1].new_zeros(self.out_features) if self.bias is None else self.bias.detach()
-        return DeepLinearBlock(weights, bias, self.outer_scale)
+        return DeepLinearBlock(weights, None if self.bias is None else self.bias.detach(), self.outer_scale)
 
     def extra_repr(self) -> str:
         """Sizes, for the model's printed form."""
@@ -251,13 +242,13 @@ class TorchAdapter(torch.nn.Module):
     """
 
     weight: torch.Tensor
-    bias: torch.Tensor
+    bias: torch.Tensor | None
 
     def __init__(self, layer: LowRankAdapter) -> None:
         super().__init__()
         self.outer_rate = layer.outer_rate
         self.register_buffer("weight", _tensor(layer.weight))
-        self.register_buffer("bias", _tensor(layer.bias))
+        self.register_buffer("bias", None if layer.bias is None else _tensor(layer.bias))
         trained = {id(array) for array in layer.parameters}
         self.factors = torch.nn.ParameterList(
             torch.nn.Parameter(_tensor(factor), requires_grad=id(factor) in trained) for factor in layer.factors
@@ -270,8 +261,7 @@ class TorchAdapter(torch.nn.Module):
         Parameters
         ----------
         linear : torch.nn.Linear
-            Without a bias, the adapter has one of zeros.
-        rank : int, 1 <= rank <= min(in_features, out_features)
+            rank : int, 1 <= rank <= min(in_features, out_features)
         scale : float, > 0
             See `dmf.nonlinear.lora_factors`.
         seed : int
@@ -300,8 +290,7 @@ class TorchAdapter(torch.nn.Module):
         Parameters
         ----------
         linear : torch.nn.Linear
-            Without a bias, the adapter has one of zeros.
-        rank : int, 1 <= rank <= min(in_features, out_features)
+            rank : int, 1 <= rank <= min(in_features, out_features)
         gradient : tensor, shape (out_features, in_features), optional
             Of the loss with respect to the weight at the first batch; ``linear.weight.grad`` unless given, as
             ``loss.backward()`` leaves it.
@@ -352,8 +341,7 @@ class TorchAdapter(torch.nn.Module):
 
     def to_layer(self) -> LowRankAdapter:
         """The same as a layer of dmf, with NumPy arrays: copies."""
-        weight, bias, *factors = map(_host, (self.weight, self.bias, *self.factors))
-        return LowRankAdapter(weight, bias, tuple(factors), self.outer_rate)
+        return LowRankAdapter(_host(self.weight), _host(self.bias), tuple(map(_host, self.factors)), self.outer_rate)
 
     def merge(self) -> torch.nn.Linear:
         """A plain linear layer with the weight ``weight + W_k ... W_1``, for inference."""
@@ -364,8 +352,8 @@ def _tensor(array: Any) -> torch.Tensor:
     return torch.from_numpy(np.array(array)) if is_numpy(array) else array.detach().clone()
 
 
-def _host(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy().copy()
+def _host(tensor: torch.Tensor | None) -> np.ndarray | None:
+    return None if tensor is None else tensor.detach().cpu().numpy().copy()
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.nn.Linear:
@@ -385,7 +373,6 @@ def _groups(*parts: tuple[list[torch.Tensor], float]) -> list[dict[str, Any]]:
     return [{"params": params, "lr": rate} for params, rate in parts if params and rate > 0]
 
 
-def _weight_and_bias(linear: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _weight_and_bias(linear: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     check_kind("linear", linear, torch.nn.Linear, "Pass one of the model's layers of torch.nn.Linear.")
-    weight = linear.weight.detach()
-    return weight, weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.detach()
+    return linear.weight.detach(), None if linear.bias is None else linear.bias.detach()

@@ -106,6 +106,10 @@ def test_data_is_for_movielens_only(dmf_program, ratings):
     assert "--data is only for" in dmf_program("reproduce", "depth", "--data", ratings, code=2).stderr
 
 
+def test_published_is_for_the_one_experiment_with_two_protocols(dmf_program):
+    assert "--published is only for" in dmf_program("reproduce", "depth", "--published", code=2).stderr
+
+
 def test_dynamics_need_ranks_below_half_of_the_size(dmf_program):
     line = error_line(dmf_program("dynamics", "--rank", 15, "--size", 30, code=1))
     assert "rank=15" in line and "size / 2 = 15" in line

@@ -150,6 +150,21 @@ def test_as_many_outputs_as_classes(classes):
     assert {network.sizes for network in starts(SMALL, all_of_them, classes, 0).values()} == {(classes, classes)}
 
 
+def test_the_published_protocol():
+    """No biases, the full batch, orthogonal factors of both blocks, another rate of the first layer beside the compressed one."""
+    settings = SMALL.as_published()
+    assert settings.batch_size is None and settings.ema_decay == 0
+    networks = starts(settings, Samples(np.eye(6), np.arange(6)), 6, 0)
+    assert all(parameter.ndim == 2 for network in networks.values() for parameter in network.parameters)
+    assert [network.rates[0] for network in networks.values()] == [1, 1, settings.first_rate]
+    assert all(rate == 1 for network in networks.values() for rate in network.rates[1:])
+    for network, width in zip(list(networks.values())[1:], (settings.width, settings.rank), strict=True):
+        for factor in network.layers[2].weights:
+            small = factor if factor.shape[0] <= factor.shape[1] else factor.T
+            np.testing.assert_allclose(small @ small.T, settings.scale**2 * np.eye(len(small)), atol=1e-12)
+        assert network.layers[2].weights[1].shape == (width, width)
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A server on this machine in place of the authors', with files of its own and their checksums; an empty cache."""

@@ -40,12 +40,13 @@ def close(mine, theirs, tolerance=1e-12):
     seed=seeds,
     sizes=st.lists(st.integers(1, 6), min_size=2, max_size=5),
     outer_scale=st.sampled_from([0.0, 0.5, 3.0]),
+    biased=st.booleans(),
 )
-def test_outputs_and_gradients_equal_ours(seed, sizes, outer_scale):
+def test_outputs_and_gradients_equal_ours(seed, sizes, outer_scale, biased):
     """Of the inputs, every factor and the bias, by automatic differentiation; of any depth and widths."""
     rng = np.random.default_rng(seed)
     weights = tuple(rng.standard_normal((above, below)) for below, above in zip(sizes, sizes[1:], strict=False))
-    layer = DeepLinearBlock(weights, rng.standard_normal(sizes[-1]), outer_scale)
+    layer = DeepLinearBlock(weights, rng.standard_normal(sizes[-1]) if biased else None, outer_scale)
     block = TorchDeepLinearBlock(layer)
     inputs, gradient = rng.standard_normal((5, sizes[0])), rng.standard_normal((5, sizes[-1]))
     expected, cache = layer.forward(inputs)
@@ -54,7 +55,7 @@ def test_outputs_and_gradients_equal_ours(seed, sizes, outer_scale):
     close(expected, outputs)
     outputs.backward(torch.from_numpy(gradient.copy()))
     below, gradients = layer.backward(cache, gradient.copy())
-    for theirs, ours in zip([at, *block.factors, block.bias], [below, *gradients], strict=True):
+    for theirs, ours in zip([at, *block.factors, *[block.bias][:biased]], [below, *gradients], strict=True):
         close(ours, theirs.grad)
     close(layer.merged().weight, block.weight)
     close(expected, block.merge()(at))

@@ -100,6 +100,7 @@ def test_lora_of_a_linear_layer_starts_as_the_layer(bias):
     ):
         np.testing.assert_array_equal(mine, theirs)
     assert len(module.parameter_groups(0.1)) == 1
+    assert (module.bias is None) == (module.merge().bias is None) == (not bias)
 
 
 def test_deep_lora_of_a_linear_layer_starts_along_descent():

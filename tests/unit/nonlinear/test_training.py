@@ -61,7 +61,7 @@ def test_optimizers_follow_the_textbook(name, network, seed):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "silu"])
 @pytest.mark.parametrize("loss", ["cross-entropy", "squared"])
 def test_training_follows_pytorch(name, activation, loss):
     """The same network by automatic differentiation and PyTorch's optimisers, a block and its rates included."""
@@ -80,6 +80,7 @@ def test_training_follows_pytorch(name, activation, loss):
         "relu": torch.relu,
         "tanh": torch.tanh,
         "gelu": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+        "silu": torch.nn.functional.silu,
     }[activation]
     x, y = torch.tensor(data.inputs), torch.tensor(data.targets)
     for _ in range(10):
@@ -96,6 +97,21 @@ def test_training_follows_pytorch(name, activation, loss):
     run = train(network, data, optimizer, loss=loss, iterations=10)
     for found, wanted in zip(run.network.parameters, theirs, strict=True):
         np.testing.assert_allclose(found, wanted.detach().numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_rate_of_a_weight(name):
+    """Half the rate is half the step size, and 0 keeps the weight; the others, and networks without biases, see no rate."""
+    data, optimizer = samples(3), OPTIMIZERS[name]
+    first, *rest = perceptron((6, 4, 3), "silu", biases=False, seed=1).layers
+    start, halved, kept = (Network([Dense(first.weight, rate=rate), *rest]) for rate in (1.0, 0.5, 0.0))
+    plain, half, still = (train(network, data, optimizer, iterations=1).network for network in (start, halved, kept))
+    np.testing.assert_allclose(
+        half.parameters[0] - first.weight, 0.5 * (plain.parameters[0] - first.weight), rtol=0, atol=1e-14
+    )
+    np.testing.assert_array_equal(still.parameters[0], first.weight)
+    np.testing.assert_array_equal(half.parameters[1], plain.parameters[1])
+    assert len(plain.parameters) == 2
 
 
 @examples(6)
