@@ -16,8 +16,6 @@ from dmf.io.arrow import KeptColumns
 from dmf.io.filling import Text
 from dmf.io.reading import Entries, Matrix
 from dmf.io.writing import json_text
-from dmf.report.tables import write_table_report
-from dmf.tables.units import look_alike
 from dmf_cli.common import column_rows, emit, report_path, save, table
 from dmf_cli.filling import write_filled
 
@@ -43,6 +41,8 @@ def is_table(source: Entries | Matrix, layout: str, matrix_options: Mapping[str,
         return layout == "table"
     if layout == "matrix" or given:
         return False
+    from dmf.tables.units import look_alike  # with the models of tables, which lists of entries do not need
+
     alike, reason = look_alike(source.matrix)
     if alike:
         notes.append(f"{reason}: taken as a matrix of one unit (--format table: each column has its own)")
@@ -88,6 +88,8 @@ def complete_table(
         told |= more
         lines.append(line)
     if report is not None:
+        from dmf.report.tables import write_table_report
+
         write_table_report(report, recovery, title=f"Completion of {file.name}")
         told["report"] = str(report)
         lines.append(f"report         {report}")

@@ -12,7 +12,7 @@ from dmf.observations import Entries
 
 OWN = 2  # features that are no part of the implicit term: a constant and how many entries are seen
 _MOST, _SIZE_FOR_EACH = 64, 10  # dimensions that the y lie in; rows and columns there must be for each
-_SWEEPS = 4  # of the randomised singular value decomposition: the last dimensions need not be exact
+_SWEEPS = 6  # of the randomised singular value decomposition: with 4, predictions of two seeds differ by a tenth of their error
 
 
 def pattern_features(observations: Entries, seed: int = 0) -> tuple[Array, Array]:

@@ -30,7 +30,7 @@ _OFFSET_ROUNDS = 3  # of fitting offsets for a start
 _FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
 _ALIVE = 0.1  # as in dmf.solvers.homotopy
 _STILL = (
-    5e-4  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
+    1e-3  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
 )
 _IRRELEVANT = 1e-6  # least relevance of the implicit term
 _LEAST = 1e-12  # of prior variances, relative to the mean square of the entries
