@@ -13,7 +13,8 @@ from dmf.errors import ObservationError, ShapeError
 from dmf.observations import SampledEntries
 from dmf.recovery.results import Recovery
 
-_BLOCK = 2**22  # predictions held at a time, 32 MiB of float64
+_BLOCK = 2**20  # predictions held at a time: few enough to stay in a cache
+_STRIDE = 32  # columns that one maximum stands for, on the way to the best of a row
 
 
 def top_columns(
@@ -64,11 +65,13 @@ def top_columns(
     if seen is not None:
         _check_shape(seen, "seen", recovery)
     left, right = map(to_host, recovery.factors())
+    right = np.pad(right, ((0, 0), (0, -d2 % _STRIDE)))
     parts = []
     size = max(1, _BLOCK // d2)
     for first in range(0, len(rows), size):
         block = rows[first : first + size]
         scores = left[block] @ right
+        scores[:, d2:] = -np.inf
         if seen is not None:
             scores[_positions_in(block, seen)] = -np.inf
         index, columns, values = _best(scores, count)
@@ -174,15 +177,17 @@ def _check_shape(entries: SampledEntries, name: str, recovery: Recovery) -> None
 
 
 def _best(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row and column in `scores` (b, d2) of the `count` highest of each row, and these; -inf never counts."""
-    threshold = np.partition(scores, -count, axis=1)[:, -count, None]
-    above, level = scores > threshold, scores == threshold
-    room = count - above.sum(axis=1, keepdims=True)
-    chosen = (above | (level & (np.cumsum(level, axis=1) <= room))) & (scores > -np.inf)
-    rows, columns = np.nonzero(chosen)
+    """Row and column in `scores` (b, n) of the `count` highest of each row, and these; -inf never counts."""
+    maxima = scores.reshape(len(scores), _STRIDE, -1).max(axis=1)
+    candidates = scores > -np.inf
+    if count < maxima.shape[1]:  # so many columns at least are as good as this maximum
+        candidates = scores >= np.maximum(np.partition(maxima, -count)[:, -count, None], np.finfo(scores.dtype).min)
+    rows, columns = np.divmod(np.flatnonzero(candidates), scores.shape[1])
     values = scores[rows, columns]
     order = np.lexsort((columns, -values, rows))
-    return rows[order], columns[order], values[order]
+    rows, columns, values = rows[order], columns[order], values[order]
+    kept = np.arange(rows.size) - np.searchsorted(rows, rows) < count
+    return rows[kept], columns[kept], values[kept]
 
 
 def _positions_in(block: np.ndarray, seen: SampledEntries) -> tuple[np.ndarray, np.ndarray]:
