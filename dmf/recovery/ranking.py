@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dmf.arrays.backend import Array, as_array, to_host
 from dmf.arrays.checks import positive_integer
+from dmf.arrays.threads import one_blas_thread, share_out
 from dmf.errors import ObservationError, ShapeError
 from dmf.observations import SampledEntries
 from dmf.recovery.results import Recovery
@@ -66,16 +68,20 @@ def top_columns(
         _check_shape(seen, "seen", recovery)
     left, right = map(to_host, recovery.factors())
     right = np.pad(right, ((0, 0), (0, -d2 % _STRIDE)))
-    parts = []
     size = max(1, _BLOCK // d2)
-    for first in range(0, len(rows), size):
-        block = rows[first : first + size]
+    parts: list[Any] = [None] * -(-len(rows) // size)
+
+    def rank(number: int) -> None:
+        block = rows[number * size : (number + 1) * size]
         scores = left[block] @ right
         scores[:, d2:] = -np.inf
         if seen is not None:
             scores[_positions_in(block, seen)] = -np.inf
         index, columns, values = _best(scores, count)
-        parts.append((block[index], columns, recovery.bounded(values)))
+        parts[number] = block[index], columns, recovery.bounded(values)
+
+    with one_blas_thread():
+        share_out(rank, len(parts))
     empty = (rows[:0].astype(np.int64), np.zeros(0, np.int64), left[:0, 0])
     chosen, columns, values = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
     return chosen, columns, values

@@ -8,6 +8,7 @@ that norm is a ridge penalty of its diagonal on the rows of U, so each half of a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,27 +18,30 @@ from dmf.arrays.backend import Array, device, from_host, namespace, number, to_h
 from dmf.arrays.checks import check_kind, check_option
 from dmf.arrays.linalg import gaussian
 from dmf.errors import ObservationError
-from dmf.models import DeepLinearNetwork
+from dmf.models import DeepLinearNetwork, LowRank
 from dmf.observations import Entries, SampledEntries
 from dmf.observations.checks import check_rank
 from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
 
+_STILL = 1e-3  # relative change of the loss in one sweep below which a fit has settled
+
 
 @dataclass(frozen=True)
 class WholeMatrix:
     """Alternating least squares over all cells, those that are not observed as zeros of weight 1.
 
-    A state is (left, right, loss), with factors (d1, w) and (d2, w); an iteration fits both.
+    A state is (left, right, loss, whether it has settled), with factors (d1, w) and (d2, w); an iteration fits both.
 
     Parameters
     ----------
     width : int, >= 1
+        Columns beyond those of the start, where there is one, are Gaussian.
     ridge : float, > 0
         Penalty on the squared entries of both factors.
     seed : int
-        Of the Gaussian columns of the start.
+        Of the Gaussian columns.
     """
 
     width: int
@@ -52,26 +56,34 @@ class WholeMatrix:
         """The observations themselves."""
         return observations
 
-    def init(self, observations: Entries, start: Any) -> Any:
-        """Random columns, and rows of zeros."""
+    def init(self, observations: Entries, start: LowRank | None) -> Any:
+        """The columns of the start, or random ones, and rows of zeros."""
         like, (d1, d2) = observations.like, observations.shape
-        left = namespace(like).zeros((d1, self.width), dtype=observations.dtype, device=device(like))
+        xp = namespace(like)
+        left = xp.zeros((d1, self.width), dtype=observations.dtype, device=device(like))
         right = gaussian((d2, self.width), self.seed, like) / self.width**0.5
-        return left, right, observations.mean_square / 2
+        if start is not None:
+            known = xp.matrix_transpose(start.halves()[1])[:, : self.width]
+            right = xp.concat([known, right[:, known.shape[1] :]], axis=1)
+        return left, right, _loss(observations, observations.mean_square * observations.n_measurements), False
 
     def advance(self, observations: Entries, state: Any, iterations: int) -> tuple[Any, int]:
-        """State after `iterations` sweeps, and their number."""
-        for _ in range(iterations):
-            left = _fitted(observations, 0, state[1], self.ridge).rows
-            fit = _fitted(observations, 1, left, self.ridge)
+        """State after at most `iterations` sweeps, and their number."""
+        for done in range(iterations):
+            if state[3]:
+                return state, done
+            left = fitted_to_all(observations, 0, state[1], self.ridge).rows
+            fit = fitted_to_all(observations, 1, left, self.ridge)
             xp = namespace(left)
             grams = [xp.matrix_transpose(factor) @ factor for factor in (left, fit.rows)]
-            square = fit.square + number(xp.sum(grams[0] * grams[1]))
-            state = left, fit.rows, square / (2 * observations.n_measurements)
+            loss = _loss(observations, fit.square + number(xp.sum(grams[0] * grams[1])))
+            if not math.isfinite(loss):
+                return state, done
+            state = left, fit.rows, loss, abs(loss - state[2]) <= _STILL * loss
         return state, iterations
 
     def loss(self, state: Any) -> float:
-        """Half the weighted squared error over all cells up to a constant, for each observed one, without the penalty."""
+        """Half the weighted squared error over all cells, for each observed one, without the penalty."""
         return state[2]
 
     def model(self, observations: Entries, state: Any) -> DeepLinearNetwork:
@@ -79,24 +91,31 @@ class WholeMatrix:
         return DeepLinearNetwork((namespace(state[1]).matrix_transpose(state[1]), state[0]))
 
     def finished(self, state: Any) -> Outcome | None:
-        """Never: it goes on until the loop ends it."""
-        return None
+        """Whether the loss stands still."""
+        return Outcome.SETTLED if state[3] else None
 
     def findings(self, state: Any) -> dict[str, float]:
-        """Nothing besides the loss."""
-        return {}
+        """The width; a level of noise is not estimated."""
+        return {"rank": self.width, "noise": math.nan}
 
     def advice(self, outcome: Outcome) -> str:
         """What to do after a run that ended like this."""
         return "Allow more iterations if the loss is still falling." if outcome is Outcome.BUDGET else ""
 
 
-def _fitted(observations: Entries, side: int, factor: Array, ridge: float) -> Any:
+def _loss(preferences: Entries, square: float) -> float:
+    """Half of ``square`` and the constant of the sum over all cells, for each observed one."""
+    values, weights = preferences.values, preferences.weights
+    constant = values**2 / (2 if weights is None else 1 + weights)  # w (1 + 1/w)^2 / (1 + w) = 1 + 1/w, in any unit
+    return (square - number(namespace(values).sum(constant))) / (2 * preferences.n_measurements)
+
+
+def fitted_to_all(preferences: Entries, side: int, factor: Array, ridge: float) -> Any:
     """Rows (side 0) or columns fitted to all cells: in coordinates in which the Gram matrix of `factor` is diagonal."""
     xp = namespace(factor)
     squares, turn = xp.linalg.eigh(xp.matrix_transpose(factor) @ factor)
     penalty = xp.maximum(squares, xp.zeros_like(squares)) + ridge
-    fit = observations.ridge(side, factor @ turn, penalty)
+    fit = preferences.ridge(side, factor @ turn, penalty)
     return fit._replace(rows=fit.rows @ xp.matrix_transpose(turn))
 
 
@@ -150,15 +169,21 @@ def implicit_feedback(
         check_option(name, value, strictly=True)
     return run(
         WholeMatrix(rank, float(ridge), seed),
-        _preferences(counts, float(confidence)),
+        preferences(counts, float(confidence)),
         None,
         iterations=iterations,
         callback=callback,
     )
 
 
-def _preferences(counts: SampledEntries, confidence: float) -> SampledEntries:
-    """The chosen cells, of weight w and value ``1 + 1/w``."""
+def preferences(counts: SampledEntries, confidence: float, power: float = 1.0) -> SampledEntries:
+    """The chosen cells, of weight ``w = confidence * count**power`` and value ``1 + 1/w``.
+
+    Raises
+    ------
+    ObservationError
+        If a count is negative, or all of them are 0.
+    """
     numbers = to_host(counts.entries)
     chosen = np.flatnonzero(numbers > 0)
     if chosen.size == 0 or numbers.min() < 0:
@@ -170,5 +195,5 @@ def _preferences(counts: SampledEntries, confidence: float) -> SampledEntries:
             limit=0,
         )
     xp, index = namespace(counts.values), from_host(chosen, counts.values)
-    rows, cols, weights = (xp.take(a, index) for a in (counts.rows, counts.cols, confidence * counts.entries))
+    rows, cols, weights = (xp.take(a, index) for a in (counts.rows, counts.cols, confidence * counts.entries**power))
     return SampledEntries(rows, cols, 1 + 1 / weights, counts.shape, weights)

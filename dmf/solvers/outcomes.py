@@ -13,6 +13,7 @@ class Outcome(Enum):
     """
 
     NOISE_SETTLED = "the noise level settled"
+    SETTLED = "further sweeps hardly change the fit"
     NO_NOISE = "no noise was seen down to the level asked for"
     PATH_END = "the noise level came down to the end of the path"
     EXACT = "the residual is down to rounding"
@@ -45,6 +46,7 @@ class Outcome(Enum):
 _SUCCESSES = frozenset(
     {
         Outcome.NOISE_SETTLED,
+        Outcome.SETTLED,
         Outcome.NO_NOISE,
         Outcome.PATH_END,
         Outcome.EXACT,
