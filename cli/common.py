@@ -149,6 +149,10 @@ def summary_of(recovery: dmf.Recovery) -> dict[str, Any]:
         "found": asdict(recovery.found),
         "settings": asdict(recovery.settings),
         "heldout": errors,
+        **{
+            name: None if part is None else asdict(part)
+            for name, part in (("weighting", recovery.weighting), ("ranking", recovery.ranking))
+        },
         "runs": [asdict(run) | {"outcome": run.outcome.name} for run in recovery.runs],
         "nit": recovery.nit,
     }
@@ -160,6 +164,11 @@ def error_texts(recovery: dmf.Recovery) -> dict[str, str]:
     if heldout is not None and math.isfinite(heldout.rmse + heldout.standard_error):
         error = f"{heldout.rmse:.4g} +- {heldout.standard_error:.2g}"
         texts["held-out RMSE"] = f"{error} on {heldout.count:,} entries, by a fit without them"
+    if (ranking := recovery.ranking) is not None:
+        texts["held-out NDCG"] = (
+            f"{ranking.ndcg:.4g} +- {ranking.ndcg_error:.2g} of the ten best columns in {ranking.n_rows:,} rows, by a fit "
+            f"without what was held out; recall {ranking.recall:.4g}, mean average precision {ranking.average_precision:.4g}"
+        )
     if (half := _interval(recovery)) is not None:
         texts[f"{_SHOWN:.0%} intervals"] = f"prediction +- {half:.4g} (dmf predict --interval)"
     return texts
@@ -209,8 +218,11 @@ def _interval(recovery: dmf.Recovery) -> float | None:
 def told_of_runs(recovery: dmf.Recovery) -> Iterator[str]:
     """What each run of a solver found, and why it ended; and what was chosen among them."""
     for run in recovery.runs:
-        found = f"rank {run.rank}, noise {run.noise:.4g}"
+        found = f"rank {run.rank}" + f", noise {run.noise:.4g}" * math.isfinite(run.noise)
         yield f"{run.fit}, {run.stage}: {found}, {run.nit:,} iterations, {run.seconds:.2f} s: {run.message}"
+    if recovery.weighting is not None:
+        yield f"taken: {recovery.message}"
+        return
     chosen = "with row and column offsets" if recovery.found.offsets else "without offsets"
     asked = "as asked" if isinstance(recovery.settings.offsets, bool) else "as held-out entries decide"
     yield f"taken: rank {recovery.found.rank} {chosen} ({asked})"

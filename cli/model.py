@@ -15,7 +15,7 @@ from dmf.io.predictions import format_predictions, write_predictions
 from dmf.io.reading import Matrix
 from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around
-from dmf.recovery.ranking import align, row_positions, top_columns
+from dmf.recovery.ranking import align, nearest_columns, positions, top_columns
 from dmf.recovery.results import position_of
 from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, load_model, note
 from dmf_cli.filling import kept_text, write_filled
@@ -43,6 +43,8 @@ class _Positions:
 )
 @click.option("--top", type=click.IntRange(min=1), help="Write this many best columns of each row instead.")
 @click.option("--rows", help="With --top: the rows, separated by commas; all, or those in PAIRS, unless given.")
+@click.option("--neighbours", type=click.IntRange(min=1), help="Write this many columns most like each column instead.")
+@click.option("--columns", help="With --neighbours: the columns, separated by commas; all unless given.")
 @click.option(
     "--interval", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="COVERAGE",
     help="Add columns low and high: intervals that hold this share of new entries, such as 0.9. Not with --top: columns chosen "
@@ -53,18 +55,25 @@ class _Positions:
 )
 @click.option("--seen", type=InputFile(), help="With --top: file of entries, as for complete, that are left out.")
 @common_options
-def predict(model, pairs, output, top, interval, rows, seen, header, seed, as_json):
+def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen, header, seed, as_json):
     """Predict entries of a completed matrix, or rank the columns of its rows.
 
     PAIRS is delimited text whose first two columns are row and column, named as in the data of MODEL. With --top N only its first
     column is read: the rows to rank. The output has the columns row, column and prediction; with --interval also low and high,
-    which are empty for rows and columns that were not in the data: no entry like them was held out.
+    which are empty for rows and columns that were not in the data: no entry like them was held out. With --neighbours N the
+    output has the columns column, neighbour and similarity, the cosine of the angle between the factors of the two.
 
     Where MODEL is that of a table whose columns have units of their own, PAIRS is a new table with these columns, and the output
     the same with its holes filled.
     """
-    if top is None and (pairs is None or rows is not None or seen is not None):
-        raise click.UsageError("give a file of PAIRS to predict, or --top N; --rows and --seen are only for --top.")
+    if neighbours is not None and (pairs, top, rows, seen, interval) != (None,) * 5:
+        raise click.UsageError("--neighbours goes with --columns alone: leave PAIRS and the other options out.")
+    if columns is not None and neighbours is None:
+        raise click.UsageError("--columns is only for --neighbours.")
+    if top is None and neighbours is None and (pairs is None or rows is not None or seen is not None):
+        raise click.UsageError(
+            "give a file of PAIRS to predict, or --top N, or --neighbours N; --rows and --seen are only for --top."
+        )
     if pairs is not None and rows is not None:
         raise click.UsageError("rows are given twice: by PAIRS and by --rows. Give one of them.")
     if rows is not None and not rows.strip():
@@ -86,30 +95,35 @@ def predict(model, pairs, output, top, interval, rows, seen, header, seed, as_js
     recovery = load_model(model)
     quiet = as_json or to_stdout
     if not isinstance(recovery, dmf.Recovery):  # the import of tables takes time
-        if top is not None or interval is not None or to_stdout:
+        if top is not None or neighbours is not None or interval is not None or to_stdout:
             raise click.UsageError(
-                f"{model} is the model of a table: give it a TABLE and -o FILE.csv, without --top and --interval. In Python, "
+                f"{model} is the model of a table: give it a TABLE and -o FILE.csv, and no other option. In Python, "
                 "dmf.tables.load reads it and has intervals, too."
             )
         _fill(recovery, model, pairs, header, output, as_json)
         return
-    if top is None:
+    names, what = ("row", "column"), "prediction"
+    if neighbours is not None:
+        row_ids, col_ids, values = _nearest(recovery, columns, neighbours)
+        names, what, known = ("column", "neighbour"), "similarity", np.ones(len(values), bool)
+    elif top is None:
         row_ids, col_ids, values, known = _predicted(recovery, pairs, header, quiet)
     else:
         row_ids, col_ids, values = _ranked(recovery, pairs, header, top, rows, seen, quiet)
         known = np.ones(len(values), bool)
-    columns = {"prediction": values}
+    written = {what: values}
     if interval is not None:
         ends = interval_around(recovery, values, interval)
-        columns |= {name: np.where(known, end, np.nan) for name, end in zip(("low", "high"), ends, strict=True)}
+        written |= {name: np.where(known, end, np.nan) for name, end in zip(("low", "high"), ends, strict=True)}
     if to_stdout:
-        for line in format_predictions(row_ids, col_ids, columns):
+        for line in format_predictions(row_ids, col_ids, written, names):
             echo(line, nl=False, data=True)
         return
-    write_predictions(output, row_ids, col_ids, columns)
-    unknown = {} if top is not None else {"unknown": int((~known).sum())}
+    write_predictions(output, row_ids, col_ids, written, names)
+    unknown = {} if top or neighbours else {"unknown": int((~known).sum())}
     report = {"model": str(model), "predictions": len(values), **unknown, "output": str(output)}
-    emit(as_json, report, [f"{len(values):,} predictions written to {output}"])
+    kinds = "similarities" if neighbours else "predictions"
+    emit(as_json, report, [f"{len(values):,} {kinds} written to {output}"])
 
 
 def _fill(recovery, model, file, header, output, as_json):
@@ -156,8 +170,8 @@ def _ranked(recovery, file, header, top, rows, seen, quiet):
         for sentence in notes:
             note(sentence, quiet)
     else:
-        wanted = row_names if rows is None else [name.strip() for name in next(csv.reader([rows]))]
-    positions = row_positions(recovery, wanted)
+        wanted = _named(rows, row_names)
+    at = positions(wanted, recovery.row_ids, recovery.shape[0])
     left_out = None
     if seen is None:
         note("all columns are ranked, those already observed too; --seen FILE leaves the entries in FILE out", quiet)
@@ -167,5 +181,18 @@ def _ranked(recovery, file, header, top, rows, seen, quiet):
         left_out, unknown = align(recovery, entries, source.row_ids, source.col_ids)
         if unknown:
             note(f"{unknown:,} entries of {seen} have a row or column that the model does not know", quiet)
-    index, columns, values = top_columns(recovery, positions, top, left_out)
+    index, columns, values = top_columns(recovery, at, top, left_out)
     return [row_names[k] for k in index], [col_names[k] for k in columns], values
+
+
+def _nearest(recovery, columns, count):
+    """Ids of columns and of those most like them, and how much they are."""
+    names = recovery.col_ids or [str(k) for k in range(recovery.shape[1])]
+    at = positions(_named(columns, names), recovery.col_ids, recovery.shape[1], "columns")
+    index, others, values = nearest_columns(recovery, at, count)
+    return [names[k] for k in index], [names[k] for k in others], values
+
+
+def _named(texts, all_names):
+    """The names in a text, separated by commas; all of them where there is none."""
+    return all_names if texts is None else [name.strip() for name in next(csv.reader([texts]))]

@@ -92,6 +92,10 @@ def _holdout(share: float | None, single: bool, as_json: bool) -> float:
 @device_option
 @_holdout_option("Share of the entries that a first fit does not see, for an honest error and intervals; 0: neither.")
 @click.option(
+    "--feedback", type=click.Choice(["explicit", "implicit"]), default="explicit", show_default=True,
+    help="What entries are: values, or counts of what rows chose (clicks, plays), which rank the columns of each row.",
+)  # fmt: skip
+@click.option(
     "--offsets/--no-offsets",
     default=None,
     help="Row and column offsets in the model; decided by the data unless given.",
@@ -149,6 +153,12 @@ def complete(
         )
     if ranks and report is None:
         raise click.UsageError("--ranks is for a report. Name one with --report, or use `dmf rank`.")
+    implicit = options["feedback"] == "implicit"
+    if implicit and (filled is not None or ranks):
+        raise click.UsageError(
+            "--feedback implicit ranks columns: it fills no table, and chooses the rank itself. Leave --ranks out, name a model "
+            "(-o FILE.npz) and ask it with `dmf predict --top`."
+        )
     if filled is None:
         model = _model_path(file, output)
     _check_names(file, model, checkpoint, the_filled_table=filled, the_report=report)
@@ -183,6 +193,7 @@ def complete(
         "--rank": options["rank"],
         "--ranks": ranks,
         "--checkpoint": checkpoint,
+        "--feedback implicit": implicit,
         "--offsets": offsets is not None,
     }
     of_matrices["--device"] = device != "cpu"
@@ -205,11 +216,13 @@ def complete(
     recovery, seconds = _timed(dmf.complete, known, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
     for sentence in told_of_runs(recovery) if verbose else ():
         note(sentence, as_json)
-    train = _train_rmse(recovery)
-    facts = {"train RMSE": f"{train:.4g}", **error_texts(recovery)}
+    errors, facts = {}, error_texts(recovery)
+    if not implicit:
+        errors["train_rmse"] = train = _train_rmse(recovery)
+        facts = {"train RMSE": f"{train:.4g}"} | facts
     lines = [f"{name:<14} {text}" for name, text in facts.items()]
     recovery = recovery.with_ids(source.row_ids, source.col_ids)
-    told = _keep(file, model, recovery, {"train_rmse": train}, seconds, notes)
+    told = _keep(file, model, recovery, errors, seconds, notes)
     try:
         more: dict[str, Any] = {}
         if filled is not None and text is not None:
@@ -383,7 +396,7 @@ def _tell(
 ) -> None:
     """Print the summary; the exit code tells if the solve was interrupted or diverged, which wrote its last good state."""
     found = recovery.found
-    parts = [f"rank {found.rank}", *[f"noise {found.noise:.3g}"] * (not found.exact)]
+    parts = [f"rank {found.rank}", *[f"noise {found.noise:.3g}"] * (found.noise > 0)]
     parts += ["row and column offsets"] * found.offsets
     if recovery.bounds is not None:
         parts.append("predictions between {:g} and {:g}".format(*recovery.bounds))

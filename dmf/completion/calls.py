@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 from dmf.arrays.backend import Array, namespace, number, on_device_of
-from dmf.arrays.checks import check_bounds, check_option
+from dmf.arrays.checks import check_bounds, check_choice, check_option
 from dmf.arrays.linalg import dense_svd, factored_svd
 from dmf.completion.determined import judged, symmetrised
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
+from dmf.completion.implicit import complete_implicit, without_values
 from dmf.completion.offsets import Rest, with_exact_offsets, without_dominant_offsets
 from dmf.completion.placement import better_on_host, solved_on_host
 from dmf.completion.state import UNITS_OF_ROUNDING, epsilon_of, relative_residual, rounding_of, to_rounding
@@ -41,6 +42,7 @@ def complete(
     data: Any,
     rank: int | None = None,
     *,
+    feedback: str = "explicit",
     weights: Any = None,
     offsets: bool | str = "auto",
     holdout: float = 0.0,
@@ -65,6 +67,12 @@ def complete(
         On a CUDA device, fewer than 20,000 entries are completed on the host, which is faster, and the result comes back there.
     rank : int, 1 <= rank <= min(d1, d2), optional
         Upper bound on the rank; found from the data unless given.
+    feedback : {"explicit", "implicit"}
+        "implicit": the entries count how often a row chose a column (clicks, plays, purchases; repeated entries add up), and
+        cells that are not there are zeros that count, too, with less weight. The factors then rank the columns of each row (see
+        `dmf.recovery.ranking`) in place of predicting entries. Rank, weights and penalty are those that rank a tenth of the
+        counts best, which trial fits do not see (of at most 500,000, in rows drawn at random); ``weighting`` holds them.
+        `weights`, `bounds` and offsets have no part in it.
     weights : array, data frame or SciPy sparse matrix, shape (d1, d2), optional
         How much an entry counts: the noise variance of an entry is that of the model over its weight; see
         `SampledEntries`, which have weights of their own. Looked at where `data` are observed.
@@ -77,7 +85,8 @@ def complete(
     holdout : float, 0 <= holdout < 1
         Share of the entries that a first fit does not see. Its errors on these are the honest ones, and `prediction_interval`
         follows from them; then all entries are fitted. The errors are those of the first fit: the recovery knows
-        more, and is at least as good in all but accidents. 0: one fit, no errors.
+        more, and is at least as good in all but accidents. 0: one fit, no errors. Of implicit feedback ``ranking`` holds how
+        the first fit ranks them.
     bounds : (float, float), optional
         Least and largest value of a prediction, such as (1, 5) for ratings, either may be infinite. The fit knows nothing of
         them; observed entries are kept even if they lie outside.
@@ -110,7 +119,9 @@ def complete(
     ----------
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3 (the network and its start).
     .. [2] Lim, Teh, KDD Cup 2007 (variational Bayes for factor models).
+    .. [3] Hu, Koren, Volinsky, ICDM 2008 (implicit feedback).
     """
+    implicit = check_choice("feedback", feedback, ("explicit", "implicit")) == "implicit"
     if not (isinstance(offsets, bool) or offsets == "auto"):
         raise ArgumentError(
             f'offsets={offsets!r}, but it is True, False or "auto".',
@@ -119,11 +130,14 @@ def complete(
             limit=(True, False, "auto"),
         )
     observations = as_entries(data, weights)
+    if implicit:
+        offsets = without_values(observations, offsets, bounds)
     plan = _plan(observations, rank, iterations, seed, offsets, check_option("holdout", holdout), check_bounds(bounds))
-    kept = _expecting("complete", observations, plan, checkpoint, resume)
+    kept = _expecting(f"complete {feedback}", observations, plan, checkpoint, resume)
+    solve = partial(complete_implicit if implicit else _with_holdout, kept)
     if better_on_host(observations):
-        return solved_on_host(partial(_with_holdout, kept), observations, plan, callback).named()
-    return _with_holdout(kept, observations, plan, callback).named()
+        return solved_on_host(solve, observations, plan, callback).named()
+    return solve(observations, plan, callback).named()
 
 
 def _with_holdout(

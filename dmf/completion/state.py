@@ -28,6 +28,8 @@ class Stage(Enum):
     HOMOTOPY = "continue"
     SLOW_HOMOTOPY = "continue slowly"
     SETTLE = "settle"
+    WEIGHTS = "weights of counts"
+    IMPLICIT = "implicit feedback"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Recovery behind the interface of scikit-learn: imputers of tables and of matrices, a transformer and a regressor."""
+"""Behind the interface of scikit-learn: imputers of tables and of matrices, a transformer, a regressor and a recommender."""
 
 from dmf.errors import MissingPackageError
 
@@ -13,6 +13,13 @@ except ImportError as error:
 from dmf.estimators.completion import DeepMatrixCompletion
 from dmf.estimators.factorization import DeepMatrixFactorization
 from dmf.estimators.imputer import TableImputer
+from dmf.estimators.recommender import ImplicitRecommender
 from dmf.estimators.sensing import DeepMatrixSensing
 
-__all__ = ["DeepMatrixCompletion", "DeepMatrixFactorization", "DeepMatrixSensing", "TableImputer"]
+__all__ = [
+    "DeepMatrixCompletion",
+    "DeepMatrixFactorization",
+    "DeepMatrixSensing",
+    "ImplicitRecommender",
+    "TableImputer",
+]

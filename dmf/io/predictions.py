@@ -15,9 +15,13 @@ from dmf.io.writing import write_atomically
 
 
 def write_predictions(
-    path: str | os.PathLike, row_ids: Sequence[str], col_ids: Sequence[str], values: Mapping[str, np.ndarray]
+    path: str | os.PathLike,
+    row_ids: Sequence[str],
+    col_ids: Sequence[str],
+    values: Mapping[str, np.ndarray],
+    names: tuple[str, str] = ("row", "column"),
 ) -> None:
-    """Write predictions as csv with the columns row, column and those of `values`, whole or not at all.
+    """Write predictions as csv with two columns of ids, which have these names, and those of `values`, whole or not at all.
 
     Parameters
     ----------
@@ -25,6 +29,7 @@ def write_predictions(
     row_ids, col_ids : sequences of str, length n
     values : mapping of column names to arrays, shape (n,)
         NaN: an empty cell.
+    names : (str, str)
 
     Raises
     ------
@@ -33,12 +38,15 @@ def write_predictions(
     ShapeError
         If the lengths differ.
     """
-    lines = format_predictions(row_ids, col_ids, values)
+    lines = format_predictions(row_ids, col_ids, values, names)
     write_atomically(path, lambda file: file.writelines(line.encode() for line in lines))
 
 
 def format_predictions(
-    row_ids: Sequence[str], col_ids: Sequence[str], values: Mapping[str, np.ndarray]
+    row_ids: Sequence[str],
+    col_ids: Sequence[str],
+    values: Mapping[str, np.ndarray],
+    names: tuple[str, str] = ("row", "column"),
 ) -> Iterator[str]:
     """Lines that `write_predictions` writes, line ends included.
 
@@ -63,7 +71,7 @@ def format_predictions(
 
     writer: Any = csv.writer(Line(), lineterminator="\n")
     rows = zip(row_ids, col_ids, *map(_as_text, values.values()), strict=True)
-    return map(writer.writerow, itertools.chain([("row", "column", *values)], rows))
+    return map(writer.writerow, itertools.chain([(*names, *values)], rows))
 
 
 def _as_text(values: np.ndarray) -> Iterator[str]:

@@ -3,14 +3,16 @@
 from dmf.recovery.fold_in import new_columns, new_rows
 from dmf.recovery.intervals import calibrate, prediction_interval
 from dmf.recovery.results import Recovery, load
-from dmf.recovery.values import Found, HeldOut, Plan, StageRun
+from dmf.recovery.values import Found, HeldOut, Plan, RankingMeasures, StageRun, Weighting
 
 __all__ = [
     "Found",
     "HeldOut",
     "Plan",
+    "RankingMeasures",
     "Recovery",
     "StageRun",
+    "Weighting",
     "calibrate",
     "load",
     "new_columns",

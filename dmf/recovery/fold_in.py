@@ -11,7 +11,9 @@ from dmf.arrays.backend import Array, device, namespace, number
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import LowRank
 from dmf.observations import SampledEntries
+from dmf.observations.base import Ridge
 from dmf.recovery.results import Recovery
+from dmf.solvers.implicit import fitted_to_all, preferences
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
@@ -40,7 +42,8 @@ def new_rows(recovery: Recovery, observations: SampledEntries) -> Recovery:
         Of the (n, d2) matrix of the new rows; ``filled()`` and ``predict(rows, cols)`` count
         rows from 0. A row without entries is the mean plus the column offsets, zero where there are no offsets. If the
         recovery is exact, rows with entries enough are exact as well; of the rows that agree
-        with fewer entries, the one with the smallest factor is taken.
+        with fewer entries, the one with the smallest factor is taken. If the recovery is one of implicit feedback, the
+        entries are counts, and rows are fitted to all their cells; repeated counts are to be added up before.
 
     Raises
     ------
@@ -78,6 +81,9 @@ def new_columns(recovery: Recovery, observations: SampledEntries) -> Recovery:
 def _folded_in(recovery: Recovery, observations: SampledEntries, side: int) -> Recovery:
     begin = time.perf_counter()
     noise = _check(recovery, observations, side)
+    if recovery.weighting is not None:
+        model, square = _fitted_to_all(recovery, observations, side)
+        return _of_new(recovery, observations, side, model, square, begin)
     sizes, fixed, values = _components(recovery, observations, side)
     xp = namespace(fixed)
     balanced = fixed * xp.sqrt(sizes)
@@ -94,11 +100,36 @@ def _folded_in(recovery: Recovery, observations: SampledEntries, side: int) -> R
         balanced = balanced[:, :-1]
         offsets = replace(offsets, row=own) if side == 0 else replace(offsets, col=own)
     left, right = (found, balanced) if side == 0 else (balanced, found)
+    model = LowRank.of_factors(left, xp.matrix_transpose(right), offsets)
+    return _of_new(recovery, observations, side, model, square, begin)
+
+
+def _fitted_to_all(recovery: Recovery, counts: SampledEntries, side: int) -> tuple[LowRank, float]:
+    """New rows of a model of implicit feedback, and their squared residual at the counts."""
+    left, right = recovery.model.halves()
+    xp = namespace(counts.values, left)
+    fit = factors_of_counts(recovery, counts, side)
+    left, right = (fit.rows, right) if side == 0 else (left, xp.matrix_transpose(fit.rows))
+    return LowRank.of_factors(left, right), fit.square
+
+
+def factors_of_counts(recovery: Recovery, counts: SampledEntries, side: int = 0) -> Ridge:
+    """Rows, or columns, fitted to all their cells, the balanced factor of the other side given."""
+    weighting, halves = recovery.weighting, recovery.model.halves()
+    assert weighting is not None
+    fixed = namespace(counts.values).matrix_transpose(halves[1]) if side == 0 else halves[0]
+    return fitted_to_all(preferences(counts, weighting.confidence, weighting.power), side, fixed, weighting.ridge)
+
+
+def _of_new(
+    recovery: Recovery, observations: SampledEntries, side: int, model: LowRank, square: float, begin: float
+) -> Recovery:
+    """The recovery of new rows or columns."""
     loss = square / (2 * observations.n_measurements)
     size = observations.mean_square * observations.n_measurements
     return replace(
         recovery,
-        model=LowRank.of_factors(left, xp.matrix_transpose(right), offsets),
+        model=model,
         found=replace(recovery.found, relative_residual=math.sqrt(square / size) if size > 0 else 0.0),
         outcome=Outcome.SOLVED,
         history=History({"iteration": [0], "loss": [loss], "seconds": [time.perf_counter() - begin]}),
@@ -107,6 +138,7 @@ def _folded_in(recovery: Recovery, observations: SampledEntries, side: int) -> R
         row_ids=None if side == 0 else recovery.row_ids,
         col_ids=None if side == 1 else recovery.col_ids,
         heldout=None if recovery.heldout is None else replace(recovery.heldout, residuals=None),  # of the other matrix
+        ranking=None,
     )
 
 

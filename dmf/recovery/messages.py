@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dmf.io.messages import listed
-from dmf.recovery.values import Found, StageRun
+from dmf.recovery.values import Found, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 
+_CLICKS = ' Of clicks, plays or purchases feedback="implicit" (--feedback implicit) makes one.'
 _HELPED_BELOW = 2.0  # measurements for each degree of freedom; with fewer, more of them would help most
 
 
-def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequence[Sequence[str] | None]) -> str:
+def describe(
+    found: Found,
+    outcome: Outcome,
+    runs: Sequence[StageRun],
+    ids: Sequence[Sequence[str] | None],
+    weighting: Weighting | None = None,
+) -> str:
     """One or two sentences: what was found, or why the work ended before; `ids` are the names of rows and of columns."""
     if outcome.broken_off:
         told = next((run.message for run in reversed(runs) if run.outcome is outcome), f"{outcome.value}.")
@@ -19,8 +26,10 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequ
     if outcome is Outcome.DISAGREED:
         told = describe(found, Outcome.NOISE_SETTLED, runs, ids)
         return f"{told} This is the fit without the held-out entries: that to all entries contradicts it."
+    if weighting is not None:
+        return _implicit(found, weighting) + " The iterations are used up: allow more." * (outcome is Outcome.BUDGET)
     if found.exact:
-        equal = " All entries are the same number: they hold no ranking." * found.constant
+        equal = f" All entries are the same number: they hold no ranking.{_CLICKS}" * found.constant
         return _exact(found) + equal + _without_entries(found, ids)
     if outcome is Outcome.UNDETERMINED:
         return _undetermined(found, ids)
@@ -33,6 +42,14 @@ def describe(found: Found, outcome: Outcome, runs: Sequence[StageRun], ids: Sequ
     if not found.offsets and found.oversampling < _HELPED_BELOW:
         text += " The measurements are few for this rank, and no exact fit was found: more of them would help most."
     return text
+
+
+def _implicit(found: Found, weighting: Weighting) -> str:
+    power = {0.0: "", 1.0: " n"}.get(weighting.power, f" n^{weighting.power:g}")
+    return (
+        f"rank {found.rank} of implicit feedback: a count n weighs {weighting.confidence:.3g}{power} more than a cell never "
+        f"chosen, penalty {weighting.ridge:.3g}, as held-out counts rank best."
+    )
 
 
 def _exact(found: Found) -> str:

@@ -21,7 +21,7 @@ from dmf.io.archive import MATRIX_MODEL, check_format, read_archive, write_archi
 from dmf.io.writing import jsonable
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets
-from dmf.recovery.values import Found, HeldOut, Plan, StageRun
+from dmf.recovery.values import Found, HeldOut, Plan, RankingMeasures, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
@@ -64,6 +64,7 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any]) -> None:
         "settings": asdict(recovery["settings"]),
         "heldout": None if heldout is None else {n: getattr(heldout, n) for n in _HELD_OUT},
         "runs": [asdict(run) | {"outcome": run.outcome.name} for run in recovery["runs"]],
+        **{name: None if recovery[name] is None else asdict(recovery[name]) for name in _OF_FEEDBACK},
         "history": list(recovery["history"]),
         "ids": [name for name in ("row_ids", "col_ids") if name in arrays],
     }
@@ -156,6 +157,10 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
     heldout = None if heldout is None else record.of(HeldOut, "heldout", heldout)
     if heldout is not None and len(heldout.quantiles) > heldout.count:
         raise fail(f"the header entry 'heldout' has {len(heldout.quantiles)} quantiles of {heldout.count} residuals")
+    feedback = {
+        name: None if header.get(name) is None else record.of(cls, name, header[name])
+        for name, cls in _OF_FEEDBACK.items()
+    }
     runs = tuple(record.of(StageRun, "runs", run) for run in entry("runs", list))
     if runs and "run" in columns and not np.array_equal(np.unique(columns["run"]), np.arange(len(runs))):
         raise fail(f"the history column 'run' does not number the {len(runs)} runs")
@@ -169,6 +174,7 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         "runs": runs,
         "row_ids": _read_ids(arrays, "row_ids", shape[0], fail) if "row_ids" in named else None,
         "col_ids": _read_ids(arrays, "col_ids", shape[1], fail) if "col_ids" in named else None,
+        **feedback,
     }
 
 
@@ -244,14 +250,19 @@ def _are_bounds(value: Any) -> bool:
     return True
 
 
-_SIZES = ("noise", "relative_residual", "oversampling", "rmse", "standard_error", "seconds")
+_ERRORS = ("ndcg_error", "recall_error", "average_precision_error")  # of a single row not known
+_SIZES = ("noise", "relative_residual", "oversampling", "rmse", "standard_error", "seconds", *_ERRORS)
+_SHARES = ("ndcg", "recall", "average_precision", "coverage")
 _NUMBERS = ("noise", "rank", "run")  # columns of the history that hold a number for each record
 _NOT_SAVED = ("residuals",)
 _HELD_OUT = ("rmse", "standard_error", "count", "quantiles")
+_OF_FEEDBACK = {"weighting": Weighting, "ranking": RankingMeasures}
 _NO_BOUNDS = (-math.inf, math.inf)
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_SIZES, _is_size),
-    **dict.fromkeys(("count", "iterations", "seed", "nit"), _is_count),
+    **dict.fromkeys((*_SHARES, "power"), lambda value: _is_finite_size(value) and value <= 1),
+    **dict.fromkeys(("confidence", "ridge"), lambda value: _is_finite_size(value) and value > 0),
+    **dict.fromkeys(("count", "iterations", "seed", "nit", "n_rows"), _is_count),
     **dict.fromkeys(("stage", "fit", "solver", "message"), lambda value: isinstance(value, str)),
     "holdout": lambda value: _is_finite_size(value) and value < 1,
     "rank": lambda value: value is None or _is_count(value),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from dmf.arrays.threads import one_blas_thread, share_out
 from dmf.errors import ObservationError, ShapeError
 from dmf.observations import SampledEntries
 from dmf.recovery.results import Recovery
+from dmf.recovery.values import RankingMeasures
 
 _BLOCK = 2**20  # predictions held at a time: few enough to stay in a cache
 _STRIDE = 32  # columns that one maximum stands for, on the way to the best of a row
@@ -49,70 +49,90 @@ def top_columns(
     ArgumentError, ObservationError, ShapeError
         If `count` is below 1, a row is out of range, or `seen` is of another shape.
     """
-    d1, d2 = recovery.shape
-    rows = to_host(as_array(rows, "rows"))
-    count = min(positive_integer(count, "count"), d2)
-    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
-        raise ShapeError(
-            f"rows has shape {rows.shape} and dtype {rows.dtype}, but it is a vector of integers.", argument="rows"
-        )
-    if rows.size and not 0 <= rows.min() <= rows.max() < d1:
-        wrong = rows.min() if rows.min() < 0 else rows.max()
-        raise ObservationError(
-            f"rows holds {wrong}, but the matrix has {d1} rows. Pass positions from 0 to {d1 - 1}.",
-            argument="rows",
-            value=int(wrong),
-            limit=(0, d1 - 1),
-        )
+    rows = _checked(rows, "rows", recovery.shape[0])
+    count = min(positive_integer(count, "count"), recovery.shape[1])
     if seen is not None:
         _check_shape(seen, "seen", recovery)
     left, right = map(to_host, recovery.factors())
-    right = np.pad(right, ((0, 0), (0, -d2 % _STRIDE)))
-    size = max(1, _BLOCK // d2)
+    chosen, columns, values = _best_in_blocks(
+        left, right, rows, count, lambda block: None if seen is None else _positions_in(block, seen)
+    )
+    return chosen, columns, recovery.bounded(values)
+
+
+def nearest_columns(recovery: Recovery, columns: Array, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The columns whose factors point most nearly in the direction of that of a column: what is chosen by the same rows.
+
+    Parameters
+    ----------
+    recovery : Recovery
+    columns : integer array, shape (n,)
+        Positions from 0.
+    count : int, >= 1
+        Most neighbours of each column, which is none of its own.
+
+    Returns
+    -------
+    columns, neighbours : integer arrays, shape (k,)
+        By column in the order given, then by falling similarity.
+    similarities : array, shape (k,)
+        Cosine of the angle between the balanced factors; 0 where one of them is 0. Offsets have no part in it.
+
+    Raises
+    ------
+    ArgumentError, ObservationError, ShapeError
+        If `count` is below 1, or a column is out of range.
+    """
+    columns = _checked(columns, "columns", recovery.shape[1])
+    count = min(positive_integer(count, "count"), recovery.shape[1])
+    right = to_host(recovery.model.halves()[1])
+    sizes = np.linalg.norm(right, axis=0)
+    directions = right / np.where(sizes > 0, sizes, 1)
+    itself = np.arange(_BLOCK)
+    return _best_in_blocks(directions.T, directions, columns, count, lambda block: (itself[: len(block)], block))
+
+
+def _checked(index: Array, name: str, size: int) -> np.ndarray:
+    """Positions on the host; raises unless they are a vector of integers below `size`."""
+    index = to_host(as_array(index, name))
+    if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+        raise ShapeError(
+            f"{name} has shape {index.shape} and dtype {index.dtype}, but it is a vector of integers.", argument=name
+        )
+    if index.size and not 0 <= index.min() <= index.max() < size:
+        wrong = index.min() if index.min() < 0 else index.max()
+        raise ObservationError(
+            f"{name} holds {wrong}, but the matrix has {size} {name}. Pass positions from 0 to {size - 1}.",
+            argument=name,
+            value=int(wrong),
+            limit=(0, size - 1),
+        )
+    return index
+
+
+def _best_in_blocks(
+    left: np.ndarray, right: np.ndarray, rows: np.ndarray, count: int, left_out: Callable[[np.ndarray], Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and value of the largest entries of rows of ``left @ right``, without those at the places `left_out`."""
+    width = right.shape[1]
+    right = np.pad(right, ((0, 0), (0, -width % _STRIDE)))
+    size = max(1, _BLOCK // width)
     parts: list[Any] = [None] * -(-len(rows) // size)
 
     def rank(number: int) -> None:
         block = rows[number * size : (number + 1) * size]
         scores = left[block] @ right
-        scores[:, d2:] = -np.inf
-        if seen is not None:
-            scores[_positions_in(block, seen)] = -np.inf
+        scores[:, width:] = -np.inf
+        if (places := left_out(block)) is not None:
+            scores[places] = -np.inf
         index, columns, values = _best(scores, count)
-        parts[number] = block[index], columns, recovery.bounded(values)
+        parts[number] = block[index], columns, values
 
     with one_blas_thread():
         share_out(rank, len(parts))
     empty = (rows[:0].astype(np.int64), np.zeros(0, np.int64), left[:0, 0])
     chosen, columns, values = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
     return chosen, columns, values
-
-
-@dataclass(frozen=True)
-class RankingMeasures:
-    """How well the best columns of rows hold those that were held out; means over rows, and their standard errors.
-
-    Parameters
-    ----------
-    ndcg, ndcg_error : float
-        Normalised discounted cumulative gain: a hit at place p counts ``1 / log2(p + 1)``, relative to the best order.
-    recall, recall_error : float
-        Share of the held-out columns that are among the best.
-    average_precision, average_precision_error : float
-        Mean over the hits of the share of hits up to there, relative to the most hits possible ("MAP").
-    coverage : float
-        Share of all columns that are among the best of some row.
-    n_rows : int
-        Rows with held-out entries; the others have no part in it.
-    """
-
-    ndcg: float
-    ndcg_error: float
-    recall: float
-    recall_error: float
-    average_precision: float
-    average_precision_error: float
-    coverage: float
-    n_rows: int
 
 
 def ranking_measures(
@@ -205,19 +225,27 @@ def _positions_in(block: np.ndarray, seen: SampledEntries) -> tuple[np.ndarray, 
     return np.repeat(np.arange(len(block)), counts), cols[np.repeat(starts, counts) + within]
 
 
-def row_positions(recovery: Recovery, names: Sequence[str]) -> np.ndarray:
-    """Positions of rows given by name; by their number from 0, where the model has no names.
+def positions(names: Sequence[str], ids: Sequence[str] | None, size: int, what: str = "rows") -> np.ndarray:
+    """Positions of rows, or columns, given by name; by their number from 0, where the model has no names.
+
+    Parameters
+    ----------
+    names : sequence of str
+    ids : sequence of str, or None
+        Names that the model has.
+    size : int
+    what : {"rows", "columns"}
 
     Raises
     ------
     ObservationError
         If a name is unknown.
     """
-    known = _known(recovery.row_ids, recovery.shape[0])
+    known = _known(ids, size)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ObservationError(
-            f"{len(unknown)} of {len(names)} rows were not in the data (the first: {unknown[0]!r}), so nothing can be "
+            f"{len(unknown)} of {len(names)} {what} were not in the data (the first: {unknown[0]!r}), so nothing can be "
             "ranked for them. Leave them out.",
             argument="names",
             value=unknown[0],

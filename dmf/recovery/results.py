@@ -28,7 +28,7 @@ from dmf.models.offsets import Offsets
 from dmf.observations import Observations, SampledEntries
 from dmf.recovery.messages import describe
 from dmf.recovery.model_files import are_names, read_model, write_model
-from dmf.recovery.values import Found, HeldOut, Plan, StageRun
+from dmf.recovery.values import Found, HeldOut, Plan, RankingMeasures, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
@@ -57,6 +57,10 @@ class Recovery:
         What it was fitted to; not saved in model files.
     row_ids, col_ids : tuple of str, or None
         Names of rows and columns, if the data had any.
+    weighting : Weighting or None
+        How counts were weighed; None unless the model is one of implicit feedback.
+    ranking : RankingMeasures or None
+        Of implicit feedback: how well a first fit ranks counts that it did not see.
     """
 
     model: LowRank
@@ -69,6 +73,8 @@ class Recovery:
     observations: Observations | None = None
     row_ids: tuple[str, ...] | None = None
     col_ids: tuple[str, ...] | None = None
+    weighting: Weighting | None = None
+    ranking: RankingMeasures | None = None
 
     @property
     def success(self) -> bool:
@@ -78,7 +84,7 @@ class Recovery:
     @property
     def message(self) -> str:
         """What was found, or why the work ended before, in a sentence."""
-        return describe(self.found, self.outcome, self.runs, (self.row_ids, self.col_ids))
+        return describe(self.found, self.outcome, self.runs, (self.row_ids, self.col_ids), self.weighting)
 
     @property
     def nit(self) -> int:

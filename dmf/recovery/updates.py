@@ -34,6 +34,12 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
     """A recovery that knows more entries, perhaps of more rows and columns; see `Recovery.update`."""
     known = recovery.observations
     check_kind("observations", observations, SampledEntries, "Pass SampledEntries(rows, cols, values, shape).")
+    if recovery.weighting is not None:
+        raise ArgumentError(
+            "the recovery is one of implicit feedback, which is not updated. Use new_rows or new_columns for new ones, or "
+            'complete all counts anew with feedback="implicit".',
+            argument="recovery",
+        )
     if not isinstance(known, SampledEntries):
         raise ArgumentError(
             "the recovery holds no entries that it was fitted to (a loaded model has no data, other measurements are no "

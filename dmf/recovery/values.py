@@ -144,3 +144,48 @@ class StageRun:
         rank, noise = int(run.findings["rank"]), float(run.findings["noise"])
         seconds = float(run.history.seconds[-1])
         return cls(stage, fit, type(run.solver).__name__, run.outcome, run.message, run.nit, seconds, rank, noise)
+
+
+@dataclass(frozen=True)
+class RankingMeasures:
+    """How well the best columns of rows hold those that were held out; means over rows, and their standard errors.
+
+    Parameters
+    ----------
+    ndcg, ndcg_error : float
+        Normalised discounted cumulative gain: a hit at place p counts ``1 / log2(p + 1)``, relative to the best order.
+    recall, recall_error : float
+        Share of the held-out columns that are among the best.
+    average_precision, average_precision_error : float
+        Mean over the hits of the share of hits up to there, relative to the most hits possible ("MAP").
+    coverage : float
+        Share of all columns that are among the best of some row.
+    n_rows : int
+        Rows with held-out entries; the others have no part in it.
+    """
+
+    ndcg: float
+    ndcg_error: float
+    recall: float
+    recall_error: float
+    average_precision: float
+    average_precision_error: float
+    coverage: float
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How the counts of a model of implicit feedback were weighed: as they rank held-out ones best.
+
+    Attributes
+    ----------
+    confidence, power : float
+        A count n weighs ``confidence * n**power`` more than a cell that was never chosen.
+    ridge : float
+        Penalty on the squared entries of the factors.
+    """
+
+    confidence: float
+    power: float
+    ridge: float

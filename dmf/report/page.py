@@ -79,7 +79,7 @@ def write_report(
         if to_host(residuals).size >= _FEWEST_FOR_COVERAGE:
             panels.append((draw_coverage, (residuals,)))
             rows.append(("coverage", _coverage(residuals)))
-    elif observations is not None:
+    elif observations is not None and recovery.weighting is None:
         fitted = observations.predict(*recovery.factors())
         panels.append((draw_residuals, (observations.values - fitted, "measurements fitted")))
     if ranks is not None:
@@ -117,11 +117,12 @@ def _coverage(residuals: Array) -> str:
 def _rows(recovery: Recovery) -> list[tuple[str, str]]:
     d1, d2 = recovery.shape
     found, settings = recovery.found, recovery.settings
+    noise = "none: the fit is exact" if found.exact else number(found.noise)
     stages = Counter(f"{run.stage} ({run.fit})" for run in recovery.runs)
     return [
         ("shape", f"{d1:,} x {d2:,}"),
         ("rank", str(found.rank)),
-        ("noise", "none: the fit is exact" if found.exact else number(found.noise)),
+        ("noise", noise if recovery.weighting is None else "not estimated: counts say what was chosen, not how much"),
         ("offsets", "of rows and columns" if found.offsets else "none"),
         ("bounds", "none" if recovery.bounds is None else "{:g} to {:g}".format(*recovery.bounds)),
         ("result", recovery.message),

@@ -177,14 +177,21 @@ def implicit_feedback(
 
 
 def preferences(counts: SampledEntries, confidence: float, power: float = 1.0) -> SampledEntries:
-    """The chosen cells, of weight ``w = confidence * count**power`` and value ``1 + 1/w``.
+    """The chosen cells, of weight ``w = confidence * count**power`` and value ``1 + 1/w``; raises as `chosen_cells`."""
+    xp, index = namespace(counts.values), from_host(chosen_cells(to_host(counts.entries)), counts.values)
+    rows, cols, numbers = (xp.take(a, index) for a in (counts.rows, counts.cols, counts.entries))
+    weights = confidence * numbers**power
+    return SampledEntries(rows, cols, 1 + 1 / weights, counts.shape, weights)
+
+
+def chosen_cells(numbers: np.ndarray) -> np.ndarray:
+    """Where counts are not 0.
 
     Raises
     ------
     ObservationError
         If a count is negative, or all of them are 0.
     """
-    numbers = to_host(counts.entries)
     chosen = np.flatnonzero(numbers > 0)
     if chosen.size == 0 or numbers.min() < 0:
         raise ObservationError(
@@ -194,6 +201,4 @@ def preferences(counts: SampledEntries, confidence: float, power: float = 1.0) -
             value=float(numbers.min()),
             limit=0,
         )
-    xp, index = namespace(counts.values), from_host(chosen, counts.values)
-    rows, cols, weights = (xp.take(a, index) for a in (counts.rows, counts.cols, confidence * counts.entries**power))
-    return SampledEntries(rows, cols, 1 + 1 / weights, counts.shape, weights)
+    return chosen

@@ -75,9 +75,9 @@ def test_bad_arguments_are_refused():
 
 def test_names_are_positions_in_the_model():
     recovery = recovery_of(np.ones((3, 1)), np.ones((1, 2)), row_ids=("a", "b", "c"), col_ids=("x", "y"))
-    np.testing.assert_array_equal(ranking.row_positions(recovery, ["c", "a"]), [2, 0])
+    np.testing.assert_array_equal(ranking.positions(["c", "a"], recovery.row_ids, 3), [2, 0])
     with pytest.raises(ObservationError, match=r"1 of 2 rows were not in the data .*'z'"):
-        ranking.row_positions(recovery, ["a", "z"])
+        ranking.positions(["a", "z"], recovery.row_ids, 3)
     entries = dmf.SampledEntries([0, 0, 1], [0, 1, 1], [1.0, 2.0, 3.0], (2, 2))
     aligned, unknown = ranking.align(recovery, entries, ("c", "z"), ("y", "x"))
     assert unknown == 1
