@@ -60,10 +60,19 @@ def row_groups(path: Any, names: Names) -> list[tuple[str, int]]:
     return groups
 
 
-def read_group(file: str, number: int, names: Names) -> Any:
-    """A row group as a pandas data frame; FileError, which names the file, where it cannot be read."""
+def frame_of(partition: Any, names: Names) -> Any:
+    """A partition as a pandas data frame: itself, or one that is read where it is a file and the number of a row group.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read; the message names the file.
+    """
+    if not isinstance(partition, tuple):
+        return partition
     import pyarrow.parquet as parquet
 
+    file, number = partition
     try:
         with parquet.ParquetFile(file) as opened:
             return opened.read_row_group(number, columns=list(names)).to_pandas()
@@ -83,10 +92,11 @@ def check_columns(columns: list[Any], names: Names) -> None:
             )
 
 
-def ids_of(frame: Any, names: Names) -> tuple[Ids, Ids, Any]:
+def ids_of(partition: Any, names: Names) -> tuple[Ids, Ids, Any]:
     """Ids of the rows and of the columns of a partition, and the dtype of its values."""
     import pandas as pd
 
+    frame = frame_of(partition, names)
     values = _values(frame, names)
     found = []
     for name in names[:2]:
@@ -121,9 +131,10 @@ def texts(ids: Any) -> tuple[str, ...]:
 
 
 def pieces(
-    frame: Any, names: Names, found: tuple[Ids, Ids, Any], bounds: tuple[np.ndarray, np.ndarray]
+    partition: Any, names: Names, found: tuple[Ids, Ids, Any], bounds: tuple[np.ndarray, np.ndarray]
 ) -> list[tuple[np.ndarray, ...]]:
     """Entries of a partition by blocks: those of rows, then those of columns, each (own number, the other one, value)."""
+    frame = frame_of(partition, names)
     values = _values(frame, names).astype(found[2])
     seen = ~np.isnan(values)
     numbers = [
@@ -132,9 +143,10 @@ def pieces(
     ]
     parts = []
     for side, inner in enumerate(bounds):
-        block = np.searchsorted(inner, numbers[side], "right") - 1
+        blocks = np.arange(inner.size - 1, dtype=np.min_scalar_type(inner.size))  # few bits: a radix sort
+        block = np.repeat(blocks, np.diff(inner))[numbers[side]]
         order = np.argsort(block, kind="stable")
-        ends = np.cumsum(np.bincount(block, minlength=inner.size - 1))[:-1]
+        ends = np.cumsum(np.bincount(block, minlength=blocks.size))[:-1]
         cut = [np.split(array[order], ends) for array in (numbers[side], numbers[1 - side], values[seen])]
         parts += list(zip(*cut, strict=True))
     return parts

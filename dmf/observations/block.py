@@ -11,6 +11,7 @@ from dmf.arrays.threads import threads
 from dmf.observations.base import Ridge, half_square
 from dmf.observations.positions import components, draws, looked_up, numbered
 from dmf.observations.sampled import SampledEntries
+from dmf.observations.stored import Stored, read, stored
 
 
 class Facts(NamedTuple):
@@ -50,12 +51,15 @@ class Block:
     met : int array, shape (q,)
         Ascending numbers of the columns met; where there is no sample, of one column all the same.
     bounds : int64 array
+    on_disk : bool
+        Whether it, and what is made of it, is kept on the worker's disk; see `dmf.observations.stored`.
     """
 
     entries: SampledEntries
     first: int
     met: np.ndarray
     bounds: np.ndarray
+    on_disk: bool = False
 
     @classmethod
     def of(
@@ -66,6 +70,7 @@ class Block:
         weights: np.ndarray | None,
         own: tuple[int, int],
         bounds: np.ndarray,
+        on_disk: bool = False,
     ) -> Block:
         """The block of the rows from ``own[0]`` to ``own[1]``, of samples in any order."""
         seen = np.zeros(bounds[-1], bool)
@@ -79,7 +84,7 @@ class Block:
             entries = SampledEntries(rows.astype(np.int32, copy=False), cols, values, shape, weights)
         else:
             entries = SampledEntries.none(shape, values.dtype, weights is not None)
-        return cls(entries, own[0], met, bounds)
+        return cls(entries, own[0], met, bounds, on_disk)
 
     def __sizeof__(self) -> int:
         """Bytes of its arrays, by which Dask decides what it keeps in memory."""
@@ -183,7 +188,7 @@ class Block:
         kept = (rows >= 0) & (cols >= 0)
         weights, places = None if entries.weights is None else entries.weights[kept], own[0][own[0] >= 0]
         ends = int(places[0]), int(places[-1]) + 1
-        return Block.of(rows[kept], cols[kept], entries.entries[kept], weights, ends, bounds)
+        return Block.of(rows[kept], cols[kept], entries.entries[kept], weights, ends, bounds, self.on_disk)
 
     # Positions in the whole matrix
 
@@ -218,7 +223,21 @@ class Block:
         return *self.places(0), self.entries.entries, self.entries.weights
 
 
-def call(method: str, block: Block, *arguments: Any) -> Any:
-    """A method of a block on one thread: how many blocks are worked on at a time is left to the cluster."""
+def call(method: str, block: Block | Stored, *arguments: Any) -> Any:
+    """A method of a block on one thread: how many blocks are worked on at a time is left to the cluster.
+
+    What becomes of a stored block is stored, too.
+    """
     with threads(1):
-        return getattr(block, method)(*arguments)
+        here: Block = read(block)
+        found = getattr(here, method)(*arguments)
+        if not here.on_disk or not isinstance(found, Block):
+            return found
+        return stored([found], local_folder(), list(block.files()) if isinstance(block, Stored) else ())[0]
+
+
+def local_folder() -> str:
+    """Where the worker that runs this task keeps its files; Dask removes it."""
+    from distributed import get_worker
+
+    return str(get_worker().local_directory)

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from dmf.arrays.threads import threads
 from dmf.errors import BackendError
-from dmf.observations.block import Block, call
+from dmf.observations.block import Block, call, local_folder
+from dmf.observations.stored import Stored, read, stored
 
 _THERE = ("pending", "finished")  # states of futures
 _TRIES = 4  # of a task, of which workers are lost
@@ -232,10 +234,11 @@ def built(samples: tuple[Any, ...]) -> Block:
     return Block.of(*samples)
 
 
-def joined(pieces: list[tuple[np.ndarray, ...]], own: tuple[int, int], bounds: np.ndarray) -> Block:
-    """A block of its pieces of all partitions."""
-    rows, cols, values = map(np.concatenate, zip(*pieces, strict=True))
-    return Block.of(rows, cols, values, None, own, bounds)
+def joined(shares: list[Any], at: int, own: tuple[int, int], bounds: np.ndarray) -> Stored:
+    """The block at one place of the shares of all partitions."""
+    with threads(1):
+        rows, cols, values = map(np.concatenate, zip(*(read(share)[at] for share in shares), strict=True))
+        return stored([Block.of(rows, cols, values, None, own, bounds, on_disk=True)], local_folder())[0]
 
 
 def _pieces(arrays: Sequence[Any] | None, bounds: np.ndarray) -> list[tuple[np.ndarray, ...]]:

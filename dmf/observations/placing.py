@@ -11,10 +11,12 @@ import numpy as np
 from dmf.arrays.checks import check_kind, check_option
 from dmf.errors import ArgumentError
 from dmf.io.forms import Form
-from dmf.io.partitions import Names, check_columns, ids_of, merged, pieces, read_group, row_groups, texts
+from dmf.io.partitions import Names, check_columns, ids_of, merged, pieces, row_groups, texts
+from dmf.observations.block import local_folder
 from dmf.observations.checks import nothing_left
 from dmf.observations.cluster import Blocks, Layout, Root, built, check_versions, joined
 from dmf.observations.sampled import SampledEntries
+from dmf.observations.stored import Stored, stored
 
 _BLOCK = 6_000_000  # samples, about: 72 MB in single precision
 _FEWEST = 4  # blocks on each side, for some workers and threads; each costs a task and a copy of the factor it meets
@@ -54,10 +56,7 @@ def read_from_parquet(path: Any, names: Names, client: Any, blocks: int | None) 
     groups = row_groups(path, names)
     check_versions(client)
 
-    def read() -> list[Any]:
-        return [client.submit(read_group, *group, names, pure=False) for group in groups]
-
-    return _of_partitions(read, names, client, blocks)
+    return _of_partitions(lambda: groups, names, client, blocks)
 
 
 def read_from_dask(frame: Any, names: Names, client: Any, blocks: int | None) -> tuple[Blocks, Form]:
@@ -92,18 +91,39 @@ def _of_partitions(read: Callable[[], list[Any]], names: Names, client: Any, blo
     bounds = _cuts(starts[0], count), _cuts(starts[1], count)
 
     def make(lost: list[Any]) -> list[Any]:
-        found = [client.submit(pieces, part, names, ids, bounds, pure=False) for part in read()]
+        homes = {str(place): place for _, _, place in lost}
+        numbers: dict[str, list[int]] = {home: [] for home in homes}
+        for side, k, place in lost:
+            numbers[str(place)].append(k + side * (bounds[0].size - 1))
+        shares = list(numbers.values())
+        found = [client.submit(cut, part, names, ids, bounds, shares, pure=False) for part in read()]
+        there = {
+            home: [
+                client.submit(kept, client.submit(operator.getitem, part, h, pure=False), **homes[home]) for part in found
+            ]
+            for h, home in enumerate(homes)
+        }
         futures = []
         for side, k, place in lost:
-            number = k + side * (bounds[0].size - 1)
-            own = int(bounds[side][k]), int(bounds[side][k + 1])
-            of_block = [client.submit(operator.getitem, part, number, pure=False) for part in found]
-            futures.append(client.submit(joined, of_block, own, bounds[1 - side], **place))
+            home, own = str(place), (int(bounds[side][k]), int(bounds[side][k + 1]))
+            at = numbers[home].index(k + side * (bounds[0].size - 1))
+            futures.append(client.submit(joined, there[home], at, own, bounds[1 - side], **place))
         return futures
 
     layout = Layout(client, bounds, dtype, weighted=False)
     made = Blocks(layout, Root(client, [b.size - 1 for b in bounds], make))
     return made, Form(texts(rows.ids), texts(cols.ids))
+
+
+def cut(partition: Any, names: Names, ids: Any, bounds: Any, shares: list[list[int]]) -> list[Stored]:
+    """Of the pieces of a partition the shares of some workers, on the disk of this one."""
+    found = pieces(partition, names, ids, bounds)
+    return stored([[found[k] for k in share] for share in shares], local_folder())
+
+
+def kept(share: Any) -> Stored:
+    """A share, on the disk of the worker that has it now."""
+    return share if isinstance(share, Stored) else stored([share], local_folder())[0]
 
 
 def _block_count(samples: int, blocks: int | None) -> int:
