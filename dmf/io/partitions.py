@@ -1,4 +1,4 @@
-"""Entries in partitions, row groups of Parquet files or parts of a Dask data frame: read and numbered by whoever has them.
+"""Entries in partitions, row groups of Parquet files or parts of Dask collections: read and numbered by whoever has them.
 
 Ids are numbered in the order of their first appearance, as in one file. Partitions are looked at twice: for their ids, and to cut
 their entries into pieces for blocks of rows and of columns.
@@ -130,24 +130,55 @@ def texts(ids: Any) -> tuple[str, ...]:
     return tuple(map(text_of, ids))
 
 
-def pieces(
-    partition: Any, names: Names, found: tuple[Ids, Ids, Any], bounds: tuple[np.ndarray, np.ndarray]
-) -> list[tuple[np.ndarray, ...]]:
-    """Entries of a partition by blocks: those of rows, then those of columns, each (own number, the other one, value)."""
+def numbered_entries(partition: Any, names: Names, found: tuple[Ids, Ids, Any]) -> tuple[np.ndarray, ...]:
+    """Rows, columns (int32) and values of the entries of a partition, by the ids of all partitions."""
     frame = frame_of(partition, names)
     values = _values(frame, names).astype(found[2])
     seen = ~np.isnan(values)
-    numbers = [
-        side.ids.get_indexer(frame[name])[seen].astype(np.int32)
-        for side, name in zip(found[:2], names[:2], strict=True)
-    ]
+    numbers = (side.ids.get_indexer(frame[name])[seen] for side, name in zip(found[:2], names[:2], strict=True))
+    rows, cols = (number.astype(np.int32) for number in numbers)
+    return rows, cols, values[seen]
+
+
+def chunk_counts(chunk: Any, first: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Number of entries in each row and in each column of a chunk of a matrix with NaN, which begins at `first`.
+
+    Raises
+    ------
+    ObservationError
+        If an entry is infinite; the message names its place.
+    """
+    chunk = np.asarray(chunk)
+    infinite = np.isinf(chunk)
+    if infinite.any():
+        row, col = (int(at[0]) + begin for at, begin in zip(np.nonzero(infinite), first, strict=True))
+        raise ObservationError(
+            f"the array is infinite at row {row}, column {col} (from 0), but entries are finite, and missing ones NaN.",
+            argument="array",
+            value=(row, col),
+        )
+    seen = ~np.isnan(chunk)
+    return np.count_nonzero(seen, axis=1), np.count_nonzero(seen, axis=0)
+
+
+def chunk_entries(chunk: Any, first: tuple[int, int], dtype: Any) -> tuple[np.ndarray, ...]:
+    """Rows, columns (int32) and values of the entries of a chunk."""
+    chunk = np.asarray(chunk)
+    rows, cols = np.nonzero(~np.isnan(chunk))
+    values = chunk[rows, cols].astype(dtype)
+    return (rows + first[0]).astype(np.int32), (cols + first[1]).astype(np.int32), values
+
+
+def pieces(entries: tuple[np.ndarray, ...], bounds: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+    """Entries by blocks: those of rows, then those of columns, each (own number, the other one, value)."""
     parts = []
     for side, inner in enumerate(bounds):
+        own, other = entries[side], entries[1 - side]
         blocks = np.arange(inner.size - 1, dtype=np.min_scalar_type(inner.size))  # few bits: a radix sort
-        block = np.repeat(blocks, np.diff(inner))[numbers[side]]
+        block = np.repeat(blocks, np.diff(inner))[own]
         order = np.argsort(block, kind="stable")
         ends = np.cumsum(np.bincount(block, minlength=blocks.size))[:-1]
-        cut = [np.split(array[order], ends) for array in (numbers[side], numbers[1 - side], values[seen])]
+        cut = [np.split(array[order], ends) for array in (own, other, entries[2])]
         parts += list(zip(*cut, strict=True))
     return parts
 

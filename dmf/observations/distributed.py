@@ -49,7 +49,7 @@ from dmf.observations.block import Facts
 from dmf.observations.checks import check_factor, check_factors, check_rank, held_out_count, nothing_left
 from dmf.observations.cluster import Blocks, Held
 from dmf.observations.entries import Entries
-from dmf.observations.placing import read_from_dask, read_from_parquet, sent
+from dmf.observations.placing import read_from_array, read_from_dask, read_from_parquet, sent
 from dmf.observations.positions import components, numbered
 from dmf.observations.sampled import SampledEntries
 
@@ -74,7 +74,7 @@ class RemoteValues:
 class DistributedEntries(Entries):
     """Entries of a matrix in blocks of rows and of columns on the workers of a Dask cluster; see the module.
 
-    Made by `from_entries`, `from_parquet` or `from_dask`. Whatever takes entries takes these:
+    Made by `from_entries`, `from_parquet`, `from_dask` or `from_dask_array`. Whatever takes entries takes these:
     `dmf.complete`, `dmf.completion.rank_path`, the solvers.
 
     Parameters
@@ -154,6 +154,24 @@ class DistributedEntries(Entries):
             If there are no such columns, an id is missing, or a value is no finite number.
         """
         return cls._read(*read_from_dask(frame, (row, column, value), client, blocks))
+
+    @classmethod
+    def from_dask_array(cls, array: Any, client: Any, blocks: int | None = None) -> DistributedEntries:
+        """The entries of a Dask array that are not NaN; it is computed twice unless it is persisted.
+
+        Parameters
+        ----------
+        array : dask.array.Array, shape (d1, d2)
+            Of floats or integers; float32 and float64 are kept.
+        client, blocks
+            See `from_entries`.
+
+        Raises
+        ------
+        ArgumentError, ShapeError, ObservationError
+            If it is no such array, the sizes of its chunks are unknown, an entry is infinite, or all are NaN.
+        """
+        return cls(read_from_array(array, client, blocks))
 
     @classmethod
     def _read(cls, blocks: Blocks, form: Form) -> DistributedEntries:

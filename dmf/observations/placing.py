@@ -1,19 +1,32 @@
-"""How entries get to the workers of a cluster: sent from here, or read there from files or a data frame."""
+"""How entries get to the workers of a cluster: sent from here, or read there from files, a data frame or an array."""
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from dmf.arrays.backend import floating
 from dmf.arrays.checks import check_kind, check_option
-from dmf.errors import ArgumentError
+from dmf.errors import ArgumentError, ShapeError
 from dmf.io.forms import Form
-from dmf.io.partitions import Names, check_columns, ids_of, merged, pieces, row_groups, texts
+from dmf.io.partitions import (
+    Names,
+    check_columns,
+    chunk_counts,
+    chunk_entries,
+    ids_of,
+    merged,
+    numbered_entries,
+    pieces,
+    row_groups,
+    texts,
+)
 from dmf.observations.block import local_folder
-from dmf.observations.checks import nothing_left
+from dmf.observations.checks import check_shape, check_two_dimensions, nothing_left
 from dmf.observations.cluster import Blocks, Layout, Root, built, check_versions, joined
 from dmf.observations.sampled import SampledEntries
 from dmf.observations.stored import Stored, stored
@@ -56,38 +69,85 @@ def read_from_parquet(path: Any, names: Names, client: Any, blocks: int | None) 
     groups = row_groups(path, names)
     check_versions(client)
 
-    return _of_partitions(lambda: groups, names, client, blocks)
+    return _of_partitions(groups, names, client, blocks)
 
 
 def read_from_dask(frame: Any, names: Names, client: Any, blocks: int | None) -> tuple[Blocks, Form]:
     """Blocks of entries of a data frame, and their ids; see `DistributedEntries.from_dask`."""
     if not hasattr(frame, "to_delayed") or not hasattr(frame, "columns"):
-        raise ArgumentError(
-            f"frame is a {type(frame).__name__}, but a Dask data frame is needed. For others see from_entries.",
-            argument="frame",
-            value=type(frame).__name__,
-        )
+        raise _not_of_dask("frame", frame, "data frame")
     check_columns(list(frame.columns), names)
     check_versions(client)
-    parts = frame[list(names)].to_delayed()
-    return _of_partitions(lambda: client.compute(list(parts)), names, client, blocks)
+    return _of_partitions(frame[list(names)].to_delayed(), names, client, blocks)
 
 
-def _of_partitions(read: Callable[[], list[Any]], names: Names, client: Any, blocks: int | None) -> tuple[Blocks, Form]:
+def read_from_array(array: Any, client: Any, blocks: int | None) -> Blocks:
+    """Blocks of the entries of a matrix in chunks; see `DistributedEntries.from_dask_array`."""
+    if not hasattr(array, "to_delayed") or not hasattr(array, "chunks"):
+        raise _not_of_dask("array", array, "array")
+    check_two_dimensions(array)
+    if np.isnan(array.shape).any():
+        raise ShapeError(
+            f"array has shape {array.shape}: Dask does not know how long its chunks are. Call its compute_chunk_sizes().",
+            argument="array",
+            value=array.shape,
+        )
+    check_versions(client)
+    shape, dtype = check_shape(array.shape), floating(np.empty(0, array.dtype), "array").dtype
+    begins = itertools.product(*(np.cumsum([0, *sizes[:-1]]).tolist() for sizes in array.chunks))
+    chunks = list(zip(array.to_delayed().ravel(), begins, strict=True))
+    counts = np.zeros(shape[0], np.int64), np.zeros(shape[1], np.int64)
+    found = client.gather(_computed(client, chunk_counts, chunks))
+    for (_, first), seen in zip(chunks, found, strict=True):
+        for count, begin, part in zip(counts, first, seen, strict=True):
+            count[begin : begin + part.size] += part
+    return _shuffled(client, counts, dtype, blocks, chunk_entries, [(*chunk, dtype) for chunk in chunks])
+
+
+def _not_of_dask(argument: str, given: Any, kind: str) -> ArgumentError:
+    return ArgumentError(
+        f"{argument} is a {type(given).__name__}, but a Dask {kind} is needed. For others see from_entries.",
+        argument=argument,
+        value=type(given).__name__,
+    )
+
+
+def _of_partitions(parts: Sequence[Any], names: Names, client: Any, blocks: int | None) -> tuple[Blocks, Form]:
     """Ids first, then samples: each partition is read twice."""
-    parts = [client.submit(ids_of, part, names, pure=False) for part in read()]
     if not parts:
         raise nothing_left(0, 0)
-    while len(parts) > 1:
-        some = [parts[k : k + _MERGED] for k in range(0, len(parts), _MERGED)]
-        parts = [client.submit(merged, part, pure=False) for part in some]
-    ids = parts[0]
-    rows, cols, dtype = client.gather(ids)
-    total = int(rows.counts.sum())
+    found = _computed(client, ids_of, [(part, names) for part in parts])
+    while len(found) > 1:
+        some = [found[k : k + _MERGED] for k in range(0, len(found), _MERGED)]
+        found = [client.submit(merged, part, pure=False) for part in some]
+    rows, cols, dtype = client.gather(found[0])
+    counts = rows.counts, cols.counts
+    made = _shuffled(client, counts, dtype, blocks, numbered_entries, [(part, names, found[0]) for part in parts])
+    return made, Form(texts(rows.ids), texts(cols.ids))
+
+
+def _computed(client: Any, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Futures of a function of some arguments, in one graph with what these are of: Dask reads only what it works on."""
+    from dask import delayed
+
+    made = delayed(function, pure=False, traverse=False)
+    return client.compute([made(*each) for each in arguments])
+
+
+def _shuffled(
+    client: Any,
+    counts: tuple[np.ndarray, np.ndarray],
+    dtype: Any,
+    blocks: int | None,
+    entries_of: Callable[..., Any],
+    sources: Sequence[tuple[Any, ...]],
+) -> Blocks:
+    """Blocks of the entries that `entries_of` makes of each source, of which rows and columns have so many."""
+    total = int(counts[0].sum())
     if total == 0:
-        raise nothing_left(len(rows.ids), len(cols.ids))
+        raise nothing_left(counts[0].size, counts[1].size)
     count = _block_count(total, blocks)
-    starts = [np.concatenate([[0], np.cumsum(side.counts)]) for side in (rows, cols)]
+    starts = [np.concatenate([[0], np.cumsum(side)]) for side in counts]
     bounds = _cuts(starts[0], count), _cuts(starts[1], count)
 
     def make(lost: list[Any]) -> list[Any]:
@@ -96,10 +156,11 @@ def _of_partitions(read: Callable[[], list[Any]], names: Names, client: Any, blo
         for side, k, place in lost:
             numbers[str(place)].append(k + side * (bounds[0].size - 1))
         shares = list(numbers.values())
-        found = [client.submit(cut, part, names, ids, bounds, shares, pure=False) for part in read()]
+        found = _computed(client, cut, [(bounds, shares, entries_of, *source) for source in sources])
         there = {
             home: [
-                client.submit(kept, client.submit(operator.getitem, part, h, pure=False), **homes[home]) for part in found
+                client.submit(kept, client.submit(operator.getitem, part, h, pure=False), **homes[home])
+                for part in found
             ]
             for h, home in enumerate(homes)
         }
@@ -110,14 +171,12 @@ def _of_partitions(read: Callable[[], list[Any]], names: Names, client: Any, blo
             futures.append(client.submit(joined, there[home], at, own, bounds[1 - side], **place))
         return futures
 
-    layout = Layout(client, bounds, dtype, weighted=False)
-    made = Blocks(layout, Root(client, [b.size - 1 for b in bounds], make))
-    return made, Form(texts(rows.ids), texts(cols.ids))
+    return Blocks(Layout(client, bounds, dtype, weighted=False), Root(client, [b.size - 1 for b in bounds], make))
 
 
-def cut(partition: Any, names: Names, ids: Any, bounds: Any, shares: list[list[int]]) -> list[Stored]:
-    """Of the pieces of a partition the shares of some workers, on the disk of this one."""
-    found = pieces(partition, names, ids, bounds)
+def cut(bounds: Any, shares: list[list[int]], entries_of: Callable[..., Any], *source: Any) -> list[Stored]:
+    """Of the pieces of a source the shares of some workers, on the disk of this one."""
+    found = pieces(entries_of(*source), bounds)
     return stored([[found[k] for k in share] for share in shares], local_folder())
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
-import os
 import pickle
 import tempfile
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,8 @@ class _File:
     """A file that is removed when nobody refers to it any more; where the process is killed, Dask removes its folder."""
 
     def __init__(self, folder: str) -> None:
-        handle, self._path = tempfile.mkstemp(".dmf", dir=folder)
-        self._opened = open(handle, "wb")
+        self._opened: Any = tempfile.NamedTemporaryFile(suffix=".dmf", dir=folder, delete=False)  # noqa: SIM115, one writes, all read
+        self._path = Path(self._opened.name)
         self._mapped: Any = None
         weakref.finalize(self, _removed, self._path)
 
@@ -75,7 +76,7 @@ class _File:
     def _map(self) -> mmap.mmap:
         found = None if self._mapped is None else self._mapped()
         if found is None:
-            with open(self._path, "rb") as file:
+            with self._path.open("rb") as file:
                 found = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._mapped = weakref.ref(found)
         return found
@@ -133,8 +134,6 @@ def _address(content: memoryview) -> int:
     return np.frombuffer(content, np.uint8).ctypes.data
 
 
-def _removed(path: str) -> None:
-    try:
-        os.remove(path)
-    except OSError:  # the folder is gone, or its removal is left to whoever removes the folder
-        pass
+def _removed(path: Path) -> None:
+    with contextlib.suppress(OSError):  # the folder is gone, or the file goes when the folder does
+        path.unlink()

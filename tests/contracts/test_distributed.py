@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dmf
-from dmf.errors import ArgumentError, BackendError, FileError, ObservationError
+from dmf.errors import ArgumentError, BackendError, FileError, ObservationError, ShapeError
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'dmf[dask]'")
 
@@ -200,6 +200,32 @@ def test_a_dask_frame(client):
         DistributedEntries.from_dask(parts, "nobody", "item", "stars", client)
     with pytest.raises(ArgumentError, match="a Dask data frame is needed"):
         DistributedEntries.from_dask([1.0], *NAMES, client)
+
+
+def test_a_dask_array(client):
+    """Chunks of a matrix with NaN: one of them has no entry, one row and one column neither."""
+    array = pytest.importorskip("dask.array")
+    matrix = np.random.default_rng(4).standard_normal((23, 11)).astype(np.float32)
+    matrix[np.random.default_rng(5).random(matrix.shape) < 0.5] = np.nan
+    matrix[8:16, 4:8] = matrix[3] = matrix[:, 9] = np.nan
+    there = DistributedEntries.from_dask_array(array.from_array(matrix, chunks=(8, 4)), client, BLOCKS)
+    found, expected = there.gathered(), dmf.SampledEntries.from_dense(matrix)
+    assert there.dtype == np.float32 and there.shape == matrix.shape
+    for name in ("rows", "cols", "values"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    whole = DistributedEntries.from_dask_array(array.ones((5, 4), chunks=3, dtype=int), client)
+    assert whole.dtype == np.float64 and whole.n_measurements == 20
+    some = array.from_array(matrix[:, 0], chunks=8)
+    matrix[17, 2] = np.inf
+    for wrong, error, message in (
+        (matrix, ArgumentError, "a Dask array is needed"),
+        (some, ShapeError, "a matrix has 2"),
+        (array.from_array(matrix, chunks=(8, 4)), ObservationError, "infinite at row 17, column 2"),
+        (array.full((4, 4), np.nan, chunks=2), ObservationError, "no entry is observed"),
+        (array.ones((5, 4), chunks=2)[array.arange(5, chunks=2) > 2], ShapeError, "compute_chunk_sizes"),
+    ):
+        with pytest.raises(error, match=message):
+            DistributedEntries.from_dask_array(wrong, client)
 
 
 def test_partitions_that_cannot_be_used(client, tmp_path):
