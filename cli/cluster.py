@@ -1,4 +1,4 @@
-"""dmf complete --cluster: entries in Parquet files, read and fitted by the workers of a Dask cluster."""
+"""--cluster: entries in Parquet files, read and fitted by the workers of a Dask cluster, and predictions that they write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import click
 
 import dmf
 from dmf.errors import BackendError, MissingPackageError
+from dmf.io.partitions import column_names
 from dmf.observations import DistributedEntries
+from dmf.recovery.partitions import predict_partitions, top_partitions
+from dmf_cli.common import emit, load_model
 
 _PATIENCE = "10s"  # for a scheduler to answer
 
@@ -75,6 +78,35 @@ def read_on_cluster(file: Path, stated: Mapping[str, Any], client: Any) -> Distr
     """The entries of Parquet files, with the workers."""
     row, column, value = stated["columns"]
     return DistributedEntries.from_parquet(file.resolve(), row, column, value, client)
+
+
+def predict_on_cluster(
+    model: Path,
+    pairs: Path | None,
+    output: Path,
+    top: int | None,
+    interval: float | None,
+    seen: Path | None,
+    cluster: str,
+    as_json: bool,
+) -> None:
+    """Write predictions of pairs, or the best columns of each row, as a folder of Parquet files."""
+    recovery = load_model(model)
+    if not isinstance(recovery, dmf.Recovery):
+        raise click.UsageError(f"{model} is the model of a table, which --cluster does not go with. Leave it out.")
+    told: dict[str, Any] = {"model": str(model), "output": str(output)}
+    with joined(cluster, None) as client:
+        if pairs is not None:
+            row, column = column_names(pairs, 2)[:2]
+            found = predict_partitions(recovery, pairs.resolve(), row, column, output, client, coverage=interval)
+            told |= {"predictions": found[0], "unknown": found[1]}
+        else:
+            left_out = None
+            if seen is not None:
+                row, column, value = column_names(seen, 3)[:3]
+                left_out = DistributedEntries.from_parquet(seen.resolve(), row, column, value, client)
+            told["predictions"] = top_partitions(recovery, top or 1, output, client, seen=left_out)
+    emit(as_json, told, [f"{told['predictions']:,} predictions written to {output}"])
 
 
 def train_rmse(known: DistributedEntries, recovery: dmf.Recovery) -> float:

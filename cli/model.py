@@ -17,6 +17,7 @@ from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around
 from dmf.recovery.ranking import align, nearest_columns, positions, top_columns
 from dmf.recovery.results import position_of
+from dmf_cli.cluster import Cluster, predict_on_cluster
 from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, load_model, note
 from dmf_cli.filling import kept_text, write_filled
 
@@ -33,13 +34,13 @@ class _Positions:
 
 @click.command()
 @click.argument("model", type=InputFile())
-@click.argument("pairs", type=InputFile(), required=False)
+@click.argument("pairs", type=InputFile(folders=True), required=False)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
     required=True,
-    help="CSV file to write; - for stdout.",
+    help="CSV file to write; - for stdout. With --cluster, a folder of Parquet files.",
 )
 @click.option("--top", type=click.IntRange(min=1), help="Write this many best columns of each row instead.")
 @click.option("--rows", help="With --top: the rows, separated by commas; all, or those in PAIRS, unless given.")
@@ -53,15 +54,21 @@ class _Positions:
 @click.option(
     "--header/--no-header", default=None, help="Whether the first line of PAIRS is a header; inferred unless given."
 )
-@click.option("--seen", type=InputFile(), help="With --top: file of entries, as for complete, that are left out.")
+@click.option(
+    "--seen", type=InputFile(folders=True), help="With --top: file of entries, as for complete, that are left out."
+)
+@click.option("--cluster", type=Cluster(), help="Predict on a Dask cluster, which reads PAIRS and --seen as Parquet.")
 @common_options
-def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen, header, seed, as_json):
+def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen, header, cluster, seed, as_json):
     """Predict entries of a completed matrix, or rank the columns of its rows.
 
     PAIRS is delimited text whose first two columns are row and column, named as in the data of MODEL. With --top N only its first
     column is read: the rows to rank. The output has the columns row, column and prediction; with --interval also low and high,
     which are empty for rows and columns that were not in the data: no entry like them was held out. With --neighbours N the
     output has the columns column, neighbour and similarity, the cosine of the angle between the factors of the two.
+
+    With --cluster, PAIRS is a Parquet file or a folder of such files, and the output a folder, where workers write a file for
+    each row group, or with --top for some of the rows.
 
     Where MODEL is that of a table whose columns have units of their own, PAIRS is a new table with these columns, and the output
     the same with its holes filled.
@@ -85,6 +92,16 @@ def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen
             "--interval does not go with --top: intervals hold their share of all entries, but fewer of those chosen for "
             "their high predictions. Predict PAIRS that do not depend on the predictions."
         )
+    if cluster is not None:
+        if neighbours is not None:
+            raise click.UsageError("--neighbours does not go with --cluster. Leave one of them out.")
+        if top is not None and (pairs is not None or rows is not None):
+            raise click.UsageError("--top with --cluster ranks all rows. Leave PAIRS and --rows out.")
+        predict_on_cluster(model, pairs, output, top, interval, seen, cluster, as_json)
+        return
+    for path in (pairs, seen):
+        if path is not None and path.is_dir():
+            raise click.UsageError(f"{path} is a folder, which --cluster reads. Name a file.")
     to_stdout = str(output) == "-"
     if to_stdout and as_json:
         raise click.UsageError("-o - prints the predictions, --json a report in their place. Give one of them.")

@@ -6,6 +6,7 @@ their entries into pieces for blocks of rows and of columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class Ids(NamedTuple):
     counts: np.ndarray
 
 
-def row_groups(path: Any, names: Names) -> list[tuple[str, int]]:
+def row_groups(path: Any, names: Sequence[Any]) -> list[tuple[str, int]]:
     """Files and numbers of the row groups of a Parquet file, or of all in a folder.
 
     Raises
@@ -41,18 +42,9 @@ def row_groups(path: Any, names: Names) -> list[tuple[str, int]]:
     FileError
         If there is none, or one is no Parquet file with these columns; the message names it.
     """
-    parquet = package("pyarrow.parquet", path, "dask")
-    path = Path(path)
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise FileError(f"{path}: the folder holds no .parquet file. Name the folder that does.")
     groups = []
-    for file in files:
-        try:
-            with parquet.ParquetFile(file) as opened:
-                found, count = opened.schema_arrow.names, opened.num_row_groups
-        except Exception as error:
-            raise FileError(f"{file}: no Parquet file that can be read: {error}") from error
+    for file in _files(path):
+        found, count = _schema(file)
         missing = [str(name) for name in names if name not in found]
         if missing:
             raise FileError(f"{file}: no column {', '.join(missing)}; its columns are {', '.join(listed(found))}.")
@@ -60,7 +52,34 @@ def row_groups(path: Any, names: Names) -> list[tuple[str, int]]:
     return groups
 
 
-def frame_of(partition: Any, names: Names) -> Any:
+def column_names(path: Any, least: int) -> list[str]:
+    """Names of the columns of a Parquet file, or of the first one in a folder; FileError where there are fewer than `least`."""
+    file = _files(path)[0]
+    names = _schema(file)[0]
+    if len(names) < least:
+        raise FileError(f"{file}: there are {len(names)} columns, but the first {least} are read.")
+    return names
+
+
+def _files(path: Any) -> list[Path]:
+    path = Path(path)
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise FileError(f"{path}: the folder holds no .parquet file. Name the folder that does.")
+    return files
+
+
+def _schema(file: Path) -> tuple[list[str], int]:
+    """Names of columns, and number of row groups."""
+    parquet = package("pyarrow.parquet", file, "dask")
+    try:
+        with parquet.ParquetFile(file) as opened:
+            return opened.schema_arrow.names, opened.num_row_groups
+    except Exception as error:
+        raise FileError(f"{file}: no Parquet file that can be read: {error}") from error
+
+
+def frame_of(partition: Any, names: Sequence[Any]) -> Any:
     """A partition as a pandas data frame: itself, or one that is read where it is a file and the number of a row group.
 
     Raises

@@ -196,24 +196,15 @@ class Blocks:
         """Results of what some calls submit, which are repeated where a worker is lost; `each` was made of these blocks."""
         from dask.sizeof import sizeof
 
-        for left in reversed(range(_TRIES)):
-            try:
-                found = self.layout.client.gather([submit() for submit in submits], direct=True)
-                self.layout.traffic["received"] += sizeof(found)
-                return found
-            except lost() as error:
-                if not left:
-                    raise BackendError(
-                        f"workers of the cluster were lost in {_TRIES} tries of one task ({error!r}). They may have too little "
-                        "memory for their blocks: start more of them, or give them more.",
-                        argument="client",
-                        value=_TRIES,
-                    ) from error
-                self.layout.forget_homes()
-                for held in (self.held, each):
-                    if held is not None:
-                        held.renew()
-        raise AssertionError
+        def renew() -> None:
+            self.layout.forget_homes()
+            for held in (self.held, each):
+                if held is not None:
+                    held.renew()
+
+        found = gathered(self.layout.client, lambda: [submit() for submit in submits], renew)
+        self.layout.traffic["received"] += sizeof(found)
+        return found
 
     def results(self, side: int, method: str, *args: Any, **options: Any) -> list[Any]:
         """Results of one `submit`."""
@@ -232,6 +223,23 @@ class Blocks:
 def built(samples: tuple[Any, ...]) -> Block:
     """A block of samples that were sent."""
     return Block.of(*samples)
+
+
+def gathered(client: Any, submit: Callable[[], list[Any]], renew: Callable[[], None] = lambda: None) -> list[Any]:
+    """Results of the futures that a call submits, which is repeated, after `renew`, where a worker is lost."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return client.gather(submit(), direct=True)
+        except lost() as error:
+            if not left:
+                raise BackendError(
+                    f"workers of the cluster were lost in {_TRIES} tries of one task ({error!r}). They may have too little "
+                    "memory for their blocks: start more of them, or give them more.",
+                    argument="client",
+                    value=_TRIES,
+                ) from error
+            renew()
+    raise AssertionError
 
 
 def joined(shares: list[Any], at: int, own: tuple[int, int], bounds: np.ndarray) -> Stored:

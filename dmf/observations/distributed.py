@@ -6,6 +6,11 @@ returns its rows and some sums. Sums are added in the order of the blocks, which
 on any number of workers. Factors, and whatever has a number for each row or column, live with the client. Of the entries no more
 comes to the client than those that are held out; all of them come where somebody asks for it (`gathered`, `fill`).
 
+Blocks of what workers read themselves lie in files on their disks, which are mapped into memory while a pass works on them; so
+does what is read until it is sorted into blocks, each sample twice, 12 bytes in single precision. A worker's memory is then that
+of one block for each of its threads, about 0.4 GB beside what Python needs, however many samples there are. Entries that the
+client sends are held in memory, and moved to disk by Dask where that is short.
+
 Blocks are results of tasks, kept by futures; a sweep adds tasks that are forgotten when their results are fetched, so that no
 graph grows. Where a worker is lost, Dask computes its blocks again, or, if these depend on what the client sent, the client
 sends it again; the task is then repeated.
@@ -27,7 +32,7 @@ and core; a sweep needs about w^2 of these for each sample. Each node holds 4.8 
     66    10.9 s         11.6 s                4.6 s
 
 The client's link dominates: factors that stayed with the workers would save it, but the solvers' arithmetic with them would
-have to go there, too. Blocks that do not fit in a worker's memory are moved to its disk by Dask, and read again by each pass.
+have to go there, too.
 """
 
 from __future__ import annotations
@@ -346,6 +351,20 @@ class DistributedEntries(Entries):
         if found.n_measurements == 0:
             raise nothing_left(places[0].size, places[1].size)
         return found
+
+    def for_rows(self, function: Callable[..., Any], shared: Any) -> list[Any]:
+        """Results of ``function(begin, end, rows, cols, shared)`` on the workers, for the samples of rows `begin` to `end`."""
+
+        def submit():
+            there = self._blocks.layout.client.scatter([shared], hash=False)
+            return self._blocks.submit(0, "told_to", function, *there)
+
+        return self._blocks.gathered(submit)[0]
+
+    @property
+    def client(self) -> Any:
+        """Client of the cluster."""
+        return self._blocks.layout.client
 
     # What comes to the client
 

@@ -179,9 +179,9 @@ class Recovery:
                 argument="row_ids, col_ids",
                 value=(len(row_ids), len(col_ids)),
             )
-        rows = _positions(row_ids, self.row_ids, self.shape[0])
-        cols = _positions(col_ids, self.col_ids, self.shape[1])
-        known = (rows >= 0) & (cols >= 0)
+        rows = positions_of(row_ids, self.row_ids, self.shape[0])
+        cols = positions_of(col_ids, self.col_ids, self.shape[1])
+        values, known = self.predict_at(rows, cols)
         if known.size and rows.max() < 0 and cols.max() < 0:
             names = "positions from 0" if self.row_ids is None else f"such as {self.row_ids[0]!r}"
             raise ObservationError(
@@ -190,6 +190,11 @@ class Recovery:
                 argument="row_ids, col_ids",
                 value=(row_ids[0], col_ids[0]),
             )
+        return values, known
+
+    def predict_at(self, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `predict_named` returns, for positions (m,) on the host; -1: the row or column was not in the data."""
+        known = (rows >= 0) & (cols >= 0)
         values = np.full(known.size, np.nan, to_host(self.model.s).dtype)
         values[known] = to_host(self.predict(*(self._index(index[known]) for index in (rows, cols))))
         if self.offsets is not None:
@@ -349,7 +354,7 @@ class Recovery:
         return replace(self, row_ids=names[0], col_ids=names[1])
 
 
-def _positions(names: Sequence[Any], known: tuple[str, ...] | None, size: int) -> np.ndarray:
+def positions_of(names: Sequence[Any], known: tuple[str, ...] | None, size: int) -> np.ndarray:
     """Position of each name, -1 for unknown ones."""
     texts = [_name(name) for name in names]
     if known is None:

@@ -99,3 +99,13 @@ def test_the_command(dmf_program, tmp_path):
     assert "MB sent to workers" in told.stdout
     loaded = dmf.load(model)
     assert loaded.shape == (frame["user"].nunique(), frame["item"].nunique()) and loaded.heldout is not None
+    to = "--cluster", "local:2", "-o"
+    dmf_program("predict", model, tmp_path / "in", *to, tmp_path / "out", "--interval", "0.9")
+    found = pandas.read_parquet(tmp_path / "out")
+    values, _ = loaded.predict_named(found["row"].tolist(), found["column"].tolist())
+    np.testing.assert_array_equal(found["prediction"], values)
+    dmf_program("predict", model, "--top", "3", "--seen", tmp_path / "in", *to, tmp_path / "best")
+    best = pandas.read_parquet(tmp_path / "best")
+    assert best.groupby("row").size().max() == 3 and best["row"].nunique() == loaded.shape[0]
+    both = best.merge(frame, left_on=["row", "column"], right_on=[frame["user"].astype(str), frame["item"].astype(str)])
+    assert both.empty
