@@ -268,8 +268,15 @@ def real_dtype(array: Array, argument: str) -> Any:
     return array.dtype
 
 
-def floating(array: Array, argument: str) -> Array:
+def is_complex(array: Array) -> bool:
+    """Whether the numbers of an array are complex."""
+    return namespace(array).isdtype(array.dtype, "complex floating")
+
+
+def floating(array: Array, argument: str, *, or_complex: bool = False) -> Array:
     """`array` with integers and booleans converted to float64, and float16 to float32; float32 and float64 pass unchanged.
+
+    With `or_complex`, so do complex64 and complex128.
 
     Raises
     ------
@@ -277,6 +284,8 @@ def floating(array: Array, argument: str) -> Array:
         For any other dtype.
     """
     xp = namespace(array)
+    if or_complex and array.dtype in (xp.complex64, xp.complex128):
+        return array
     if array_api_compat.is_jax_array(array) and not sys.modules["jax"].config.jax_enable_x64:
         raise BackendError(
             f"{argument} is an array of JAX, which has no float64 here, but dmf sums in float64. Call "

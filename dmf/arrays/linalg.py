@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dmf.arrays.backend import Array, device, from_host, is_numpy, namespace, number
+from dmf.arrays.backend import Array, device, from_host, is_complex, is_numpy, namespace, number
 from dmf.arrays.checks import random_generator
 from dmf.arrays.threads import one_blas_thread
 
@@ -50,6 +50,13 @@ def chain_product(matrices: Sequence[Array]) -> Array:
     return product(0, count - 1)
 
 
+def conjugate_transpose(matrix: Array) -> Array:
+    """``matrix^H``; of a real matrix its transpose."""
+    xp = namespace(matrix)
+    transposed = xp.matrix_transpose(matrix)
+    return xp.conj(transposed) if is_complex(matrix) else transposed
+
+
 def gaussian(shape: tuple[int, ...], seed: int, like: Array) -> Array:
     """Standard normal numbers in the library, dtype and device of `like`; one seed gives the same on every library."""
     xp = namespace(like)
@@ -63,7 +70,7 @@ def dense_svd(matrix: Array, rank: int, seed: int = 0) -> tuple[Array, Array, Ar
         return _lapack_svd(matrix, rank)
     return truncated_svd(
         lambda block: matrix @ block,
-        lambda block: namespace(matrix).matrix_transpose(matrix) @ block,
+        lambda block: conjugate_transpose(matrix) @ block,
         matrix.shape,
         rank,
         like=matrix,
@@ -91,7 +98,7 @@ def reduced_qr(matrix: Array) -> tuple[Array, Array]:
     ----------
     .. [1] Yamamoto, Nakatsukasa, Yanagisawa, Fukaya, ETNA 44 (2015): CholeskyQR2.
     """
-    if is_numpy(matrix) and matrix.size >= _TALL and matrix.shape[0] >= 4 * matrix.shape[1]:
+    if is_numpy(matrix) and not is_complex(matrix) and matrix.size >= _TALL and matrix.shape[0] >= 4 * matrix.shape[1]:
         # On one thread: those of BLAS wait for one another after every few hundred rows, and for seconds on a busy machine.
         with contextlib.suppress(np.linalg.LinAlgError), one_blas_thread():
             first, r_first = _cholesky_pass(matrix, matrix.T @ matrix)
@@ -127,7 +134,7 @@ def truncated_svd(
     Parameters
     ----------
     apply, apply_transposed : callables
-        ``S @ X`` for X (d2, k) and ``S^T @ X`` for X (d1, k).
+        ``S @ X`` for X (d2, k) and ``S^T @ X`` (``S^H @ X`` of complex numbers) for X (d1, k).
     shape : (int, int)
         (d1, d2) of S.
     rank : int, 1 <= rank <= min(d1, d2)
@@ -155,14 +162,14 @@ def truncated_svd(
     last = None
     for _ in range(sweeps):
         left = reduced_qr(apply(right))[0]
-        image = apply_transposed(left)  # (d2, size); S is close to left @ image^T
+        image = apply_transposed(left)  # (d2, size); S is close to left @ image^H
         right, core = reduced_qr(image)
         values = xp.linalg.svdvals(core)[:rank]
         if last is not None and number(xp.max(xp.abs(values - last))) < tolerance * number(values[0]):
             break
         last = values
-    u, s, vt = _lapack_svd(xp.matrix_transpose(core), rank)
-    return left @ u, s, vt @ xp.matrix_transpose(right)
+    u, s, vt = _lapack_svd(conjugate_transpose(core), rank)
+    return left @ u, s, vt @ conjugate_transpose(right)
 
 
 def factored_svd(left: Array, right: Array) -> tuple[Array, Array, Array]:

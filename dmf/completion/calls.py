@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from dmf.arrays.backend import Array, namespace, number, on_device_of
+from dmf.arrays.backend import Array, namespace, number, on_device_of, real_dtype
 from dmf.arrays.checks import check_bounds, check_choice, check_option
 from dmf.arrays.linalg import dense_svd, factored_svd
 from dmf.completion.determined import judged, symmetrised
@@ -374,6 +374,7 @@ def _plan(
     bounds: tuple[float, float] | None = None,
 ) -> Plan:
     """The checked choices of the user, for data that can be computed with."""
+    real_dtype(observations.like, "values")
     check_scale(observations)
     return Plan(
         None if rank is None else check_rank(rank, observations.shape),

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from dmf.arrays.backend import Array, library
+from dmf.arrays.backend import Array, is_complex, library
 
 
 class _Forms(Mapping[str, Any]):
@@ -40,6 +40,6 @@ TABLE: dict[str, Mapping[str, Any]] = {
 
 
 def kernel(name: str, like: Array) -> Any:
-    """Fastest form of the kernel `name` for the array library of `like`."""
-    forms, key = TABLE[name], library(like)
+    """Fastest form of the kernel `name` for the array library of `like`; the compiled ones are of real numbers."""
+    forms, key = TABLE[name], "reference" if is_complex(like) else library(like)
     return forms[key if key in forms else "reference"]

@@ -19,7 +19,7 @@ class DeepLinearNetwork:
     ----------
     weights : iterable of arrays
         (W_1, ..., W_L), W_1 first (next to the input): shapes (w_1, d2), (w_2, w_1), ..., (d1, w_{L-1}). One array library,
-        device and dtype (float32 or float64; integers become float64), finite.
+        device and dtype (float32, float64, complex64 or complex128; integers become float64), finite.
 
     Raises
     ------
@@ -30,7 +30,7 @@ class DeepLinearNetwork:
     weights: tuple[Array, ...]
 
     def __init__(self, weights: Iterable[Array]) -> None:
-        layers = tuple(floating(as_array(w, "weights"), "weights") for w in weights)
+        layers = tuple(floating(as_array(w, "weights"), "weights", or_complex=True) for w in weights)
         shapes = [tuple(w.shape) for w in layers]
         if not layers or any(len(s) != 2 or min(s) < 1 for s in shapes):
             raise ShapeError(

@@ -2,7 +2,8 @@
 
 With R the gradient of the loss with respect to ``W = W_L ... W_1``:  dW_l = (W_L...W_{l+1})^T R (W_{l-1}...W_1)^T.
 Of R only two products with the factors ``left = W_L...W_2`` and ``right = W_1`` are needed, ``R right^T`` and
-``left^T R``; all else is products of small matrices (Kwon et al. 2024, section 2).
+``left^T R``; all else is products of small matrices (Kwon et al. 2024, section 2). Of complex matrices every transpose is the
+conjugate one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dmf.arrays.backend import Array, namespace
-from dmf.arrays.linalg import identity
+from dmf.arrays.linalg import conjugate_transpose, identity
 
 Weights = tuple[Array, ...]
 
@@ -31,7 +32,7 @@ def loss_and_gradients(weights: Weights, evaluate: Callable[[Array, Array], tupl
     gradients : tuple of arrays
         Shaped as `weights`.
     """
-    xp = namespace(*weights)
+    namespace(*weights)
     if len(weights) == 1:  # the only depth at which a gradient is d1 x d2
         weight = weights[0]
         loss, _, gradient = evaluate(identity(weight.shape[0], weight), weight)
@@ -42,9 +43,9 @@ def loss_and_gradients(weights: Weights, evaluate: Callable[[Array, Array], tupl
     loss, back, gradient = evaluate(below[-1], weights[0])
     gradients = [gradient]
     for layer in range(len(weights) - 1, 0, -1):  # back = (W_L...W_{layer+2})^T R W_1^T
-        gradients.insert(1, back if layer == 1 else back @ xp.matrix_transpose(below[layer - 1]))
+        gradients.insert(1, back if layer == 1 else back @ conjugate_transpose(below[layer - 1]))
         if layer > 1:
-            back = xp.matrix_transpose(weights[layer]) @ back
+            back = conjugate_transpose(weights[layer]) @ back
     return loss, tuple(gradients)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, device, from_host, namespace
+from dmf.arrays.backend import Array, device, from_host, is_complex, namespace
 from dmf.arrays.checks import check_choice, check_option, positive_integer, random_generator
 from dmf.arrays.linalg import identity
 from dmf.errors import ArgumentError
@@ -43,7 +45,8 @@ def orthogonal_network(
         that the expected squared Frobenius norm is that of the orthogonal layer.
     seed : int
     like : array, optional
-        The layers get its library, dtype and device; NumPy float64 unless given.
+        The layers get its library, dtype and device; NumPy float64 unless given. Of a complex dtype they are (semi-)unitary, or
+        their real and imaginary parts independent.
 
     Returns
     -------
@@ -73,19 +76,25 @@ def orthogonal_network(
     generator = random_generator(seed)
     layers = []
     for columns, rows in zip(sizes, sizes[1:], strict=False):
-        layer = scale * _random_layer(rows, columns, distribution, generator)
+        layer = scale * _random_layer(rows, columns, distribution, generator, like is not None and is_complex(like))
         layers.append(layer if like is None else namespace(like).astype(from_host(layer, like), like.dtype))
     return DeepLinearNetwork(layers)
 
 
-def _random_layer(rows: int, columns: int, distribution: str, generator: np.random.Generator) -> np.ndarray:
+def _random_layer(
+    rows: int, columns: int, distribution: str, generator: np.random.Generator, of_complex: bool
+) -> np.ndarray:
+    def drawn(draw: Callable[..., Any], *shape: int) -> np.ndarray:
+        return (draw(size=shape) + 1j * draw(size=shape)) / 2**0.5 if of_complex else draw(size=shape)
+
     small = min(rows, columns)
     if distribution == "normal":
-        return generator.standard_normal((rows, columns)) * np.sqrt(small / (rows * columns))
+        return drawn(generator.standard_normal, rows, columns) * np.sqrt(small / (rows * columns))
     if distribution == "uniform":
-        return generator.uniform(-1, 1, (rows, columns)) * np.sqrt(3 * small / (rows * columns))
-    q, r = np.linalg.qr(generator.standard_normal((max(rows, columns), small)))
-    q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # makes the distribution uniform
+        return drawn(partial(generator.uniform, -1, 1), rows, columns) * np.sqrt(3 * small / (rows * columns))
+    q, r = np.linalg.qr(drawn(generator.standard_normal, max(rows, columns), small))
+    diagonal = np.diag(r)
+    q *= np.where(diagonal == 0, 1.0, diagonal) / np.where(diagonal == 0, 1.0, np.abs(diagonal))  # makes it uniform
     return q if rows >= columns else q.T.copy()
 
 

@@ -9,8 +9,7 @@ from dmf.arrays.backend import Array, namespace
 from dmf.arrays.checks import check_option, positive_integer
 from dmf.arrays.linalg import chain_product, dense_svd, gaussian, identity
 from dmf.errors import ArgumentError, RankError, ShapeError
-from dmf.models import DeepLinearNetwork
-from dmf.nonlinear.layers import DeepLinearBlock, Dense, Layer, rebuilt
+from dmf.nonlinear.layers import DeepLinearBlock, Dense, Layer, real_weights, rebuilt
 from dmf.nonlinear.network import Network, check_network, finite_gradients
 from dmf.nonlinear.samples import Samples
 
@@ -159,7 +158,7 @@ def lora_factors(weight: Array, rank: int, *, scale: float = 1.0, seed: int = 0)
     ----------
     .. [1] Hu et al., ICLR 2022 (arXiv 2106.09685), section 4.1.
     """
-    (weight,) = DeepLinearNetwork([weight]).weights
+    (weight,) = real_weights([weight])
     d_out, d_in = weight.shape
     _check_rank(rank, (d_out, d_in))
     scale = check_option("scale", scale, strictly=True)
@@ -197,7 +196,7 @@ def deep_lora_factors(gradient: Array, rank: int, *, depth: int = 3, scale: floa
     ----------
     .. [1] Yaras et al., ICML 2024 (arXiv 2406.04112), sections 3.3 and 4.
     """
-    (gradient,) = DeepLinearNetwork([gradient]).weights
+    (gradient,) = real_weights([gradient])
     _check_rank(rank, tuple(gradient.shape))
     depth = positive_integer(depth, "depth")
     scale = check_option("scale", scale, strictly=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from dmf.arrays.backend import Array, as_array, device, floating, namespace
+from dmf.arrays.backend import Array, as_array, device, floating, namespace, real_dtype
 from dmf.arrays.checks import check_choice, check_option, layer_factors
 from dmf.arrays.linalg import chain_product
 from dmf.errors import DTypeError, ShapeError
@@ -94,7 +94,7 @@ class Dense:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        (weight,) = DeepLinearNetwork([self.weight]).weights
+        (weight,) = real_weights([self.weight])
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "bias", checked_bias(self.bias, weight))
         object.__setattr__(self, "rate", float(check_option("rate", self.rate)))
@@ -168,7 +168,7 @@ class DeepLinearBlock:
     outer_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        weights = DeepLinearNetwork(self.weights).weights
+        weights = real_weights(self.weights)
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "bias", checked_bias(self.bias, weights[-1]))
         object.__setattr__(self, "outer_scale", float(check_option("outer_scale", self.outer_scale)))
@@ -325,6 +325,13 @@ ACTIVATIONS: dict[str, tuple[Callable, Callable]] = {
     "gelu": (_gelu, _gelu_backward),
     "silu": (_silu, _silu_backward),
 }
+
+
+def real_weights(weights: Sequence[Array]) -> tuple[Array, ...]:
+    """Weights as a `DeepLinearNetwork` takes them, but no complex ones."""
+    checked = DeepLinearNetwork(weights).weights
+    real_dtype(checked[0], "weights")
+    return checked
 
 
 def checked_bias(bias: Array | None, weight: Array) -> Array | None:

@@ -14,7 +14,18 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
-from dmf.arrays.backend import Array, check_device, device, frozen, is_numpy, namespace, number, on_device_of, to_host
+from dmf.arrays.backend import (
+    Array,
+    check_device,
+    device,
+    frozen,
+    is_complex,
+    is_numpy,
+    namespace,
+    number,
+    on_device_of,
+    to_host,
+)
 from dmf.arrays.linalg import conjugate_gradient, gaussian
 from dmf.io.forms import Form
 
@@ -96,7 +107,7 @@ class Observations(ABC):
 
     @property
     def dtype(self) -> Any:
-        """Dtype of measurements and factors, float32 or float64."""
+        """Dtype of measurements and factors: float32 or float64, of some kinds complex64 or complex128."""
         return self.like.dtype
 
     @cached_property
@@ -108,6 +119,8 @@ class Observations(ABC):
     def largest(self) -> float:
         """Largest absolute value of a measurement."""
         xp = namespace(self.values)
+        if is_complex(self.values):
+            return number(xp.max(xp.abs(self.values)))
         return max(number(xp.max(self.values)), -number(xp.min(self.values)))
 
     @abstractmethod
@@ -126,7 +139,7 @@ class Observations(ABC):
 
         Returns
         -------
-        ``Z @ right^T`` (d1, w) and ``left^T @ Z`` (w, d2)
+        ``Z @ right^T`` (d1, w) and ``left^T @ Z`` (w, d2); of complex numbers with conjugate transposes
         """
 
     def evaluate(self, left: Array, right: Array) -> tuple[Array, Array, Array]:
@@ -340,5 +353,7 @@ class Observations(ABC):
 def half_square(residual: Array) -> Array:
     """``1/2 ||residual||^2`` summed in float64."""
     xp = namespace(residual)
+    if is_complex(residual):
+        return half_square(xp.real(residual)) + half_square(xp.imag(residual))
     residual = xp.astype(residual, xp.float64, copy=False)
     return 0.5 * xp.sum(residual * residual)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, all_true, as_array, floating, kept, namespace, number
+from dmf.arrays.backend import Array, all_true, as_array, floating, kept, namespace, number, real_dtype
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def has_own_loss(observations: Observations, kind: type[Observations]) -> bool:
 
 
 def check_least_squares(observations: Observations, kind: type[Observations], method: str) -> None:
-    """Raise ArgumentError where a subclass of `kind` has a loss of its own, which `method` of `kind` would ignore."""
+    """Raise where `method` of `kind` would ignore that a subclass has a loss of its own, or numbers an imaginary part."""
+    real_dtype(observations.like, "values")
     if has_own_loss(observations, kind):
         name = type(observations).__name__
         raise ArgumentError(
@@ -112,7 +113,7 @@ def check_least_squares(observations: Observations, kind: type[Observations], me
         )
 
 
-def check_measurements(values: Any, hint: str) -> Array:
+def check_measurements(values: Any, hint: str, *, or_complex: bool = False) -> Array:
     """`values` as a vector (m,) of at least one finite number, to be kept; integers become float64.
 
     Raises
@@ -121,7 +122,7 @@ def check_measurements(values: Any, hint: str) -> Array:
         Otherwise; for numbers that are not finite the message ends with `hint`.
     """
     given = as_array(values, "values")
-    values = floating(given, "values")
+    values = floating(given, "values", or_complex=or_complex)
     if values.ndim != 1 or values.shape[0] == 0:
         raise ShapeError(
             f"values has shape {tuple(values.shape)}, but the measurements are a vector of at least 1 number.",

@@ -8,7 +8,7 @@ import numpy as np
 
 from dmf.arrays.backend import as_array, device, floating, from_host, is_sparse, kept, move, namespace, number, to_host
 from dmf.arrays.checks import random_generator
-from dmf.arrays.linalg import dense_svd, identity
+from dmf.arrays.linalg import conjugate_transpose, dense_svd, identity
 from dmf.errors import ArgumentError
 from dmf.io.forms import read_form
 from dmf.observations.base import Observations, Ridge, half_square
@@ -30,7 +30,8 @@ class FullMatrix(Observations):
     Parameters
     ----------
     matrix : array, data frame or DataArray as of `SampledEntries.from_dense`, shape (d1, d2)
-        Finite numbers; float32 and float64 are kept, integers become float64.
+        Finite numbers; float32 and float64 are kept, integers become float64. complex64 and complex128 are for
+        `gradient_descent` and `spectral_network`.
 
     Raises
     ------
@@ -51,7 +52,7 @@ class FullMatrix(Observations):
         matrix = as_array(matrix, "matrix")
         check_two_dimensions(matrix)
         self.shape = check_shape(matrix.shape)
-        self.matrix = kept(floating(matrix, "matrix"), matrix)
+        self.matrix = kept(floating(matrix, "matrix", or_complex=True), matrix)
         check_finite(self.matrix, "matrix", "For a matrix with missing entries use SampledEntries.from_dense.")
         self.values = namespace(self.matrix).reshape(self.matrix, (-1,))
 
@@ -59,9 +60,8 @@ class FullMatrix(Observations):
         return namespace(left).reshape(left @ right, (-1,))
 
     def adjoint(self, weights, left, right):
-        xp = namespace(weights, left, right)
-        dense = xp.reshape(weights, self.shape)
-        return dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
+        dense = namespace(weights, left, right).reshape(weights, self.shape)
+        return dense @ conjugate_transpose(right), conjugate_transpose(left) @ dense
 
     def loss(self, left, right):
         return half_square(left @ right - self.matrix)

@@ -20,7 +20,7 @@ from dmf.arrays.backend import (
     number,
 )
 from dmf.arrays.checks import random_generator
-from dmf.arrays.linalg import conjugate_gradient, dense_svd, gaussian
+from dmf.arrays.linalg import conjugate_gradient, conjugate_transpose, dense_svd, gaussian
 from dmf.arrays.threads import one_blas_thread
 from dmf.errors import BackendError, ShapeError
 from dmf.observations.base import Observations, Ridge, half_square
@@ -50,7 +50,8 @@ class LinearMeasurements(Observations):
         ``forward(X)`` maps (d1, d2) to (m,), ``adjoint(z)`` maps (m,) to (d1, d2), both linear; for example a
         `SubsampledTransform`. A `scipy.sparse.linalg.LinearOperator` and a SciPy sparse matrix have shape (m, d1 * d2) and act
         on matrices flattened row by row. That operators are adjoint to each other is checked once with random arguments.
-        An array is kept, not copied, and read once for each evaluation: leave it as it is.
+        An array is kept, not copied, and read once for each evaluation: leave it as it is. It may be complex, as the values
+        then are: ``y_i = sum conj(A_i) X``, for `gradient_descent` and `spectral_network`.
     values : array, shape (m,)
         The measurements y; finite; integers become float64.
     shape : (int, int), optional
@@ -64,7 +65,9 @@ class LinearMeasurements(Observations):
     """
 
     def __init__(self, operator: Any, values: Array, shape: tuple[int, int] | None = None) -> None:
-        self.values = check_measurements(values, "Leave failed measurements out, here and in the operator.")
+        self.values = check_measurements(
+            values, "Leave failed measurements out, here and in the operator.", or_complex=True
+        )
         if hasattr(operator, "forward") and hasattr(operator, "adjoint"):
             known = getattr(operator, "shape", None)
         elif is_sparse(operator) or is_flat(operator):
@@ -98,27 +101,26 @@ class LinearMeasurements(Observations):
         return self._select(self.operator.forward(left @ right))
 
     def adjoint(self, weights, left, right):
-        xp = namespace(weights, left, right)
+        namespace(weights, left, right)
         dense = self.operator.adjoint(self._expand(weights))
-        return dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
+        return dense @ conjugate_transpose(right), conjugate_transpose(left) @ dense
 
     def evaluate(self, left, right):
         if not self._is_array():
             return super().evaluate(left, right)
         check_factors(self, left, right)
-        xp = namespace(self.values, left, right)
+        namespace(self.values, left, right)
         selected = None if self._selected is None else self._selected[2]
         loss, dense = self.operator.evaluate(left @ right, self.values, selected)
-        return loss, dense @ xp.matrix_transpose(right), xp.matrix_transpose(left) @ dense
+        return loss, dense @ conjugate_transpose(right), conjugate_transpose(left) @ dense
 
     @cached_property
     def gain(self):
         """Estimated from the images of `_PROBES` Gaussian matrices."""
-        xp = namespace(self.values)
         images = [
             self._select(self.operator.forward(gaussian(self.shape, seed, self.values))) for seed in range(_PROBES)
         ]
-        square = sum(number(xp.sum(image * image)) for image in images) / _PROBES
+        square = sum(2 * number(half_square(image)) for image in images) / _PROBES
         return square / (self.shape[0] * self.shape[1])
 
     def ridge(self, side, factor, penalty, variances=None, start=None):

@@ -10,6 +10,7 @@ from dmf.arrays.backend import (
     Array,
     as_array,
     floating,
+    is_complex,
     is_numpy,
     is_sparse,
     move,
@@ -21,6 +22,7 @@ from dmf.arrays.backend import (
 from dmf.arrays.linalg import gaussian
 from dmf.errors import ArgumentError, BackendError, DTypeError, ObservationError, ShapeError
 from dmf.kernels import kernel
+from dmf.observations.base import half_square
 from dmf.observations.checks import check_finite, check_shape
 
 _CHECKED_NUMBERS = 2**18  # at once, so that the check for NaN needs little memory
@@ -30,7 +32,7 @@ class DenseOperator:
     """Inner products with the slices of an array of shape (m, d1, d2)."""
 
     def __init__(self, matrices: Any, values: Array) -> None:
-        matrices = floating(as_array(matrices, "operator"), "operator")
+        matrices = floating(as_array(matrices, "operator"), "operator", or_complex=True)
         if matrices.ndim != 3 or matrices.shape[0] != values.shape[0]:
             raise ShapeError(
                 f"operator has shape {tuple(matrices.shape)} and values has shape {tuple(values.shape)}, but m "
@@ -62,7 +64,10 @@ class DenseOperator:
         return other
 
     def forward(self, matrix):
-        return self._flat @ namespace(matrix).reshape(matrix, (-1,))
+        xp = namespace(matrix)
+        if is_complex(self._flat):
+            return xp.conj(self._flat @ xp.conj(xp.reshape(matrix, (-1,))))  # without a conjugate copy of all matrices
+        return self._flat @ xp.reshape(matrix, (-1,))
 
     def adjoint(self, weights):
         return namespace(weights).reshape(weights @ self._flat, self.shape)
@@ -72,7 +77,12 @@ class DenseOperator:
         return self._restricted(self._flat, selected, self.shape, left, right)
 
     def evaluate(self, matrix, values, selected):
-        """Loss and ``A^T(A(matrix) - values)`` in one pass over A; `selected`: which rows of A measure, None: all."""
+        """Loss and ``A^T(A(matrix) - values)``, of real numbers in one pass over A; `selected`: which rows measure, None: all."""
+        if is_complex(self._flat):
+            xp = namespace(values)
+            flat = self._flat if selected is None else xp.take(self._flat, selected, axis=0)
+            residual = xp.conj(flat @ xp.conj(xp.reshape(matrix, (-1,)))) - values
+            return half_square(residual), xp.reshape(residual @ flat, self.shape)
         loss, gradient = self._residual(self._flat, selected, values, namespace(matrix).reshape(matrix, (-1,)))
         return loss, namespace(matrix).reshape(gradient, self.shape)
 

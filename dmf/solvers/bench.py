@@ -17,7 +17,7 @@ from dmf.models.gradients import Weights, loss_and_gradients
 from dmf.observations import Observations, SampledEntries
 from dmf.observations.checks import has_own_loss
 from dmf.solvers.losses import Loss
-from dmf.solvers.optimizers import Arrays, Optimizer
+from dmf.solvers.optimizers import SGD, Arrays, Optimizer
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.packing import fingerprint
 
@@ -95,6 +95,11 @@ class OptimizedDescent:
     criterion: Loss | None
     batch_size: int
     seed: int
+
+    @property
+    def takes_complex(self) -> bool:
+        """With SGD and the squared loss: Adam and other losses know nothing of conjugates."""
+        return isinstance(self.optimizer, SGD) and self.criterion is None
 
     def prepare(self, observations: Observations, start: Any) -> Batches:
         """The batches of every iteration."""

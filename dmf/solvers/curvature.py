@@ -12,7 +12,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from dmf.arrays.backend import Array, namespace, number
+from dmf.arrays.backend import Array, is_complex, namespace, number
 from dmf.arrays.checks import REDUCTIONS, check_choice, check_option, layer_factors
 from dmf.arrays.linalg import gaussian
 from dmf.models import DeepLinearNetwork
@@ -104,6 +104,8 @@ class Curvature:
         apply, weights = getattr(self, operator), self.network.weights
         xp = namespace(*weights)
         start = _flat(tuple(gaussian(w.shape, seed + k, w) for k, w in enumerate(weights)), xp)
+        if is_complex(start):  # operators are linear over the reals alone, and a real direction may be blind to a part
+            start = start + 1j * gaussian(start.shape, seed + len(weights), start)
         return _largest_eigenvalue(lambda vector: _flat(apply(_layers(vector, weights, xp)), xp), start, accuracy)
 
     def _scaled(self, parts: Weights) -> Weights:
@@ -173,6 +175,12 @@ def _layers(vector: Array, weights: Weights, xp) -> Weights:
     return tuple(xp.reshape(vector[a:b], w.shape) for a, b, w in zip(ends, ends[1:], weights, strict=False))
 
 
+def _inner(one: Array, other: Array) -> float:
+    """Over the reals: of complex arrays ``Re <one, other>``."""
+    xp = namespace(one, other)
+    return number(xp.real(xp.sum(xp.conj(one) * other)) if is_complex(one) else xp.sum(one * other))
+
+
 def _largest_eigenvalue(apply: Callable[[Array], Array], start: Array, accuracy: float) -> float:
     """Top Ritz value of the Lanczos iteration, and the norm of its residual, as soon as that is small beside it.
 
@@ -187,7 +195,7 @@ def _largest_eigenvalue(apply: Callable[[Array], Array], start: Array, accuracy:
         image = apply(now)
         if before is not None:
             image = image - coupling * before
-        diagonal.append(number(xp.sum(now * image)))
+        diagonal.append(_inner(now, image))
         image = image - diagonal[-1] * now
         coupling = number(xp.linalg.vector_norm(image))
         ended = len(diagonal) == _MOST_STEPS or coupling <= float(xp.finfo(start.dtype).eps) * max(map(abs, diagonal))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class GradientDescent:
     outer_scale: float = 1.0
     weight_decay: float = 0.0
     reduction: str = "mean"
+
+    takes_complex: ClassVar[bool] = True
 
     def rates(self, depth: int) -> tuple[float, ...]:
         """Step size of each layer: ``outer_scale * step_size`` on W_1 and W_L, ``step_size`` between."""
@@ -103,6 +105,8 @@ class GradientDescent:
 
 class CompressedDescent(GradientDescent):
     """The same trajectory, carried by a network of width 2r; a state is (weights, rho, steps, loss)."""
+
+    takes_complex: ClassVar[bool] = False
 
     def prepare(self, observations: Observations, network: DeepLinearNetwork) -> ExactCompression:  # type: ignore[override]
         """The compression of the start."""
@@ -191,7 +195,8 @@ def gradient_descent(
     Parameters
     ----------
     observations : Observations
-        What is known of the (d1, d2) matrix.
+        What is known of the (d1, d2) matrix. A `FullMatrix` and `LinearMeasurements` may be complex, with a fixed step or SGD and
+        the squared loss: the steps are those of the real matrix ``[[Re, -Im], [Im, Re]]``.
     network : DeepLinearNetwork
         The start, of the same shape, dtype, library and device; see `orthogonal_network` and `spectral_network`.
     step_size : float, > 0, or an optimiser
@@ -258,7 +263,7 @@ def gradient_descent(
                 argument="exact_compression",
                 value=True,
             )
-        check_problem(observations, network)
+        check_problem(observations, network, or_complex=True)
         optimizer: Any = step_size if hasattr(step_size, "step") else SGD(step_size)
         factors = checked_rates([1.0] * network.depth if rates is None else rates, network.depth)
         factors = tuple((layer_factors(network.depth, outer_scale) * factors).tolist())

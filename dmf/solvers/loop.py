@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from dmf.arrays.backend import namespace
+from dmf.arrays.backend import is_complex, namespace
 from dmf.arrays.checks import check_kind, check_option
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.errors import ArgumentError, DTypeError, ShapeError
@@ -34,6 +34,8 @@ class Solver(Protocol):
 
     A solver whose options are not in the units of the data, as step sizes are, may have a method ``rescaled(unit)``: itself for
     data that are divided by this number. Then it never sees data of extreme size.
+
+    A solver with an attribute ``takes_complex = True`` has conjugates where complex matrices need them.
 
     To add a solver: write these functions, call `run`, and add it to tests/solver_cases.py.
     """
@@ -166,7 +168,7 @@ def run(
         Always finite. Ctrl-C ends the run at its last good state, with the outcome INTERRUPTED.
     """
     if start is not None:
-        check_problem(observations, start)
+        check_problem(observations, start, getattr(solver, "takes_complex", False))
     kept = Checkpoint.opened(checkpoint, resume)
     with observations.threads():
         if kept is not None:
@@ -307,8 +309,8 @@ def _interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-def check_problem(observations: Any, start: Any) -> None:
-    """Raise unless they are observations and a model of the same shape, library, device and dtype."""
+def check_problem(observations: Any, start: Any, or_complex: bool = False) -> None:
+    """Raise unless they are observations and a model of the same shape, library, device and dtype, real or `or_complex`."""
     check_kind(
         "observations", observations, Observations, "Pass for example SampledEntries(rows, cols, values, shape)."
     )
@@ -329,4 +331,12 @@ def check_problem(observations: Any, start: Any) -> None:
             argument="network",
             value=str(start.dtype),
             limit=str(observations.dtype),
+        )
+    if is_complex(observations.like) and not or_complex:
+        raise DTypeError(
+            f"the measurements are {observations.dtype}, but this solver takes real ones. Complex matrices are for "
+            "gradient_descent with a fixed step or SGD, and the squared loss.",
+            argument="observations",
+            value=str(observations.dtype),
+            limit=("float32", "float64"),
         )

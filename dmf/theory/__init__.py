@@ -56,6 +56,13 @@ Sharpness along a run, and the edge of stability: a step a little above the larg
     print("sharpness", run.history["sharpness"], "against", 2 / step)
     print("orbit", two_period_orbit(values[0], 3, step), "of the first, now", np.linalg.svd(run.network.product())[1][:2])
 
+Complex matrices, known whole or by inner products ``<A_i, X>``: transposes are then conjugate ones::
+
+    phases = dmf.FullMatrix(target * np.exp(1j * np.arange(30.0)))
+    unitary = dmf.orthogonal_network(phases.shape, scale=0.1, width=4, like=phases.values)
+    rotated = dmf.gradient_descent(phases, unitary, 5.0, outer_scale=2, iterations=500)
+    print("complex loss", rotated.history.loss[-1], "dtype", rotated.network.dtype)
+
 The tangent kernel on a few measurements, as a matrix::
 
     few = dmf.SampledEntries(seen.rows[:5], seen.cols[:5], seen.values[:5], seen.shape)

@@ -19,6 +19,7 @@ import numpy as np
 
 from dmf.arrays.backend import Array, namespace, number
 from dmf.arrays.checks import check_option, layer_factors
+from dmf.arrays.linalg import conjugate_transpose
 from dmf.models import DeepLinearNetwork
 
 
@@ -47,10 +48,9 @@ def balancedness(network: DeepLinearNetwork, outer_scale: float = 1.0) -> tuple[
     .. [1] Arora, Cohen, Hazan, ICML 2018 (arXiv 1802.06509), theorem 1, for alpha = 1.
     """
     factors = layer_factors(network.depth, check_option("outer_scale", outer_scale, strictly=True)).tolist()
-    xp = namespace(*network.weights)
     pairs = zip(network.weights, network.weights[1:], factors, factors[1:], strict=False)
     return tuple(
-        (1 / b) * (xp.matrix_transpose(above) @ above) - (1 / a) * (below @ xp.matrix_transpose(below))
+        (1 / b) * (conjugate_transpose(above) @ above) - (1 / a) * (below @ conjugate_transpose(below))
         for below, above, a, b in pairs
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dmf.arrays.backend import Array, namespace, number, to_host
 from dmf.arrays.checks import positive_integer
-from dmf.arrays.linalg import dense_svd
+from dmf.arrays.linalg import conjugate_transpose, dense_svd
 from dmf.errors import ArgumentError, ShapeError
 from dmf.models import DeepLinearNetwork
 from dmf.theory.subspaces import InvariantSubspaces
@@ -79,7 +79,7 @@ def principal_angles(first: Array, second: Array) -> np.ndarray:
     if first.shape[1] < second.shape[1]:
         first, second = second, first
     xp = namespace(first, second)
-    core = xp.matrix_transpose(first) @ second
+    core = conjugate_transpose(first) @ second
     cosines = np.clip(to_host(xp.linalg.svdvals(core)).astype(float), 0, 1)
     sines = np.clip(np.sort(to_host(xp.linalg.svdvals(second - first @ core)).astype(float)), 0, 1)
     return np.where(cosines**2 < 0.5, np.arccos(cosines), np.arcsin(sines))
@@ -189,12 +189,12 @@ class Diagnostics:
         result: dict[str, Any] = {"error": difference / number(xp.linalg.vector_norm(target_s))}
         sides = {
             "left": (u[:, :rank], target_u),
-            "right": (xp.matrix_transpose(vt[:rank, :]), xp.matrix_transpose(target_vt)),
+            "right": (conjugate_transpose(vt[:rank, :]), conjugate_transpose(target_vt)),
         }
         for side, (vectors, wanted) in sides.items():
-            cosines = to_host(xp.matrix_transpose(vectors) @ wanted).astype(float)
+            cosines = np.abs(to_host(conjugate_transpose(vectors) @ wanted)).astype(float)
             result[f"{side}_alignment"] = np.linalg.norm(cosines, axis=0)
-            result[f"{side}_overlap"] = _padded(np.abs(np.diagonal(cosines)), rank)
+            result[f"{side}_overlap"] = _padded(np.diagonal(cosines), rank)
             angles = principal_angles(vectors, wanted)
             result[f"{side}_angles"] = np.concatenate([angles, np.full(rank - len(angles), np.pi / 2)])
         return result
@@ -219,7 +219,7 @@ def energy_outside(update: Array, left: Array, right: Array) -> float:
     total = number(xp.linalg.vector_norm(update))
     if total == 0:
         return 0.0
-    rest = update - left @ (xp.matrix_transpose(left) @ update @ right) @ xp.matrix_transpose(right)
+    rest = update - left @ (conjugate_transpose(left) @ update @ right) @ conjugate_transpose(right)
     return (number(xp.linalg.vector_norm(rest)) / total) ** 2
 
 

@@ -262,10 +262,6 @@ BAD = {
         lambda: dmf.DeepLinearNetwork([np.ones((2, 5)), np.ones((4, 2), np.float32)]),
         dmf.errors.DTypeError, "weights", ["float64", "float32"], None, "Convert them",
     ),
-    "complex": (
-        lambda: dmf.DeepLinearNetwork([np.ones((2, 5), complex)]),
-        dmf.errors.DTypeError, "weights", "complex128", ("float32", "float64"), "matrices here are real",
-    ),
     "text": (
         lambda: dmf.DeepLinearNetwork([np.full((2, 5), "a")]),
         dmf.errors.DTypeError, "weights", "<U1", ("float32", "float64"), "Convert it to float64",
