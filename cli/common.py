@@ -11,17 +11,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 import dmf
 from dmf.arrays.backend import on_device_of
 from dmf.arrays.checks import check_bounds
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.io.archive import TABLE_MODEL, read_archive
-from dmf.io.messages import number, printable
+from dmf.io.messages import listed, number, printable
 from dmf.io.reading import Entries
 from dmf.io.roles import Stated
 from dmf.io.writing import json_text, write_text
@@ -29,6 +31,7 @@ from dmf.recovery.intervals import half_width
 from dmf_cli.progress import Progress, set_quiet
 
 _SHOWN = 0.9  # coverage of the intervals that summaries mention
+_NAMED = 5  # outliers, the largest
 
 
 def common_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -153,6 +156,7 @@ def summary_of(recovery: dmf.Recovery) -> dict[str, Any]:
             name: None if part is None else asdict(part)
             for name, part in (("weighting", recovery.weighting), ("ranking", recovery.ranking))
         },
+        "outliers": None if recovery.outliers is None else list(_outliers(recovery)),
         "runs": [asdict(run) | {"outcome": run.outcome.name} for run in recovery.runs],
         "nit": recovery.nit,
     }
@@ -172,6 +176,28 @@ def error_texts(recovery: dmf.Recovery) -> dict[str, str]:
     if (half := _interval(recovery)) is not None:
         texts[f"{_SHOWN:.0%} intervals"] = f"prediction +- {half:.4g} (dmf predict --interval)"
     return texts
+
+
+def _outliers(recovery: dmf.Recovery) -> Iterator[tuple[str, str, float]]:
+    """Row, column and excess of each outlier, by name where there are names, the largest first."""
+    assert recovery.outliers is not None
+    rows, cols, values = (getattr(recovery.outliers, name) for name in ("rows", "cols", "values"))
+    for k in np.argsort(-np.abs(values), kind="stable"):
+        row, col = rows[k], cols[k]
+        yield (
+            str(row) if recovery.row_ids is None else recovery.row_ids[row],
+            str(col) if recovery.col_ids is None else recovery.col_ids[col],
+            float(values[k]),
+        )
+
+
+def outlier_texts(recovery: dmf.Recovery) -> dict[str, str]:
+    """The largest outliers in words, where any were found."""
+    if recovery.outliers is None or not len(recovery.outliers):
+        return {}
+    largest = islice(_outliers(recovery), _NAMED)
+    told = "; ".join(f"{', '.join(listed([row, col]))}: {value:+.4g}" for row, col, value in largest)
+    return {"outliers": f"{told}{'; ...' * (len(recovery.outliers) > _NAMED)} (row, column: excess)"}
 
 
 def report_path(model: Path) -> Path:

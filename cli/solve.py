@@ -35,6 +35,7 @@ from dmf_cli.common import (
     error_texts,
     note,
     observed,
+    outlier_texts,
     reading_options,
     report_path,
     save,
@@ -99,6 +100,11 @@ def _holdout(share: float | None, single: bool, as_json: bool) -> float:
     "--offsets/--no-offsets",
     default=None,
     help="Row and column offsets in the model; decided by the data unless given.",
+)
+@click.option(
+    "--outliers",
+    is_flag=True,
+    help="Some entries may be wrong: find them, and leave them out of the fit and its errors.",
 )
 @click.option(
     "--bounds", type=Bounds(), help="Least and largest value of a prediction, such as 1,5; none unless given."
@@ -166,7 +172,16 @@ def complete(
         check_report_path(report)
     check_device(device)
     if cluster is not None:
-        check_options(file, stated, {"-o for a filled table": filled, "--report": report, "--device": device != "cpu"})
+        check_options(
+            file,
+            stated,
+            {
+                "-o for a filled table": filled,
+                "--report": report,
+                "--device": device != "cpu",
+                "--outliers": options["outliers"],
+            },
+        )
         client = ctx.with_resource(joined(cluster, memory_limit))
         with Progress() as progress:
             progress.stage("reading")
@@ -195,6 +210,7 @@ def complete(
         "--checkpoint": checkpoint,
         "--feedback implicit": implicit,
         "--offsets": offsets is not None,
+        "--outliers": options["outliers"],
     }
     of_matrices["--device"] = device != "cpu"
     if is_table(found, stated["layout"], of_matrices, about):
@@ -222,6 +238,7 @@ def complete(
         facts = {"train RMSE": f"{train:.4g}"} | facts
     lines = [f"{name:<14} {text}" for name, text in facts.items()]
     recovery = recovery.with_ids(source.row_ids, source.col_ids)
+    lines += [f"{name:<14} {text}" for name, text in outlier_texts(recovery).items()]
     told = _keep(file, model, recovery, errors, seconds, notes)
     try:
         more: dict[str, Any] = {}

@@ -17,7 +17,7 @@ import dmf
 from dmf.arrays.backend import cupy_module, namespace, to_host
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets
-from dmf.recovery import Found, HeldOut, Plan, Recovery, StageRun
+from dmf.recovery import Found, HeldOut, Outliers, Plan, Recovery, StageRun
 from dmf.solvers import History, Outcome
 from dmf.solvers.homotopy import VariationalBayes
 
@@ -293,6 +293,7 @@ def example_model(dtype=np.float64, move=np.asarray, *, offsets=True, ids=True, 
         None,
         ("a", "b,", 'c"\n', "ü") if ids else None,
         ("x", "y", "") if ids else None,
+        outliers=Outliers(np.array([0, 3]), np.array([2, 0]), np.array([5.0, -7.0], dtype)) if ids else None,
     )
 
 
@@ -311,6 +312,10 @@ def assert_same_model(one, other):
     if one.heldout is not None:
         for name in ("rmse", "standard_error", "count", "quantiles"):
             assert getattr(one.heldout, name) == getattr(other.heldout, name)
+    assert (one.outliers is None) == (other.outliers is None)
+    if one.outliers is not None:
+        for name in ("rows", "cols", "values"):
+            np.testing.assert_array_equal(getattr(one.outliers, name), getattr(other.outliers, name))
     assert (one.offsets is None) == (other.offsets is None)
     if one.offsets is not None:
         assert one.offsets.mean == other.offsets.mean

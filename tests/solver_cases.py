@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import dmf
+from dmf.completion.fit import spectral_start
 from dmf.solvers import Adam
 from dmf.solvers.alternating import AlternatingMinimization
 from dmf.solvers.bench import Factors, OptimizedDescent
@@ -15,6 +16,7 @@ from dmf.solvers.hierarchical import HierarchicalBayes
 from dmf.solvers.homotopy import Continuation, VariationalBayes
 from dmf.solvers.implicit import WholeMatrix
 from dmf.solvers.packing import split
+from dmf.solvers.robust import RobustBayes
 
 from helpers import LIBRARIES, like, observe, start
 
@@ -34,6 +36,7 @@ PARTICULAR = {
     "compressed descent": CompressedDescent(0.05, 2.0, 0.01, "sum"),
     "hierarchical Bayes": HierarchicalBayes(2),
     "whole matrix": WholeMatrix(2, 0.5),
+    "robust Bayes": RobustBayes(),
 }
 
 
@@ -41,7 +44,9 @@ def problem(name, kind, library):
     """Observations, of this kind where the solver of this name takes any, and a start."""
     if name in ("hierarchical Bayes", "whole matrix"):
         return observe("entries", move=LIBRARIES[library]), None
-    observations = observe(kind, move=LIBRARIES[library])
+    observations = observe("entries" if name == "robust Bayes" else kind, move=LIBRARIES[library])
+    if name == "robust Bayes":
+        return observations, spectral_start(observations, 3, 0)
     if name == "compressed descent":  # which needs something to compress
         rng = np.random.default_rng(0)
         target = rng.standard_normal((9, 1)) @ rng.standard_normal((1, 9))

@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any
 
 from dmf.arrays.backend import Array, namespace, number, on_device_of, real_dtype
-from dmf.arrays.checks import check_bounds, check_choice, check_option
+from dmf.arrays.checks import check_bounds, check_choice, check_kind, check_option
 from dmf.arrays.linalg import dense_svd, factored_svd
 from dmf.completion.determined import judged, symmetrised
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
 from dmf.completion.implicit import complete_implicit, without_values
 from dmf.completion.offsets import Rest, with_exact_offsets, without_dominant_offsets
+from dmf.completion.outliers import without_outliers
 from dmf.completion.placement import better_on_host, solved_on_host
 from dmf.completion.state import UNITS_OF_ROUNDING, epsilon_of, relative_residual, rounding_of, to_rounding
 from dmf.completion.submatrix import occupied_part
@@ -47,6 +48,7 @@ def complete(
     offsets: bool | str = "auto",
     holdout: float = 0.0,
     bounds: tuple[float, float] | None = None,
+    outliers: bool = False,
     iterations: int = _ITERATIONS,
     seed: int = 0,
     callback: Callback | None = None,
@@ -90,6 +92,10 @@ def complete(
     bounds : (float, float), optional
         Least and largest value of a prediction, such as (1, 5) for ratings, either may be infinite. The fit knows nothing of
         them; observed entries are kept even if they lie outside.
+    outliers : bool
+        Whether some entries may be corrupted, by anything. These are found first and left out of all that follows, of the
+        held-out errors, too; ``recovery.outliers`` tells them, and ``filled()`` says what the matrix should be there. Up to about
+        a tenth of the entries are found with twice as many entries as degrees of freedom, more where these are more.
     iterations : int, >= 0
         Most iterations of all solvers together, for each of the fits.
     seed : int
@@ -129,22 +135,25 @@ def complete(
             value=offsets,
             limit=(True, False, "auto"),
         )
+    check_kind("outliers", outliers, bool, "Pass True where some entries may be corrupted.")
     observations = as_entries(data, weights)
     if implicit:
-        offsets = without_values(observations, offsets, bounds)
+        offsets = without_values(observations, offsets, bounds, outliers)
     plan = _plan(observations, rank, iterations, seed, offsets, check_option("holdout", holdout), check_bounds(bounds))
-    kept = _expecting(f"complete {feedback}", observations, plan, checkpoint, resume)
-    solve = partial(complete_implicit if implicit else _with_holdout, kept)
-    if better_on_host(observations):
-        return solved_on_host(solve, observations, plan, callback).named()
-    return solve(observations, plan, callback).named()
+    plan = replace(plan, outliers=outliers)
+    journal = Journal(callback, _expecting(f"complete {feedback}", observations, plan, checkpoint, resume))
+    search = without_outliers(observations, plan, journal) if outliers else None
+    if search is not None and search.run.outcome.broken_off:
+        return search.told(search.recovery(plan, journal)).named()
+    known = observations if search is None else search.kept
+    solve: Any = partial(complete_implicit, journal.checkpoint) if implicit else partial(_with_holdout, journal)
+    recovery = solved_on_host(solve, known, plan, callback) if better_on_host(known) else solve(known, plan, callback)
+    return (recovery if search is None else search.told(recovery)).named()
 
 
-def _with_holdout(
-    checkpoint: Checkpoint | None, observations: Entries, plan: Plan, callback: Callback | None
-) -> Recovery:
+def _with_holdout(journal: Journal, observations: Entries, plan: Plan, callback: Callback | None) -> Recovery:
     """The fit to all entries, with the errors of one without the held-out entries, where any are."""
-    journal = Journal(callback, checkpoint)
+    journal = replace(journal, callback=callback, fit=FINAL)
     if plan.holdout == 0:
         return _completed(observations, plan, journal)
     journal.fit = HOLD_OUT

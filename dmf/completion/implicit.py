@@ -72,12 +72,13 @@ _MOVES: tuple[Callable[[_Choice, int], _Choice], ...] = (  # up (1) or down (-1)
 )
 
 
-def without_values(observations: Entries, offsets: bool | str, bounds: Any) -> bool:
+def without_values(observations: Entries, offsets: bool | str, bounds: Any, outliers: bool) -> bool:
     """Whether a model of implicit feedback has offsets: never; raises if something is asked for that goes with values alone."""
     for name, value, given in (
         ("offsets", offsets, offsets is True),
         ("bounds", bounds, bounds is not None),
         ("weights", "given", observations.weights is not None),
+        ("outliers", outliers, outliers),
     ):
         if given:
             raise ArgumentError(

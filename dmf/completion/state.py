@@ -18,6 +18,7 @@ from dmf.solvers.runs import Run
 class Stage(Enum):
     """What a run is for."""
 
+    OUTLIERS = "outliers"
     CORE = "offsets of the dense core"
     OFFSETS = "offsets"
     SPREAD = "offsets of all"

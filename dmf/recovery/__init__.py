@@ -3,11 +3,12 @@
 from dmf.recovery.fold_in import new_columns, new_rows
 from dmf.recovery.intervals import calibrate, prediction_interval
 from dmf.recovery.results import Recovery, load
-from dmf.recovery.values import Found, HeldOut, Plan, RankingMeasures, StageRun, Weighting
+from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures, StageRun, Weighting
 
 __all__ = [
     "Found",
     "HeldOut",
+    "Outliers",
     "Plan",
     "RankingMeasures",
     "Recovery",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dmf.io.messages import listed
-from dmf.recovery.values import Found, StageRun, Weighting
+from dmf.recovery.values import Found, Outliers, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 
 _CLICKS = ' Of clicks, plays or purchases feedback="implicit" (--feedback implicit) makes one.'
@@ -18,8 +18,14 @@ def describe(
     runs: Sequence[StageRun],
     ids: Sequence[Sequence[str] | None],
     weighting: Weighting | None = None,
+    outliers: Outliers | None = None,
 ) -> str:
     """One or two sentences: what was found, or why the work ended before; `ids` are the names of rows and of columns."""
+    if outliers is not None:
+        count = f"{len(outliers):,}" if len(outliers) else "No"
+        one = len(outliers) == 1
+        told = f"{count} {'entry was' if one else 'entries were'} taken for {'an outlier' if one else 'outliers'}."
+        return f"{describe(found, outcome, runs, ids)} {told}"
     if outcome.broken_off:
         told = next((run.message for run in reversed(runs) if run.outcome is outcome), f"{outcome.value}.")
         return f"{outcome.name.lower()}: {told}"

@@ -21,11 +21,11 @@ from dmf.io.archive import MATRIX_MODEL, check_format, read_archive, write_archi
 from dmf.io.writing import jsonable
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets
-from dmf.recovery.values import Found, HeldOut, Plan, RankingMeasures, StageRun, Weighting
+from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LARGEST = sys.float_info.max
 
 
@@ -54,6 +54,9 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any]) -> None:
     for name in ("row_ids", "col_ids"):
         if recovery[name] is not None:
             arrays[name] = np.frombuffer(json.dumps(recovery[name]).encode(), np.uint8)
+    outliers = recovery["outliers"]
+    if outliers is not None:
+        arrays |= {f"outliers_{name}": getattr(outliers, name) for name in ("rows", "cols", "values")}
     header = {
         "format": MATRIX_MODEL,
         "format_version": FORMAT_VERSION,
@@ -67,6 +70,7 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any]) -> None:
         **{name: None if recovery[name] is None else asdict(recovery[name]) for name in _OF_FEEDBACK},
         "history": list(recovery["history"]),
         "ids": [name for name in ("row_ids", "col_ids") if name in arrays],
+        "outliers": None if outliers is None else len(outliers),
     }
     write_archive(path, jsonable(header), arrays)
 
@@ -164,6 +168,17 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
     runs = tuple(record.of(StageRun, "runs", run) for run in entry("runs", list))
     if runs and "run" in columns and not np.array_equal(np.unique(columns["run"]), np.arange(len(runs))):
         raise fail(f"the history column 'run' does not number the {len(runs)} runs")
+    outliers = None
+    if header.get("outliers") is not None:
+        count = (entry("outliers", int),)
+        places = [take(f"outliers_{name}", count, "i") for name in ("rows", "cols")]
+        values = take("outliers_values", count)
+        outside = (
+            index.size and not 0 <= index.min() <= index.max() < d for index, d in zip(places, shape, strict=True)
+        )
+        if any(outside) or not np.isfinite(values).all():
+            raise fail("the outliers are not finite or outside of the matrix")
+        outliers = Outliers(places[0], places[1], values)
     return {
         "model": LowRank(u, s, vt, offsets),
         "found": found,
@@ -175,6 +190,7 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         "row_ids": _read_ids(arrays, "row_ids", shape[0], fail) if "row_ids" in named else None,
         "col_ids": _read_ids(arrays, "col_ids", shape[1], fail) if "col_ids" in named else None,
         **feedback,
+        "outliers": outliers,
     }
 
 
@@ -266,7 +282,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("stage", "fit", "solver", "message"), lambda value: isinstance(value, str)),
     "holdout": lambda value: _is_finite_size(value) and value < 1,
     "rank": lambda value: value is None or _is_count(value),
-    **dict.fromkeys(("exact", "symmetric", "constant"), lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("exact", "symmetric", "constant", "outliers"), lambda value: isinstance(value, bool)),
     "offsets": lambda value: isinstance(value, bool) or value == "auto",
     "bounds": _are_bounds,
     "outcome": lambda value: isinstance(value, str),

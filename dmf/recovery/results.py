@@ -28,7 +28,7 @@ from dmf.models.offsets import Offsets
 from dmf.observations import Observations, SampledEntries
 from dmf.recovery.messages import describe
 from dmf.recovery.model_files import are_names, read_model, write_model
-from dmf.recovery.values import Found, HeldOut, Plan, RankingMeasures, StageRun, Weighting
+from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
@@ -61,6 +61,8 @@ class Recovery:
         How counts were weighed; None unless the model is one of implicit feedback.
     ranking : RankingMeasures or None
         Of implicit feedback: how well a first fit ranks counts that it did not see.
+    outliers : Outliers or None
+        Entries that were taken for corrupted and left out; None where none were looked for.
     """
 
     model: LowRank
@@ -75,6 +77,7 @@ class Recovery:
     col_ids: tuple[str, ...] | None = None
     weighting: Weighting | None = None
     ranking: RankingMeasures | None = None
+    outliers: Outliers | None = None
 
     @property
     def success(self) -> bool:
@@ -84,7 +87,9 @@ class Recovery:
     @property
     def message(self) -> str:
         """What was found, or why the work ended before, in a sentence."""
-        return describe(self.found, self.outcome, self.runs, (self.row_ids, self.col_ids), self.weighting)
+        return describe(
+            self.found, self.outcome, self.runs, (self.row_ids, self.col_ids), self.weighting, self.outliers
+        )
 
     @property
     def nit(self) -> int:

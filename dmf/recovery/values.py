@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from dmf.arrays.backend import Array
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
@@ -32,6 +34,8 @@ class Plan:
     iterations : int, >= 0
         Most iterations of all solvers together, for each fit.
     seed : int
+    outliers : bool
+        Whether some entries may be corrupted.
     """
 
     rank: int | None = None
@@ -40,6 +44,27 @@ class Plan:
     bounds: tuple[float, float] | None = None
     iterations: int = 10_000
     seed: int = 0
+    outliers: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Outliers:
+    """Entries that were taken for corrupted.
+
+    Attributes
+    ----------
+    rows, cols : int64 NumPy arrays, shape (n,)
+        Their positions.
+    values : NumPy array, shape (n,)
+        What was observed there, less what the model says.
+    """
+
+    rows: np.ndarray
+    cols: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
 
 
 @dataclass(frozen=True)

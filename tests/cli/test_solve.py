@@ -52,6 +52,22 @@ def test_complete_predict_and_info(dmf_program, ratings, tmp_path):
     assert "60 x 50" in dmf_program("info", "model.npz").stdout
 
 
+def test_outliers_are_named(dmf_program, tmp_path):
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 30))
+    wrong = table.copy()
+    wrong[3, 5] += 50
+    lines = [f"r{i},c{j},{wrong[i, j]}" for i in range(40) for j in range(30) if (i + j) % 3]
+    (tmp_path / "t.csv").write_text("row,column,value\n" + "\n".join(lines) + "\n")
+    done = dmf_program("complete", "t.csv", "--outliers", "-o", "m.npz")
+    assert "r3, c5: +50 (row, column: excess)" in done.stdout
+    report = json.loads((tmp_path / "m.json").read_text())
+    [(row, column, excess)] = report["outliers"]
+    assert (row, column, round(excess, 6)) == ("r3", "c5", 50)
+    assert abs(dmf.load("m.npz").predict_named(["r3"], ["c5"])[0][0] - table[3, 5]) < 1e-6
+    assert "1 entry was taken for an outlier" in dmf_program("info", "m.npz").stdout
+
+
 def test_complete_prints_one_json_object(dmf_program, ratings):
     report = as_json(dmf_program("complete", ratings, "--json", "--rank", 3, "--threads", 1))
     assert report["model"] == "ratings.dmf.npz"

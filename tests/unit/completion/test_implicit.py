@@ -152,7 +152,7 @@ def test_a_fit_goes_on_from_its_checkpoint_to_the_same_bits(rng, tmp_path):
 
 def test_what_goes_with_values_alone_is_refused(rng):
     counts = entries(clicks(rng)[0])
-    for name, value in (("offsets", True), ("bounds", (1, 5))):
+    for name, value in (("offsets", True), ("bounds", (1, 5)), ("outliers", True)):
         with pytest.raises(ArgumentError, match=f'{name}=.* with feedback="implicit"'):
             dmf.complete(counts, feedback="implicit", **{name: value})
     weighted = dmf.SampledEntries([0], [0], [1.0], (1, 1), [2.0])

@@ -157,7 +157,7 @@ def test_the_tools_of_this_suite_make_files_that_load(folder, saved):
 
 REQUIRED = [
     "header", "u", "s", "vt", "offsets_row", "offsets_col", "history_iteration", "history_loss",
-    "history_seconds", "history_held out", "row_ids", "col_ids",
+    "history_seconds", "history_held out", "outliers_rows", "outliers_cols", "outliers_values", "row_ids", "col_ids",
 ]  # fmt: skip
 
 
@@ -289,7 +289,7 @@ def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved
     [
         ({"format": "other"}, "its format is 'other'"),
         ({"format": ...}, "its format is None"),
-        ({"format_version": 1}, "version is 1; this dmf reads 2"),
+        ({"format_version": 1}, "version is 1; this dmf reads 3"),
         ({"format_version": ...}, "version is None"),
         ({"mean": "0"}, "'mean' is '0'"),
         ({"mean": True}, "'mean' is True"),
