@@ -27,6 +27,7 @@ def orthogonal_network(
     distribution: str = "orthogonal",
     seed: int = 0,
     like: Array | None = None,
+    residual: bool = False,
 ) -> DeepLinearNetwork:
     """Start a network with random layers: the paper's original network, or with a small `width` the narrow one.
 
@@ -47,6 +48,10 @@ def orthogonal_network(
     like : array, optional
         The layers get its library, dtype and device; NumPy float64 unless given. Of a complex dtype they are (semi-)unitary, or
         their real and imaginary parts independent.
+    residual : bool
+        Add the identity to each layer (of rectangular ones, ones on the diagonal): a deep linear residual network, whose layers
+        ``I + A_l`` have the random A_l as branches. The gradient of a layer is that of its branch, so that nothing else changes
+        in descent, but for weight decay, which shrinks the layer.
 
     Returns
     -------
@@ -60,6 +65,7 @@ def orthogonal_network(
     References
     ----------
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 2 and the ablations.
+    .. [2] Hardt, Ma, ICLR 2017 (arXiv 1611.04231), section 2 (residual layers).
     """
     check_choice("distribution", distribution, DISTRIBUTIONS)
     check_depth_and_scale(depth, scale)
@@ -77,6 +83,8 @@ def orthogonal_network(
     layers = []
     for columns, rows in zip(sizes, sizes[1:], strict=False):
         layer = scale * _random_layer(rows, columns, distribution, generator, like is not None and is_complex(like))
+        if residual:
+            layer = layer + np.eye(rows, columns)
         layers.append(layer if like is None else namespace(like).astype(from_host(layer, like), like.dtype))
     return DeepLinearNetwork(layers)
 

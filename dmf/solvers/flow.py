@@ -15,11 +15,12 @@ from functools import partial
 from typing import Any
 
 from dmf.arrays.backend import Array, namespace, number
-from dmf.arrays.checks import REDUCTIONS, check_choice, check_option
+from dmf.arrays.checks import REDUCTIONS, check_choice, check_option, layer_factors
 from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
 from dmf.models.gradients import Weights, loss_and_gradients, pull_back, push_forward
 from dmf.observations import Observations
+from dmf.observations.base import half_square
 from dmf.solvers.checkpoints import CheckpointLike
 from dmf.solvers.descent import GradientDescent, scale_of
 from dmf.solvers.loop import Callback, run
@@ -42,8 +43,9 @@ class _State:
 
     shapes: tuple[tuple[int, int], ...]
     point: Array
-    velocity: Array  # -alpha_l dL/dW_l
+    velocity: Array  # -alpha_l dL/dW_l - lambda W_l
     loss: float
+    potential: float  # what never rises: the loss, and with weight decay its share
     zero: float  # root of the loss of W = 0
     time: float
     step: float  # proposed; 0 until known
@@ -57,16 +59,17 @@ class _State:
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """Runge-Kutta-Legendre steps of second order for ``dW_l/dt = -alpha_l dL/dW_l``, with error control.
+    """Runge-Kutta-Legendre steps of second order for ``dW_l/dt = -alpha_l dL/dW_l - lambda W_l``, with error control.
 
     An iteration is an accepted step. It is rejected, and tried again shorter, if its error estimate exceeds `accuracy`, if it
-    is not finite, or if the loss rises, which the flow's never does. The number of stages, 2 to 15, follows from the step
-    and the largest curvature.
+    is not finite, or if ``L + lambda/2 sum_l ||W_l||^2 / alpha_l`` rises, of which the flow is a gradient flow. The number of
+    stages, 2 to 15, follows from the step and the largest curvature.
     """
 
     outer_scale: float = 1.0
     reduction: str = "mean"
     accuracy: float = 1e-2
+    weight_decay: float = 0.0
 
     def prepare(self, observations: Observations, start: Any) -> Observations:
         """The observations themselves."""
@@ -76,15 +79,15 @@ class GradientFlow:
         """State at the start; makes a step and forgets it, so that the seconds of the history hold no compilation."""
         shapes = tuple((w.shape[0], w.shape[1]) for w in network.weights)
         point = _joined(network.weights)
-        loss, velocity = self._slope(observations, shapes, point)
+        loss, potential, velocity = self._slope(observations, shapes, point)
         xp = namespace(point)
         still = math.isfinite(loss) and number(xp.sum(velocity * velocity)) == 0
         finished = Outcome.STATIONARY if still else None
         zero = math.sqrt(
             scale_of(self.reduction, observations) * observations.n_measurements * observations.mean_square / 2
         )
-        state = _State(shapes, point, velocity, loss, zero, 0.0, 0.0, velocity, finished=finished)
-        if math.isfinite(loss):
+        state = _State(shapes, point, velocity, loss, potential, zero, 0.0, 0.0, velocity, finished=finished)
+        if math.isfinite(potential):
             self.advance(observations, state, 1)
         return state
 
@@ -110,29 +113,37 @@ class GradientFlow:
             step = min(step, _reach(_MOST_STAGES) / curvature) if curvature > 0 else step
             stages = _stages_for(step * curvature)
             point = _legendre_step(
-                lambda y: self._slope(observations, state.shapes, y)[1], state.point, state.velocity, step, stages
+                lambda y: self._slope(observations, state.shapes, y)[2], state.point, state.velocity, step, stages
             )
-            loss, velocity = self._slope(observations, state.shapes, point)
+            loss, potential, velocity = self._slope(observations, state.shapes, point)
             trial = replace(trial, evaluations=trial.evaluations + stages)
             defect = 0.8 * (state.point - point) + 0.4 * step * (state.velocity + velocity)
             error = _relative(defect, (state.point, point), state.shapes) / accuracy
-            rises = not math.sqrt(max(loss, 0.0)) <= math.sqrt(state.loss) + slack
-            if error <= 1 and not rises and math.isfinite(loss):  # false for NaN
+            rises = not math.sqrt(max(potential, 0.0)) <= math.sqrt(state.potential) + slack
+            if error <= 1 and not rises and math.isfinite(potential):  # false for NaN
                 age = (trial.age + 1) % _CURVATURE_AGE
                 proposal = step * _growth(step, error, trial.last)
-                following = replace(trial, point=point, velocity=velocity, loss=loss, time=trial.time + step, age=age)
-                return replace(following, step=proposal, last=(step, error))
-            shorter = _SAFETY * error ** (-1 / 3) if 0 < error < math.inf and math.isfinite(loss) else _SHRINK_MOST
+                following = replace(trial, point=point, velocity=velocity, loss=loss, potential=potential)
+                return replace(following, time=trial.time + step, age=age, step=proposal, last=(step, error))
+            finite = 0 < error < math.inf and math.isfinite(potential)
+            shorter = _SAFETY * error ** (-1 / 3) if finite else _SHRINK_MOST
             step *= min(max(shorter, _SHRINK_MOST), _AFTER_RISE if rises else _SAFETY)
             trial = self._with_curvature(observations, trial)
         return None
 
     def _slope(self, observations, shapes, point):
-        """Loss and velocity at a point."""
-        scale = scale_of(self.reduction, observations)
-        loss, gradients = loss_and_gradients(_layers(point, shapes), observations.evaluate)
+        """Loss, potential and velocity at a point."""
+        scale, decay = scale_of(self.reduction, observations), self.weight_decay
+        weights = _layers(point, shapes)
+        loss, gradients = loss_and_gradients(weights, observations.evaluate)
         rates = GradientDescent(scale, self.outer_scale).rates(len(shapes))
-        return scale * number(loss), _joined(tuple(-rate * g for rate, g in zip(rates, gradients, strict=True)))
+        velocity = _joined(tuple(-rate * g for rate, g in zip(rates, gradients, strict=True)))
+        loss = potential = scale * number(loss)
+        if decay:
+            factors = layer_factors(len(shapes), self.outer_scale).tolist()
+            potential += decay * sum(number(half_square(w)) / a for w, a in zip(weights, factors, strict=True))
+            velocity = velocity - decay * point
+        return loss, potential, velocity
 
     def _with_curvature(self, observations: Observations, state: _State) -> _State:
         """The state with the largest eigenvalue of the Gauss-Newton Hessian, layers scaled by their rates.
@@ -150,7 +161,7 @@ class GradientFlow:
             image = observations.predict(*push_forward(weights, _layers(direction / size, state.shapes)))
             pulled = pull_back(weights, partial(observations.adjoint, image))
             direction = _joined(tuple(rate * g for rate, g in zip(rates, pulled, strict=True)))
-            curvature, evaluations = number(xp.linalg.vector_norm(direction)), evaluations + 1
+            curvature, evaluations = number(xp.linalg.vector_norm(direction)) + self.weight_decay, evaluations + 1
         if not 0 < curvature < math.inf:  # the next estimate begins anew
             direction, curvature = state.velocity, 0.0
         return replace(state, direction=direction, curvature=curvature, evaluations=evaluations)
@@ -261,6 +272,7 @@ def follow_gradient_flow(
     outer_scale: float = 1.0,
     reduction: str = "mean",
     accuracy: float = 1e-2,
+    weight_decay: float = 0.0,
     iterations: int = 10_000,
     tolerance: float = 0.0,
     record_every: int = 1,
@@ -268,7 +280,7 @@ def follow_gradient_flow(
     checkpoint: CheckpointLike | None = None,
     resume: bool = False,
 ) -> Run:
-    """Follow the gradient flow ``dW_l/dt = -alpha_l dL/dW_l``, the limit of `gradient_descent` for small steps.
+    """Follow the gradient flow ``dW_l/dt = -alpha_l dL/dW_l - lambda W_l``, the limit of `gradient_descent` for small steps.
 
     It takes the same path from a small start, one component after another, without a step size to choose: steps are long on
     the plateaus and short where a component is learned. Each costs 2 to 15 gradients, all together a small part of those of
@@ -283,10 +295,12 @@ def follow_gradient_flow(
     outer_scale : float, > 0
         alpha, the discrepant learning rate: alpha_l of W_1 and W_L; 1 between.
     reduction : {"mean", "sum"}
-        Only changes the unit of time, by m.
+        Changes the unit of time, by m, and with it what `weight_decay` means.
     accuracy : float, 0 < accuracy < 1
         Largest estimated error of a step, relative to the Frobenius norm of each layer; not below 16 roundings. Times at which
         components are learned are off by about ``accuracy^(2/3)`` of themselves.
+    weight_decay : float, >= 0
+        lambda, as of `gradient_descent`; not part of the loss.
     iterations : int, >= 0
         Exact budget of accepted steps.
     tolerance : float, >= 0
@@ -324,8 +338,9 @@ def follow_gradient_flow(
             limit=1,
         )
     check_choice("reduction", reduction, REDUCTIONS)
+    check_option("weight_decay", weight_decay)
     return run(
-        GradientFlow(float(outer_scale), reduction, float(accuracy)),
+        GradientFlow(float(outer_scale), reduction, float(accuracy), float(weight_decay)),
         observations,
         network,
         iterations=iterations,

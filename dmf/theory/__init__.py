@@ -56,6 +56,18 @@ Sharpness along a run, and the edge of stability: a step a little above the larg
     print("sharpness", run.history["sharpness"], "against", 2 / step)
     print("orbit", two_period_orbit(values[0], 3, step), "of the first, now", np.linalg.svd(run.network.product())[1][:2])
 
+Residual layers, two layers that are lambda-balanced, and the gradient flow with weight decay, which both take::
+
+    scaled = dmf.FullMatrix(target / values[0])
+    u, s, vt = np.linalg.svd(0.01 * scaled.matrix, full_matrices=False)
+    starts = {
+        "residual": dmf.orthogonal_network(target.shape, depth=4, scale=0.05, residual=True),
+        "balanced": dmf.models.balanced_network(u[:, :2], s[:2], vt[:2], depth=2, balance=0.5),
+    }
+    for name, first in starts.items():
+        path = dmf.solvers.follow_gradient_flow(scaled, first, reduction="sum", weight_decay=1e-3, iterations=200)
+        print("flow", name, path.history["time"][-1], path.history.loss[-1])
+
 Complex matrices, known whole or by inner products ``<A_i, X>``: transposes are then conjugate ones::
 
     phases = dmf.FullMatrix(target * np.exp(1j * np.arange(30.0)))

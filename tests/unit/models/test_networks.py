@@ -1,5 +1,7 @@
 """Networks as products of matrices, and their starts."""
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -352,3 +354,32 @@ def test_balanced_network_shares_each_singular_value_equally(depth, rank, seed):
     np.testing.assert_allclose(network.product(), (u * s) @ vt, rtol=0, atol=100 * EPS)
     for below, above in zip(network.weights, network.weights[1:], strict=False):
         np.testing.assert_allclose(above.T @ above, below @ below.T, rtol=0, atol=100 * EPS)
+
+
+@given(seed=seeds, sizes=st.tuples(st.integers(1, 6), st.integers(1, 6)), depth=st.integers(1, 4))
+@examples(8)
+def test_residual_layers_learn_as_their_branches_do(seed, sizes, depth):
+    """Descent on A_l of ``prod (I + A_l)``, by finite differences of the loss by the branches, moves them as the layers move."""
+    target = np.random.default_rng(seed).standard_normal(sizes)
+    start = dmf.orthogonal_network(sizes, depth, 0.1, seed=seed, residual=True)
+    plain = dmf.orthogonal_network(sizes, depth, 0.1, seed=seed)
+    branches = [w - np.eye(*w.shape) for w in start.weights]
+    for branch, weight in zip(branches, plain.weights, strict=True):
+        np.testing.assert_allclose(branch, weight, rtol=0, atol=1e-15)
+
+    def loss(layers):
+        product = reduce(np.matmul, [np.eye(*a.shape) + a for a in layers[::-1]])
+        return 0.5 * np.sum((product - target) ** 2)
+
+    run = dmf.gradient_descent(dmf.FullMatrix(target), start, 0.01, reduction="sum", iterations=1)
+    h = 1e-6
+    for k, (before, after) in enumerate(zip(branches, run.network.weights, strict=True)):
+        slope = np.empty_like(before)
+        for at in np.ndindex(*before.shape):
+            ahead, behind = ([a.copy() for a in branches] for _ in range(2))
+            ahead[k][at] += h
+            behind[k][at] -= h
+            slope[at] = (loss(ahead) - loss(behind)) / (2 * h)
+        np.testing.assert_allclose(
+            after - np.eye(*after.shape), before - 0.01 * slope, atol=1e-8 * (1 + np.abs(slope).max())
+        )

@@ -155,6 +155,38 @@ def test_depth_one_decays_exponentially():
     np.testing.assert_allclose(recovery.network.product(), exact, atol=5e-4)
 
 
+@pytest.mark.parametrize("outer_scale", [1.0, 3.0])
+def test_weight_decay_is_that_of_descent_with_small_steps(outer_scale):
+    """Layer by layer at the same time; the loss alone may rise on the way, the potential does not."""
+    observations = observe("entries")
+    network = dmf.DeepLinearNetwork([2 * w for w in start(observations).weights])
+    options = {"outer_scale": outer_scale, "weight_decay": 0.3, "reduction": "sum"}
+    run = dmf.solvers.follow_gradient_flow(observations, network, accuracy=1e-6, iterations=150, **options)
+    time, steps = run.history["time"][-1], 4_000
+    fine, coarse = (
+        dmf.gradient_descent(
+            observations, network, time / count, iterations=count, record_every=count, **options
+        ).network
+        for count in (2 * steps, steps)
+    )
+    for ours, one, two in zip(run.network.weights, fine.weights, coarse.weights, strict=True):
+        np.testing.assert_allclose(
+            ours, 2 * one - two, rtol=0, atol=1e-4 * np.abs(one).max()
+        )  # Euler's error extrapolated
+    without = dmf.solvers.follow_gradient_flow(observations, network, accuracy=1e-6, iterations=150, reduction="sum")
+    assert np.linalg.norm(run.network.product()) < 0.99 * np.linalg.norm(without.network.product())
+
+
+def test_weight_decay_alone_shrinks_exponentially():
+    """Where nothing is to learn, ``W_l(t) = exp(-lambda t) W_l(0)``."""
+    network = dmf.DeepLinearNetwork([np.diag([1.0, 2.0]), np.zeros((2, 2)), np.eye(2)])
+    run = dmf.solvers.follow_gradient_flow(
+        dmf.FullMatrix(np.zeros((2, 2))), network, weight_decay=0.5, accuracy=1e-6, iterations=100
+    )
+    for before, after in zip(network.weights, run.network.weights, strict=True):
+        np.testing.assert_allclose(after, np.exp(-0.5 * run.history["time"][-1]) * before, atol=1e-5)
+
+
 def test_the_stages_have_second_order_and_the_reach_they_claim():
     """On y' = -k y: the local error falls eightfold with half the step, and no mode up to the reach grows."""
     for stages in range(2, 16):
@@ -171,7 +203,13 @@ def test_the_stages_have_second_order_and_the_reach_they_claim():
 
 @pytest.mark.parametrize(
     ("option", "value", "limit"),
-    [("outer_scale", 0.0, 0), ("accuracy", 0.0, 0), ("accuracy", 1.0, 1), ("reduction", "max", ("mean", "sum"))],
+    [
+        ("outer_scale", 0.0, 0),
+        ("weight_decay", -1.0, 0),
+        ("accuracy", 0.0, 0),
+        ("accuracy", 1.0, 1),
+        ("reduction", "max", ("mean", "sum")),
+    ],
 )
 def test_options_out_of_range(option, value, limit):
     with pytest.raises(dmf.errors.ArgumentError, match=option) as caught:
