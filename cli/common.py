@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import math
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from dmf.arrays.interrupts import remembered_interrupts
 from dmf.io.archive import TABLE_MODEL, read_archive
 from dmf.io.messages import listed, number, printable
 from dmf.io.reading import Entries
-from dmf.io.roles import Stated
 from dmf.io.writing import json_text, write_text
 from dmf.recovery.intervals import half_width
 from dmf_cli.progress import Progress, set_quiet
@@ -346,50 +344,6 @@ def checkpoint_options(command: Callable[..., Any]) -> Callable[..., Any]:
             if interrupted and checkpoint.exists():
                 echo(f"with --checkpoint {checkpoint} --resume the same command goes on from here", err=True)
             raise
-
-    return wrapper
-
-
-class _Listed(click.ParamType):
-    """Texts separated by commas, as a line of csv."""
-
-    name = "A,B,..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
-        """The texts without blanks around them."""
-        return value if isinstance(value, tuple) else tuple(text.strip() for text in next(csv.reader([value]), []))
-
-
-def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what a file does not say itself; the command gets them as the keyword argument `stated`."""
-
-    @click.option(
-        "--format", "layout", type=click.Choice(["auto", "entries", "table", "matrix"]), default="auto", show_default=True,
-        help="What FILE holds: lines of row, column, value; a table whose columns have units of their own; or a matrix of one.",
-    )  # fmt: skip
-    @click.option(
-        "--columns", type=_Listed(), metavar="ROW,COLUMN,VALUE",
-        help="Columns of entries, by name or number from 1. With --format table: the columns of the matrix.",
-    )  # fmt: skip
-    @click.option("--value", metavar="NAME|N", help="Column of the values of entries.")
-    @click.option(
-        "--index-column", metavar="NAME|N|none", help="Column of a table with the row names; none: there is none."
-    )
-    @click.option("--header/--no-header", default=None, help="Whether the first line holds column names.")
-    @click.option("--missing", type=_Listed(), default=(), metavar="-999,?,...", help="More marks of missing cells.")
-    @click.option("--decimal", type=click.Choice([".", ","]), default=".", show_default=True, help="Decimal sign.")
-    @click.option("--thousands", metavar="SIGN", help="What groups the digits of numbers.")
-    @click.option(
-        "--skip", type=click.IntRange(min=0), default=0, help="Lines at the top to leave out, such as a title."
-    )
-    @click.option("--sheet", help="Sheet of an Excel workbook; the first unless given.")
-    @click.option(
-        "--query", metavar="SQL", help="What to read from a database of DuckDB or SQLite; its only table unless given."
-    )
-    @functools.wraps(command)
-    def wrapper(*args: Any, **options: Any) -> Any:
-        stated = {field.name: options.pop(field.name) for field in fields(Stated)}
-        return command(*args, stated=stated, **options)
 
     return wrapper
 

@@ -13,7 +13,8 @@ import dmf
 from dmf.completion.distances import GEOMETRIES
 from dmf.io.matrices import read_entries
 from dmf.io.writing import check_suffix, check_writable, write_text
-from dmf_cli.common import InputFile, check_distinct, common_options, emit, note, reading_options
+from dmf_cli.common import InputFile, check_distinct, common_options, emit, note
+from dmf_cli.reading import reading_options
 
 
 @click.command()

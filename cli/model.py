@@ -13,6 +13,7 @@ from dmf.io.matrices import read, read_entries
 from dmf.io.pairs import read_pairs, read_row_ids
 from dmf.io.predictions import format_predictions, write_predictions
 from dmf.io.reading import Matrix
+from dmf.io.roles import Stated
 from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around
 from dmf.recovery.ranking import align, nearest_columns, positions, top_columns
@@ -20,6 +21,7 @@ from dmf.recovery.results import position_of
 from dmf_cli.cluster import Cluster, predict_on_cluster
 from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, load_model, note
 from dmf_cli.filling import kept_text, write_filled
+from dmf_cli.reading import table_options
 
 
 class _Positions:
@@ -52,14 +54,12 @@ class _Positions:
     "for their high predictions are overestimated more often than this allows for.",
 )  # fmt: skip
 @click.option(
-    "--header/--no-header", default=None, help="Whether the first line of PAIRS is a header; inferred unless given."
-)
-@click.option(
     "--seen", type=InputFile(folders=True), help="With --top: file of entries, as for complete, that are left out."
 )
 @click.option("--cluster", type=Cluster(), help="Predict on a Dask cluster, which reads PAIRS and --seen as Parquet.")
+@table_options
 @common_options
-def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen, header, cluster, seed, as_json):
+def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen, stated, cluster, seed, as_json):
     """Predict entries of a completed matrix, or rank the columns of its rows.
 
     PAIRS is delimited text whose first two columns are row and column, named as in the data of MODEL. With --top N only its first
@@ -71,7 +71,7 @@ def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen
     each row group, or with --top for some of the rows.
 
     Where MODEL is that of a table whose columns have units of their own, PAIRS is a new table with these columns, and the output
-    the same with its holes filled.
+    the same with its holes filled. All options that say how to read a file are for such tables; for pairs --header alone is.
     """
     if neighbours is not None and (pairs, top, rows, seen, interval) != (None,) * 5:
         raise click.UsageError("--neighbours goes with --columns alone: leave PAIRS and the other options out.")
@@ -117,8 +117,14 @@ def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen
                 f"{model} is the model of a table: give it a TABLE and -o FILE.csv, and no other option. In Python, "
                 "dmf.tables.load reads it and has intervals, too."
             )
-        _fill(recovery, model, pairs, header, output, as_json)
+        _fill(recovery, model, pairs, stated, output, as_json)
         return
+    header = stated.pop("header")
+    if given := [name for name, value in stated.items() if value != getattr(Stated(), name)]:
+        option = given[0].replace("_", "-")
+        raise click.UsageError(
+            f"--{option} is for the model of a table, but {model} is that of a matrix. Leave it out."
+        )
     names, what = ("row", "column"), "prediction"
     if neighbours is not None:
         row_ids, col_ids, values = _nearest(recovery, columns, neighbours)
@@ -143,7 +149,7 @@ def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen
     emit(as_json, report, [f"{len(values):,} {kinds} written to {output}"])
 
 
-def _fill(recovery, model, file, header, output, as_json):
+def _fill(recovery, model, file, stated, output, as_json):
     """Write a new table with its holes filled by the model of another one, whose columns it has."""
     if leveled := [str(column.name) for column in recovery.columns if column.levels]:
         raise dmf.errors.FileError(
@@ -152,7 +158,7 @@ def _fill(recovery, model, file, header, output, as_json):
         )
     names = [str(column.name) for column in recovery.columns]
     named = names != [str(k) for k in range(len(names))]
-    found = read(file, "table", keep_text=True, header=header, columns=names if named else None)
+    found = read(file, "table", keep_text=True, columns=names if named else None, **stated)
     for sentence in found.notes:
         note(sentence, as_json)
     text = kept_text(file, output, found)

@@ -36,7 +36,8 @@ class Progress:
         quiet = context is not None and context.meta.get(_QUIET, False)
         self._shown = not quiet and sys.stderr is not None and sys.stderr.isatty()  # None: closed by the caller
         self._begin = time.monotonic()
-        self._text = self._compiling = ""
+        self._text = self._compiling = self._fit = ""
+        self._fit_began, self._fit_took = self._begin, 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._draw, daemon=True)
 
@@ -61,7 +62,7 @@ class Progress:
 
     def stage(self, name: str) -> None:
         """Tell what is being done from now on."""
-        self._begin = time.monotonic()
+        self._begin = self._fit_began = time.monotonic()
         self._text = name
 
     def reading(self, lines: int, share: float) -> None:
@@ -80,7 +81,21 @@ class Progress:
         noise = snapshot.findings.get("noise", math.nan)
         level = f", noise {noise:.3g}" if math.isfinite(noise) and noise > 0 else ""
         label = f"{snapshot.fit}, {snapshot.stage}" if snapshot.fit else snapshot.stage
-        self._text = f"{label}: iteration {snapshot.iteration:,}, RMSE {math.sqrt(2 * snapshot.loss):.4g}{level}"
+        rmse = math.sqrt(2 * snapshot.loss)
+        self._text = f"{label}: iteration {snapshot.iteration:,}, RMSE {rmse:.4g}{level}{self._left(snapshot.fit)}"
+
+    def _left(self, fit: str) -> str:
+        """The time left of the second of two fits, which takes about as long as the first."""
+        now = time.monotonic()
+        if fit != self._fit:
+            self._fit_took = now - self._fit_began if self._fit else 0.0
+            self._fit, self._fit_began = fit, now if self._fit else self._fit_began
+        left = self._fit_took - (now - self._fit_began)
+        return f", about {left:.0f} s left" if left >= 1 else ""
+
+    def table(self, work: str, done: int, total: int) -> None:
+        """The callback of `dmf.complete_table`."""
+        self._text = f"{work}: {done} of {total} done"
 
     def rank(self, step: dmf.completion.RankStep) -> None:
         """Show a step of a rank path."""

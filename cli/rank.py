@@ -20,9 +20,9 @@ from dmf_cli.common import (
     emit,
     note,
     observed,
-    reading_options,
     table,
 )
+from dmf_cli.reading import reading_options
 
 
 @click.command()

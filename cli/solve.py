@@ -36,14 +36,14 @@ from dmf_cli.common import (
     note,
     observed,
     outlier_texts,
-    reading_options,
     report_path,
     save,
     summary_of,
     told_of_runs,
 )
-from dmf_cli.filling import TABLES, kept_text, write_filled
+from dmf_cli.filling import kept_text, names_filled_table, write_filled
 from dmf_cli.progress import Progress
+from dmf_cli.reading import reading_options
 from dmf_cli.tables import complete_table, is_table
 
 _OUTPUT = click.Path(path_type=Path)
@@ -149,10 +149,11 @@ def complete(
     The error is measured, and intervals for `dmf predict --interval` follow, on entries that a first fit does not see. Then all
     entries are fitted, and this is what is written.
 
-    Where -o ends in .csv, .tsv or .parquet, FILE is written there with its missing cells or values filled, all else as it was;
-    a model is then written only if --model names it.
+    Where -o names a table (.csv, .tsv, .parquet, .xlsx, .npy, or the suffix of FILE; .gz and .zst compress text), FILE is written
+    there with its missing cells or values filled, all else as it was (but charts and pictures in workbooks); a model is then
+    written only if --model names it.
     """
-    filled = output if output is not None and output.suffix.lower() in TABLES else None
+    filled = output if names_filled_table(output, file) else None
     if filled is None and model is not None:
         raise click.UsageError(
             "--model goes with a filled table (-o FILE.csv). Where -o names no table, it names the model."

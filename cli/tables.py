@@ -14,10 +14,12 @@ import numpy as np
 import dmf
 from dmf.io.arrow import KeptColumns
 from dmf.io.filling import Text
+from dmf.io.formats import KeptArray
 from dmf.io.reading import Entries, Matrix
 from dmf.io.writing import json_text
 from dmf_cli.common import column_rows, emit, report_path, save, table
 from dmf_cli.filling import write_filled
+from dmf_cli.progress import Progress
 
 
 def is_table(source: Entries | Matrix, layout: str, matrix_options: Mapping[str, Any], notes: list[str]) -> bool:
@@ -54,7 +56,7 @@ def is_table(source: Entries | Matrix, layout: str, matrix_options: Mapping[str,
 def complete_table(
     file: Path,
     source: Matrix,
-    text: Text | KeptColumns | None,
+    text: Text | KeptColumns | KeptArray | None,
     filled: Path | None,
     model: Path | None,
     report: Path | None,
@@ -65,7 +67,8 @@ def complete_table(
 ) -> None:
     """Fill a table, write what was asked for, and print errors by column."""
     begin = time.perf_counter()
-    recovery = dmf.complete_table(source.matrix, bounds=bounds, seed=seed)
+    with Progress() as progress, progress.compiles():
+        recovery = dmf.complete_table(source.matrix, bounds=bounds, seed=seed, callback=progress.table)
     seconds = time.perf_counter() - begin
     if (names := source.col_ids) is not None:
         columns = (replace(column, name=name) for column, name in zip(recovery.columns, names, strict=True))

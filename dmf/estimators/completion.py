@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +17,13 @@ from dmf.completion.calls import complete
 from dmf.completion.ranks import rank_path
 from dmf.errors import ArgumentError
 from dmf.estimators.tables import in_dtype, observed, read_table, seed_of, stacked
+from dmf.io.messages import listed
 from dmf.observations import SampledEntries
 from dmf.recovery.fold_in import new_rows
 from dmf.recovery.intervals import half_width
+from dmf.tables.units import look_alike
+
+_LARGEST_LOOKED_AT = 10_000_000  # cells of a matrix whose columns are looked at for their units
 
 
 class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -68,8 +73,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
 
     Notes
     -----
-    A column without any entry is kept: it is filled with 0 plus, where the model has offsets, the global mean, the effect of the
-    row and what columns seen as little have in common. Rows without any entry get 0 plus global mean and column offsets.
+    A column without any entry is kept, with a warning: it is filled with the means of rows, or, where columns seem to have units
+    of their own, left empty. Rows without any entry get 0 plus global mean and column offsets.
 
     References
     ----------
@@ -141,7 +146,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
             Entries that were there are kept.
         """
         self.fit(X, sample_weight=sample_weight, weights=weights)
-        return self._entries.fill(self._clipped(self.recovery_.product()))
+        return self._entries.fill(self._completed(self.recovery_.product()))
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, weights: Any = None
@@ -224,7 +229,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
             means = np.zeros(X.shape, X.dtype) + (0 if offsets is None else offsets.mean + offsets.col)
         else:
             means = new_rows(self.recovery_, in_dtype(entries, self.recovery_.model.dtype)).product()
-        table = self._clipped(means).astype(X.dtype)
+        table = self._completed(means).astype(X.dtype)
         return (table if entries is None else entries.fill(table)), entries
 
     def _fit(self, entries: SampledEntries) -> DeepMatrixCompletion:
@@ -242,6 +247,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
             recovery = complete(there, rank, holdout=self.holdout, iterations=limit, **options).to_device("cpu")
         self._entries = entries
         self._min, self._max = bounds
+        self._unknown = _unknown_columns(entries)
         self.recovery_, self.rank_ = recovery, recovery.found.rank
         self.noise_ = recovery.found.noise
         self.components_ = recovery.model.vt
@@ -265,6 +271,12 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
             check_bounds(pair)
         return low, high
 
+    def _completed(self, table: np.ndarray) -> np.ndarray:
+        """Predictions within bounds, NaN where nothing is known, not even a unit."""
+        table = self._clipped(table)
+        table[:, self._unknown] = np.nan
+        return table
+
     def _clipped(self, table: np.ndarray) -> np.ndarray:
         return np.clip(table, self._min.astype(table.dtype), self._max.astype(table.dtype))
 
@@ -274,3 +286,22 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _unknown_columns(entries: SampledEntries) -> np.ndarray:
+    """Columns of which not even the unit is known: without any entry, and the others have units of their own.
+
+    Both are warned of.
+    """
+    empty = np.flatnonzero(np.bincount(entries.cols, minlength=entries.shape[1]) == 0)
+    if entries.shape[0] * entries.shape[1] > _LARGEST_LOOKED_AT:
+        alike, reason = True, ""
+    else:
+        alike, reason = look_alike(entries.fill(np.full(entries.shape, np.nan)))
+    problems = [] if alike else [f"{reason}: if columns have units of their own, fill them by TableImputer"]
+    if len(empty):
+        filled = "are filled with the means of rows" if alike else "stay empty"
+        problems.append(f"{len(empty)} columns without any entry ({', '.join(listed(list(map(str, empty.tolist()))))}) {filled}")
+    if problems:
+        warnings.warn("; ".join(problems) + ".", UserWarning, stacklevel=4)
+    return empty[:0] if alike else empty

@@ -190,4 +190,8 @@ def _is_mixed(X: Any) -> bool:
     library = library_of(X)
     if library == "pandas":
         return any(getattr(dtype, "kind", "O") not in "fiu" for dtype in X.dtypes)
+    if library == "pyarrow":
+        return not all(
+            str(dtype).startswith(("int", "uint", "float", "double", "halffloat")) for dtype in X.schema.types
+        )
     return library == "polars" and not all(dtype.is_numeric() for dtype in X.dtypes)

@@ -12,10 +12,11 @@ from sklearn.utils.validation import validate_data
 
 from dmf.arrays.backend import as_array, floating
 from dmf.errors import DTypeError, ShapeError
+from dmf.io.forms import is_sparse_dtype, is_time, read_form
 from dmf.io.messages import listed
 from dmf.observations import SampledEntries
 from dmf.observations.conversion import as_entries
-from dmf.tables.frames import library_of
+from dmf.tables.frames import library_of, names_of
 
 DTYPES = [np.float64, np.float32]  # others become the first
 
@@ -32,6 +33,10 @@ def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = Fal
     """
     if isinstance(X, np.ma.MaskedArray):
         X = as_array(X, "X")
+    if library_of(X) in ("pandas", "polars", "pyarrow"):
+        X = _checked_frame(X)
+    elif getattr(getattr(X, "dtype", None), "kind", "") in ("M", "m"):
+        raise _no_numbers(X, f"dtype {X.dtype}")
     try:
         table = validate_data(
             estimator,
@@ -44,16 +49,38 @@ def read_table(estimator: Any, X: Any, *, first: bool, accept_sparse: bool = Fal
     except (ValueError, np.exceptions.DTypePromotionError) as error:
         if isinstance(error, ValueError) and "could not convert" not in str(error):
             raise
-        dates = [repr(name) for name in getattr(X, "columns", ()) if getattr(X[name].dtype, "kind", "") in ("M", "m")]
-        reason = f"dates or times in {', '.join(listed(dates))}" if dates else str(error)
-        raise DTypeError(
-            f"X holds what is no number ({reason}), but low-rank recovery takes numbers. Leave such columns out or encode them, "
-            "for example with sklearn.preprocessing.OneHotEncoder in a ColumnTransformer.",
-            argument="X",
-            value=type(X).__name__,
-            limit="numbers",
-        ) from error
+        raise _no_numbers(X, str(error)) from error
     return without_marks(table, getattr(estimator, "missing_values", np.nan))
+
+
+def _checked_frame(X: Any) -> Any:
+    """A data frame whose columns have names of their own, no dates, and all of their cells."""
+    names, dtypes = names_of(X), list(X.schema.types if library_of(X) == "pyarrow" else X.dtypes)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ShapeError(
+            f"X has two columns called {twice!r}, but estimators know columns by name. Rename one.",
+            argument="X",
+            value=twice,
+        )
+    if dates := [repr(name) for name, dtype in zip(names, dtypes, strict=True) if is_time(dtype)]:
+        raise _no_numbers(X, f"dates or times in {', '.join(listed(dates))}")
+    if library_of(X) == "pyarrow":
+        return read_form(X)[0]
+    stored = {
+        name: X[name].sparse.to_dense() for name, dtype in zip(names, dtypes, strict=True) if is_sparse_dtype(dtype)
+    }
+    return X.assign(**stored) if stored else X
+
+
+def _no_numbers(X: Any, reason: str) -> DTypeError:
+    return DTypeError(
+        f"X holds what is no number ({reason}), but low-rank recovery takes numbers. Leave such columns out or encode them, "
+        "for example with sklearn.preprocessing.OneHotEncoder in a ColumnTransformer.",
+        argument="X",
+        value=type(X).__name__,
+        limit="numbers",
+    )
 
 
 def without_marks(X: Any, mark: Any) -> Any:

@@ -48,6 +48,8 @@ class Columns:
         Called with names of columns; iterates over record batches of Arrow, of all records.
     whole : callable
         Called without arguments; gives an Arrow table of all records and columns.
+    index : list of str
+        Columns that pandas wrote as the index of a frame.
     """
 
     path: object
@@ -56,6 +58,7 @@ class Columns:
     sample: list[list[str]]
     scan: Callable[[list[str]], Iterable[Any]]
     whole: Callable[[], Any]
+    index: Sequence[str] = ()
 
     @property
     def width(self) -> int:
@@ -92,7 +95,8 @@ def load_parquet(path: Path, stated: Stated, keep: bool, progress: Progress) -> 
         names = source.schema.names
         sample = sample_of(names, source.head(SAMPLE, batch_readahead=0, fragment_readahead=0))
         plain = dataset.dataset(path, format="parquet", partitioning=folders)
-        return from_columns(Columns(path, dialect, names, sample, scan, plain.to_table), stated, keep, pyarrow)
+        found = Columns(path, dialect, names, sample, scan, plain.to_table, pandas_index(source.schema))
+        return from_columns(found, stated, keep, pyarrow)
 
 
 def from_columns(columns: Columns, stated: Stated, keep: bool, pyarrow: Any) -> Entries | Matrix:
@@ -138,7 +142,8 @@ def from_columns(columns: Columns, stated: Stated, keep: bool, pyarrow: Any) -> 
 
 def _table(columns: Columns, stated: Stated, how: Cells, keep: bool, pyarrow: Any) -> Matrix:
     sheet = Sheet(columns.path, columns.dialect, columns.first, columns.width, "row")
-    index = index_column(sheet, stated) or 0
+    written = [columns.first.index(name) for name in columns.index]
+    index = index_column(sheet, stated) or (written[0] if len(written) == 1 else 0)
     begin = 1
     for batch in columns.scan(columns.first):
         batch.validate(full=True)
@@ -149,7 +154,7 @@ def _table(columns: Columns, stated: Stated, how: Cells, keep: bool, pyarrow: An
         names = ["" if name is None else name.strip() for name in _texts(batch.column(index), pyarrow)]
         sheet.add_columns(range(begin, begin + len(batch)), cells, names)
         begin += len(batch)
-    found = table_of(sheet, stated, how, [])
+    found = table_of(sheet, stated, how, [], written)
     kept = KeptColumns(columns.whole(), found.holes, found.n_left_empty) if keep else None
     return replace(found.matrix, text=kept)
 
@@ -182,6 +187,12 @@ class KeptColumns:
         text = import_module("pyarrow.csv")
         options = text.WriteOptions(delimiter="\t" if suffix == ".tsv" else ",", quoting_style="needed")
         write_atomically(path, lambda file: text.write_csv(table, file, options))
+
+
+def pandas_index(schema: Any) -> list[str]:
+    """Columns of an Arrow schema that pandas wrote as the index of a frame."""
+    written = (schema.pandas_metadata or {}).get("index_columns", [])
+    return [name for name in written if isinstance(name, str) and name in schema.names]
 
 
 def as_cells(numbers: np.ndarray, dtype: Any) -> np.ndarray:

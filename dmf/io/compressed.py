@@ -1,4 +1,4 @@
-"""Compressed files as the bytes that were compressed, no more of them than the size of the file accounts for."""
+"""Compressed files as the bytes that were compressed, at most as many as the size of the file accounts for; and the way back."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def decompressed(path: os.PathLike, file: io.BufferedReader) -> Iterator[BinaryI
         yield io.BufferedReader(_Bounded(source, path))
     except (EOFError, zlib.error) as error:
         raise FileError(f"cannot read {path}: it is damaged or was cut off ({error}). Compress it again.") from error
+
+
+def compressed(content: bytes, path: str | os.PathLike) -> bytes:
+    """Content as a file of this name holds it: compressed by gzip or zstd where the name ends in .gz or .zst."""
+    name = os.fspath(path).lower()
+    if name.endswith(".gz"):
+        return gzip.compress(content, mtime=0)
+    if name.endswith(".zst"):
+        return bytes(package("pyarrow", path, "parquet").compress(content, "zstd", asbytes=True))
+    return content
 
 
 class _Bounded(io.RawIOBase):

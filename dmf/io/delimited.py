@@ -65,7 +65,11 @@ class DelimitedText:
         Bytes of the file; 0 where that is not known.
     progress : callable
         Called while it is read.
+    sheet : str or None
+        Of the workbook that the text was made from.
     """
+
+    sheet: str | None = None
 
     def __init__(
         self,
@@ -246,8 +250,9 @@ class DelimitedText:
         read = len(chunk)
         yield chunk
         while chunk := self._file.read(_CHUNK):
+            chunk += b"" if chunk.endswith(b"\n") else self._file.readline()
             read += len(chunk)
-            yield chunk if chunk.endswith(b"\n") else chunk + self._file.readline()
+            yield chunk
             self.progress(self._line, min(read / self.size, 1.0) if self.size else 0.0)
 
     def _decoded(self, chunks: Iterable[bytes]) -> Iterator[str]:

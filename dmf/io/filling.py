@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from dmf.io.compressed import compressed
 from dmf.io.delimited import BLANKS, DelimitedText
+from dmf.io.excel import WORKBOOKS, write_sheet
 from dmf.io.roles import Cells
 from dmf.io.writing import write_atomically
 
@@ -27,6 +30,8 @@ class Text:
         and column of the matrix. Sorted by record.
     n_left_empty : int
         Number of other cells that are missing: in rows and columns that hold no number.
+    sheet : str or None
+        Of the workbook that the text was made from.
     """
 
     def __init__(
@@ -41,10 +46,10 @@ class Text:
         self.columns, self.holes, self.n_left_empty = tuple(columns), holes, n_left_empty
         self._head, self._text, self._how = source.head, "".join(lines), how
         self._delimiter, self._width = source.delimiter, source.width
-        self._skipped = source.n_skipped
+        self._skipped, self._path, self.sheet = source.n_skipped, Path(source.path), source.sheet
 
     def write_filled(self, path: str | os.PathLike, values: np.ndarray) -> None:
-        """Write the text with its missing cells filled.
+        """Write the text with its missing cells filled, compressed where the name ends in .gz or .zst; or the workbook it is of.
 
         Numbers get as many decimals as their column has, none where it holds whole numbers; all that count where it holds none.
 
@@ -59,17 +64,39 @@ class Text:
         FileError
             If the file cannot be written.
         """
-        formats = self._formats()
-        parts, next_hole, end = [], 0, len(self.holes)
-        for record, fields in self._records():
-            while next_hole < end and self.holes[next_hole, 0] == record:
-                column = int(self.holes[next_hole, 1])
-                raw, number = fields[2 * column], formats[column](float(values[next_hole]))
+        numbers = self._written(values)
+        if Path(path).suffix.lower() in WORKBOOKS:
+            assert self.sheet is not None  # only a workbook is written as one
+            write_sheet(path, self._path, self.sheet, self._cells(numbers))
+            return
+        parts: list[str] = []
+        for fields, filled in self._with_holes(numbers):
+            for column, number in filled:
+                raw = fields[2 * column]
                 fields[2 * column] = raw.replace(raw.strip(), number) if raw.strip() else number
-                next_hole += 1
             parts += fields
-        content = self._head + "".join(parts).encode()
+        content = compressed(self._head + "".join(parts).encode(), path)
         write_atomically(path, lambda file: file.write(content))
+
+    def _written(self, values: np.ndarray) -> list[str]:
+        """The numbers in the holes as text."""
+        formats = self._formats()
+        return [formats[int(column)](float(value)) for column, value in zip(self.holes[:, 1], values, strict=True)]
+
+    def _with_holes(self, numbers: Sequence[str]) -> Iterator[tuple[list[str], list[tuple[int, str]]]]:
+        """Parts of each record, and column and number of the cells to fill."""
+        at = 0
+        for record, fields in self._records():
+            first = at
+            while at < len(self.holes) and self.holes[at, 0] == record:
+                at += 1
+            yield fields, [(int(self.holes[k, 1]), numbers[k]) for k in range(first, at)]
+
+    def _cells(self, numbers: Sequence[str]) -> Iterator[tuple[tuple[int, int], float]]:
+        """Row and column in the sheet, from 1, and number of each hole."""
+        for row, (_, filled) in enumerate(self._with_holes(numbers), self._head.count(b"\n") + 1):
+            for column, number in filled:
+                yield (row, column + 1), self._how.number(number)
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Number and parts of each record; -1 for blank lines and the header."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,32 @@ from dmf.errors import FileError
 from dmf.io.arrays import open_npz, read_npy
 from dmf.io.messages import ignored, listed, shown, times
 from dmf.io.reading import Entries, Matrix, check_extent, check_positions, checked, real
+from dmf.io.writing import write_atomically
 
 _SPARSE = {"coo": ("row", "col"), "csr": ("indices", "indptr"), "csc": ("indices", "indptr")}
 
 
+class KeptArray:
+    """An array as it was, and where it holds NaN; attributes and method as of `dmf.io.filling.Text`."""
+
+    n_left_empty = 0
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        places = np.argwhere(np.isnan(array)) if array.dtype.kind == "f" else np.empty((0, 2), int)
+        self.holes = np.hstack([places, places])
+
+    def write_filled(self, path: str | os.PathLike, values: np.ndarray) -> None:
+        """Write the array, in its dtype, with `values` in its holes."""
+        filled = self._array.copy()
+        filled[tuple(self.holes[:, :2].T)] = values
+        write_atomically(path, lambda file: np.save(file, filled))
+
+
 def load_npy(path: Path) -> Matrix:
     """Read one array."""
-    return _dense(path, read_npy(path), [])
+    array = read_npy(path)
+    return replace(_dense(path, array, []), text=KeptArray(array))
 
 
 def _dense(path: Path, array: np.ndarray, notes: list[str]) -> Matrix:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dmf.errors import ArgumentError, DTypeError, ObservationError, ShapeError
-from dmf.io.arrow import as_cells, with_cells
+from dmf.io.arrow import as_cells, pandas_index, with_cells
 from dmf.io.ids import Numbering, Stack
 from dmf.io.lines import entries_and_holes
 from dmf.io.messages import listed
@@ -67,6 +67,8 @@ def read_form(data: Any) -> tuple[Any, Form | None]:
     reader = _READERS.get((type(data).__module__.partition(".")[0], type(data).__name__))
     if reader is not None:
         return reader(data)
+    if isinstance(data, np.matrix):  # whose rows are matrices again
+        return np.asarray(data), None
     if isinstance(data, (list, tuple)) and _is_rectangular(data) and np.asarray(data).dtype.kind in "OU":
         data = np.array(data, object)
     if isinstance(data, np.ndarray) and data.dtype == object and data.ndim == 2 and data.size:
@@ -181,13 +183,16 @@ def _numbers(column: Any, where: str) -> np.ndarray:
     return _of_objects(list(column), where)
 
 
-def _is_time(dtype: Any) -> bool:
+def is_time(dtype: Any) -> bool:
+    """Whether a dtype of any library is of dates, times or differences of these."""
     return str(dtype).lower().startswith(("date", "time", "duration", "period"))
 
 
-def _matrix(names: Sequence[Any], dtypes: Sequence[Any], column: Callable[[int], Any]) -> tuple[list[int], np.ndarray]:
-    """Columns that are no times, and their numbers side by side."""
-    kept = [k for k, dtype in enumerate(dtypes) if not _is_time(dtype)]
+def _matrix(
+    names: Sequence[Any], dtypes: Sequence[Any], column: Callable[[int], Any], index: Sequence[str] = ()
+) -> tuple[list[int], np.ndarray]:
+    """Columns that are neither times nor an index, and their numbers side by side."""
+    kept = [k for k, dtype in enumerate(dtypes) if not is_time(dtype) and names[k] not in index]
     if not kept:
         raise ShapeError(
             "the data have no column of numbers, but a matrix has some.", argument="data", value=len(names)
@@ -244,10 +249,21 @@ def _of_pandas(frame: Any) -> tuple[np.ndarray, Form]:
 def _to_pandas(frame: Any, kept: list[int], values: np.ndarray, filled: np.ndarray) -> Any:
     result = frame.copy()
     for k, gone, cells in _completed(kept, values, filled, list(frame.dtypes)):
-        column = frame.iloc[:, k].copy()
-        column.iloc[np.flatnonzero(gone)] = cells
-        result.isetitem(k, column)
+        result.isetitem(k, with_series_cells(frame.iloc[:, k], gone, cells))
     return result
+
+
+def with_series_cells(series: Any, gone: np.ndarray, cells: Any) -> Any:
+    """A pandas Series with `cells` where the mask says, in its dtype."""
+    dtype = series.dtype
+    filled = series.sparse.to_dense() if is_sparse_dtype(dtype) else series.copy()
+    filled.iloc[np.flatnonzero(gone)] = cells
+    return filled.astype(dtype) if is_sparse_dtype(dtype) else filled
+
+
+def is_sparse_dtype(dtype: Any) -> bool:
+    """Whether a dtype is the one of pandas that stores only some cells."""
+    return type(dtype).__name__ == "SparseDtype"
 
 
 def _of_polars(frame: Any) -> tuple[np.ndarray, Form]:
@@ -256,17 +272,21 @@ def _of_polars(frame: Any) -> tuple[np.ndarray, Form]:
 
 
 def _to_polars(frame: Any, kept: list[int], values: np.ndarray, filled: np.ndarray) -> Any:
-    polars = import_module("polars")
     completed = _completed(kept, values, filled, frame.dtypes)
-    return frame.with_columns(
-        frame[:, k].clone().scatter(np.flatnonzero(gone), polars.Series(cells).cast(frame.dtypes[k]))
-        for k, gone, cells in completed
-    )
+    return frame.with_columns(with_polars_cells(frame[:, k], gone, cells) for k, gone, cells in completed)
+
+
+def with_polars_cells(series: Any, gone: np.ndarray, cells: np.ndarray) -> Any:
+    """A polars Series with the numbers `cells` where the mask says, in its dtype."""
+    given = import_module("polars").Series(as_cells(cells, series.dtype)).cast(series.dtype)
+    return series.clone().scatter(np.flatnonzero(gone), given)
 
 
 def _of_arrow(table: Any) -> tuple[np.ndarray, Form]:
-    kept, values = _matrix(table.column_names, table.schema.types, table.column)
-    return values, Form(None, _names([table.column_names[k] for k in kept]), partial(_to_arrow, table, kept, values))
+    index = pandas_index(table.schema)
+    kept, values = _matrix(table.column_names, table.schema.types, table.column, index)
+    rows = _names(table.column(index[0]).to_pylist()) if len(index) == 1 else None
+    return values, Form(rows, _names([table.column_names[k] for k in kept]), partial(_to_arrow, table, kept, values))
 
 
 def _to_arrow(table: Any, kept: list[int], values: np.ndarray, filled: np.ndarray) -> Any:
@@ -295,8 +315,9 @@ def _to_xarray(data: Any, filled: np.ndarray) -> Any:
 
 def _refused(data: Any) -> NoReturn:
     raise ShapeError(
-        f"the data are a {type(data).__module__.partition('.')[0]} {type(data).__name__}, but a matrix has rows and columns. "
-        "Pass a DataFrame (of a LazyFrame: collect(); of a Dataset: one of its arrays).",
+        f"the data are a {type(data).__name__} of {type(data).__module__.partition('.')[0]}, but a matrix has rows and columns. "
+        "Pass a DataFrame (of a LazyFrame: collect(); of a Dataset: one of its arrays; of the name of a file: what "
+        "dmf.io.read_entries reads).",
         argument="data",
         value=type(data).__name__,
     )
@@ -311,4 +332,8 @@ _READERS: dict[tuple[str, str], Callable[[Any], tuple[Any, Form]]] = {
     ("polars", "Series"): _refused,
     ("polars", "LazyFrame"): _refused,
     ("xarray", "Dataset"): _refused,
+    ("builtins", "dict"): _refused,
+    ("builtins", "str"): _refused,
+    ("pathlib", "PosixPath"): _refused,
+    ("pathlib", "WindowsPath"): _refused,
 }

@@ -16,7 +16,7 @@ from dmf.io.arrays import open_npz
 from dmf.io.arrow import load_parquet
 from dmf.io.databases import load_duckdb, load_sqlite
 from dmf.io.delimited import DelimitedText, open_delimited
-from dmf.io.excel import open_sheet
+from dmf.io.excel import WORKBOOKS, open_sheet
 from dmf.io.formats import load_npy, load_npz, members_text
 from dmf.io.lines import TRIPLET, read_lines
 from dmf.io.matrix_market import load_mtx
@@ -34,10 +34,16 @@ _COLUMNS: dict[str, Callable[[Path, Stated, bool, Progress], Entries | Matrix]] 
     ".sqlite3": load_sqlite,
     ".db": load_sqlite,
 }
-_WORKBOOKS = (".xlsx", ".xlsm")
 
 
-def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bool = False, **stated: Any) -> Entries:
+def read_entries(
+    path: str | os.PathLike,
+    layout: str = "auto",
+    *,
+    keep_text: bool = False,
+    progress: Progress = silent,
+    **stated: Any,
+) -> Entries:
     """Read the observed entries of a matrix.
 
     Parameters
@@ -61,6 +67,9 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
         Which of these two; "auto": decided by the first lines, see `dmf.io.tables.is_table`.
     keep_text : bool
         Keep the text or the columns of the file with the entries, to write them with their missing entries filled.
+    progress : callable
+        ``progress(lines, share)`` is called while text, Parquet or a database is read: the lines read so far, and the share of
+        the file that they are, 0 where that is not known. What it raises ends the reading.
     **stated
         What the file does not say itself: `columns`, `value`, `index_column`, `header`, `missing`, `decimal`, `thousands`,
         `skip`, `sheet` and `query`, as in `dmf.io.roles.Stated`. What is left open is inferred, and told in the notes.
@@ -79,7 +88,7 @@ def read_entries(path: str | os.PathLike, layout: str = "auto", *, keep_text: bo
     MissingPackageError
         If the file needs a package that is not installed: pyarrow, openpyxl or duckdb.
     """
-    found = read(path, layout, keep_text=keep_text, **stated)
+    found = read(path, layout, keep_text=keep_text, progress=progress, **stated)
     return found.entries() if isinstance(found, Matrix) else found
 
 
@@ -91,21 +100,18 @@ def read(
     progress: Progress = silent,
     **stated: Any,
 ) -> Entries | Matrix:
-    """What `read_entries` reads, as a matrix where the file holds one.
-
-    `progress` is called with the number of lines read so far, and the share of the file that they are.
-    """
+    """What `read_entries` reads, as a matrix where the file holds one."""
     return _load(path, Stated(layout, **stated), keep_text, progress)
 
 
-def read_matrix(path: str | os.PathLike, layout: str = "auto", **stated: Any) -> Matrix:
+def read_matrix(path: str | os.PathLike, layout: str = "auto", *, progress: Progress = silent, **stated: Any) -> Matrix:
     """Read a matrix that is known at every entry.
 
     Parameters
     ----------
     path : path
         As for `read_entries`; files of entries must cover every position once.
-    layout, **stated
+    layout, progress, **stated
         As for `read_entries`.
 
     Returns
@@ -117,7 +123,7 @@ def read_matrix(path: str | os.PathLike, layout: str = "auto", **stated: Any) ->
     FileError
         As `read_entries`, and if entries are missing or given twice.
     """
-    found = _load(path, Stated(layout, **stated))
+    found = _load(path, Stated(layout, **stated), progress=progress)
     matrix = found.matrix if isinstance(found, Matrix) else _filled(path, found)
     if missing := int(np.count_nonzero(np.isnan(matrix))):
         raise _incomplete(path, missing, matrix.shape, "they are NaN or empty")
@@ -186,7 +192,7 @@ def read_sensing(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, tuple
 def is_delimited(path: str | os.PathLike) -> bool:
     """Whether a file of this name is read as delimited text."""
     path = Path(path)
-    return path.suffix.lower() not in (*_READERS, *_COLUMNS, *_WORKBOOKS) and not path.is_dir()
+    return path.suffix.lower() not in (*_READERS, *_COLUMNS, *WORKBOOKS) and not path.is_dir()
 
 
 def _load(
@@ -207,7 +213,7 @@ def _check_stated(path: Path, suffix: str, stated: Stated) -> None:
         allowed = ("layout", "columns", "value", "index_column", "missing", *["query"] * (suffix != ".parquet"))
     elif suffix not in _READERS:
         allowed = tuple(field.name for field in fields(Stated) if field.name != "query")
-        allowed = tuple(name for name in allowed if name != "sheet" or suffix in _WORKBOOKS)
+        allowed = tuple(name for name in allowed if name != "sheet" or suffix in WORKBOOKS)
     for field in fields(Stated):
         if field.name not in allowed and getattr(stated, field.name) != field.default:
             raise FileError(
@@ -223,7 +229,7 @@ def _load_text(path: Path, stated: Stated, keep_text: bool, progress: Progress) 
     def plausible(record: list[str]) -> bool:
         return any(how.is_missing(field) or how.is_meant(field) for field in record[len(needed) - 1 :])
 
-    workbook = path.suffix.lower() in _WORKBOOKS
+    workbook = path.suffix.lower() in WORKBOOKS
     opened: AbstractContextManager[DelimitedText]
     opened = (
         nullcontext(open_sheet(path, needed, plausible, stated))

@@ -284,7 +284,8 @@ def entry_columns(
     """Positions of the columns of row ids, column ids and values.
 
     What is stated holds; then headings that name users, items, values and times; then the order of the columns, where a first
-    column without a heading that counts the lines, as pandas writes it, and times are left out.
+    column without a heading that counts the lines, as pandas writes it, and times (headings that name them, or whole numbers
+    like seconds since 1970) are left out.
     """
     width = len(columns)
     found: dict[str, int] = {}
@@ -304,6 +305,9 @@ def entry_columns(
             found[role] = named[0]
     needed = 3 - len(found)
     left = [k for k in range(width) if k not in found.values() and roles[k] != "time"]
+    times = [k for k in left if columns[k].is_times and 2 * len(set(columns[k].filled)) > len(columns[k].filled)]
+    if times and len(left) - len(times) >= needed:
+        left = [k for k in left if k not in times]
     unnamed = (names is None and len(columns[0].filled) >= _MIN_LINES) or (names is not None and not names[0].strip())
     if unnamed and len(left) > needed and 0 in left and columns[0].is_even:
         left.remove(0)
@@ -319,6 +323,17 @@ def entry_columns(
         if role not in found:
             found[role] = left.pop(0)
     row, col, value = found["row"], found["column"], found["value"]
+    free = [k for k in range(width) if k not in found.values() and roles[k] is None and not columns[k].is_distinct]
+    if (
+        not given
+        and free
+        and roles[row] is None
+        and columns[row].is_distinct
+        and len(columns[row].filled) >= _MIN_LINES
+    ):
+        raise _told(
+            where, f"no two lines have the same id in column {row + 1}, which would be row ids", row, col, value
+        )
     if not given and (names is None or roles[value] != "value") and stated.value is None:
         _check_guess(columns, row, col, value, where)
     return row, col, value
@@ -341,10 +356,14 @@ def _check_guess(columns: Sequence[Column], row: int, col: int, value: int, wher
         if 2 * pairs < len(one) and never:
             problem = f"most pairs of columns {row + 1} and {col + 1} repeat, those with column {value + 1} never"
     if problem:
-        raise FileError(
-            f"cannot read {where} by the order of its columns: {problem}. Say which columns hold row ids, column ids and values: "
-            f"--columns {row + 1},{col + 1},{value + 1} if it is right as it is, or others; or --format table, if it is one."
-        )
+        raise _told(where, problem, row, col, value)
+
+
+def _told(where: object, problem: str, row: int, col: int, value: int) -> FileError:
+    return FileError(
+        f"cannot read {where} by the order of its columns: {problem}. Say which columns hold row ids, column ids and values: "
+        f"--columns {row + 1},{col + 1},{value + 1} if it is right as it is, or others; or --format table, if it is one."
+    )
 
 
 def notes_on_outliers(values: np.ndarray) -> list[str]:

@@ -27,6 +27,7 @@ _ENTRY_NUMBERS = 4  # lines of ids and a value have at most this many columns of
 _HEADER_NUMBERS = 5  # a line of at least this many increasing whole numbers is a header
 _FIRST_YEAR = 1000  # evenly spaced whole numbers from here on are names of columns
 _EVEN_STEPS, _DISTINCT_IDS = 3, 8  # from which even steps, and different whole numbers, are no accident
+_UNEVEN = 1e-3  # of the step between times on a regular grid, as they are rounded in a file
 _ID_RATIO = 10  # ids this much larger than all else are no data
 _DATA_BESIDE_TIMES = 1e7  # values of data stay below it where a column of seconds since 1970 stands beside them
 
@@ -51,8 +52,8 @@ def is_table(text: Sample, stated: Stated, how: Cells) -> bool:
     """Whether the first records are those of a table, rather than lines of row id, column id and value.
 
     They are if at least two columns hold numbers and, of these columns, one has a missing cell or there are more than four;
-    unless headings name rows and columns, or the first two columns look like ids: complete, whole numbers or text, ids of rows
-    repeated, pairs mostly not.
+    unless headings name rows and columns, or at most one of them has missing cells and the first two columns look like ids:
+    complete, whole numbers or text, ids of rows repeated, pairs mostly not.
     """
     sample = text.sample
     header = _has_header(sample, stated, how)[0]
@@ -68,6 +69,8 @@ def is_table(text: Sample, stated: Stated, how: Cells) -> bool:
     numeric = [column for column in others if column.is_numeric]
     if len(numeric) < 2 or (all(column.complete for column in numeric) and len(numeric) <= _ENTRY_NUMBERS):
         return False
+    if sum(not column.complete for column in numeric) > 1:  # entries have missing cells in the column of values alone
+        return True
     ids = all(c.complete and (c.is_whole or not c.is_numeric) for c in columns[:2])
     pairs = [(record[0], record[1]) for record in body]
     return not (ids and len({row for row, _ in pairs}) < len(pairs) <= 2 * len(set(pairs)))
@@ -82,8 +85,9 @@ def read_table(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
       first cell that is empty, or is text above numbers; if they are 0, 1, 2, ...; if they are at least five whole numbers that
       increase, or evenly spaced ones from 1000 on, such as years.
     - The first column holds row names if it is text without repetition; or if it holds different whole numbers and has no
-      heading or that of ids or times, counts evenly, is the only such column, or is far larger than all others. Text that
-      repeats names no rows and is left out.
+      heading or that of ids or times, counts evenly, is the only such column, or is far larger than all others; or if it is
+      numbers at even distances. Text that repeats names no rows and is left out, as are different whole numbers in a later
+      column whose heading is that of ids or times.
     - Rows and columns without any number are left out of the matrix: nothing is known of them.
 
     Where there are no names, rows and columns are called by their position in the file, from 0, row names not counted.
@@ -137,16 +141,32 @@ def index_column(sheet: Sheet, stated: Stated) -> int | None:
     return position(str(stated.index_column), sheet.header, sheet.width, sheet.path, "--index-column")
 
 
-def table_of(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str]) -> Table:
-    """What the cells of a file mean: names of rows and columns, and the matrix; see `read_table`."""
+def table_of(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str], written: Sequence[int] = ()) -> Table:
+    """What the cells of a file mean: names of rows and columns, and the matrix; see `read_table`.
+
+    Where nothing else is stated, the columns `written` as an index are no data, and a single one whose cells differ names the
+    rows.
+    """
     header, index = sheet.header, index_column(sheet, stated)
     left_out: list[int] = []  # columns of numbers that are no data
     numeric = sheet.numeric()
     about_index: list[str] = []
     if stated.columns is not None:
         numeric = sorted({position(name, header, sheet.width, sheet.path, "--columns") for name in stated.columns})
+    elif stated.index_column is None and written:
+        problem = _repetition(sheet) if len(written) == 1 else (0, "")
+        index, left_out = (written[0], []) if problem is None else (None, list(written))
+        if problem is not None:
+            repeated = [sheet.called(k) for k in written]
+            about_index = [f"the index ({', '.join(listed(repeated))}) is left out: it does not give each row one name"]
     elif stated.index_column is None:
         index, left_out, about_index = _guessed_index(sheet, numeric)
+        left_out += (ids := _later_ids(sheet, [k for k in numeric if k > 0]))
+        about_index += [
+            f"the column {shown(sheet.called(k))} holds different whole numbers and is left out (--index-column {k + 1} takes it "
+            "as row names, --index-column none as data)"
+            for k in ids
+        ]
     if index is not None and stated.index_column is not None and (problem := _repetition(sheet)) is not None:
         record, reason = problem
         raise sheet.error(
@@ -243,17 +263,32 @@ def _guessed_index(sheet: Sheet, numeric: Sequence[int]) -> tuple[int | None, li
             f"cannot read {sheet.path}, {where}: {called} seems to hold row names, but {problem[1]}. Give each row a "
             "name of its own, or say what it is: --index-column none takes it as data, --index-column NAME another as row names."
         )
-    if problem is not None or not (whole or role == "time"):
-        return None, [], []
     steps = np.diff(column)
+    if whole and problem is not None and (steps >= 0).all() and len(np.unique(column)) >= _DISTINCT_IDS:
+        return (
+            None,
+            [],
+            [f"{called} is taken as data, though it only rises (--format table --columns names those that are)"],
+        )
     even = len(steps) >= _EVEN_STEPS and steps[0] > 0 and bool((steps == steps[0]).all())
+    regular = len(steps) >= _DISTINCT_IDS and steps[0] > 0 and bool((abs(steps - steps[0]) < _UNEVEN * steps[0]).all())
+    if problem is not None or not (whole or regular or role == "time"):
+        return None, [], []
     rest = [k for k in numeric if k > 0]
     unique = len(column) >= _DISTINCT_IDS and not any(_is_ids(values[:, k]) for k in rest)
     apart = column.min() > _ID_RATIO * np.nanmax(np.abs(values[:, rest]), initial=0)
-    if role in ("row", "name", "time") or even or unique or apart:
-        what = "different numbers" if role == "time" else "different whole numbers"
+    if role in ("row", "name", "time") or even or regular or unique or apart:
+        what = "different whole numbers" if whole else "numbers at even distances" if regular else "different numbers"
         return 0, [], [f"{called} holds {what} and is taken as row names (--index-column none takes it as data)"]
     return None, [], [f"{called} is taken as data (--index-column 1 takes it as row names)"]
+
+
+def _later_ids(sheet: Sheet, numeric: Sequence[int]) -> list[int]:
+    """Columns after the first whose headings name rows or times, and whose cells are different whole numbers."""
+    if sheet.header is None:
+        return []
+    roles = {k: role_of(sheet.header[k]) for k in numeric}
+    return [k for k, role in roles.items() if role in ("row", "name", "time") and _is_ids(sheet.values[:, k])]
 
 
 def _is_ids(column: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.tables.frames import read_frame
 from dmf.tables.kinds import Column
 from dmf.tables.recovery import TableRecovery, Units
-from dmf.tables.stack import choose, fit_members
+from dmf.tables.stack import Told, choose, fit_members, silent
 
 _CONSTANT = 1e-12  # of the size of a column: columns that vary by less are constant
 
@@ -24,6 +24,7 @@ def complete_table(
     bounds: Any = None,
     sample_weight: Any = None,
     seed: int = 0,
+    callback: Told | None = None,
 ) -> TableRecovery:
     """Fill the holes of a table whose columns have different units and kinds.
 
@@ -33,17 +34,21 @@ def complete_table(
 
     Parameters
     ----------
-    data : array, pandas or polars data frame, shape (n, d)
-        NaN, None and masked cells are missing.
+    data : array, pandas or polars data frame, pyarrow Table, xarray DataArray, shape (n, d)
+        NaN, None and masked cells are missing. Columns of dates and times are left aside, and come back as they are.
     kinds : mapping of column names (numbers for arrays) to str, optional
         "real", "count" (whole numbers), "boolean", "ordinal" or "nominal", where the dtype does not say it: floats are real,
         integers count, truth values boolean, ordered categories ordinal, other categories and text nominal.
     bounds : (float, float) or mapping of column names to such, optional
-        Least and largest value filled in. By default a half of the observed range beyond it.
+        Least and largest value filled in. By default a half of the observed range beyond it, and nothing negative in a column
+        without negative values.
     sample_weight : array, shape (n,), optional
         How often each row counts, at least 0.
     seed : int
         Of what is held out, and of groups that mixtures start from.
+    callback : callable, optional
+        Called with what is being done, the number of steps done and of all: ``callback("trying candidates", 3, 45)``, then
+        "fitting candidates to all cells". What it raises ends the call.
 
     Returns
     -------
@@ -89,9 +94,10 @@ def complete_table(
     units = _units(frame.columns, frame.values, weights, bounds)
     table = units.encoded(frame.columns, frame.values)
     counts = np.ones(n) if weights is None else weights
-    held_out = choose(table[counts > 0], units.groups, counts[counts > 0], units.bounds, seed)
+    told = silent if callback is None else callback
+    held_out = choose(table[counts > 0], units.groups, counts[counts > 0], units.bounds, seed, told)
     chosen = zip(held_out.candidates, held_out.weights.tolist(), strict=True)
-    members = fit_members(chosen, table, counts, units.bounds, seed)
+    members = fit_members(chosen, table, counts, units.bounds, seed, told)
     return TableRecovery(frame.columns, units, tuple(members), held_out, seed, frame, weights)
 
 
@@ -125,6 +131,8 @@ def _units(columns: tuple[Column, ...], values: np.ndarray, weights: np.ndarray 
     constant = scale <= _CONSTANT * np.max(np.abs(known), axis=0, initial=0)
     scale[constant] = 1
     limits = np.array([[-np.inf], [np.inf]]).repeat(len(groups), axis=1)
+    positive = np.all(known >= 0, axis=0) & np.array([not columns[j].levels for j in groups])
+    limits[0, positive] = -center[positive] / scale[positive]
     given = bounds if isinstance(bounds, Mapping) else {column.name: bounds for column in columns if not column.levels}
     names = [column.name for column in columns]
     for name, pair in given.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,12 @@ from dmf.tables.margins import SPACES, Margins, fit_margins
 _SHRINKAGE = 20.0  # of the weights, in mean squares of what is held out
 _LEAST_WEIGHT = 0.01  # candidates of less are not worth a fit
 _MOST_ROWS = 10_000  # that choices are made on
+
+Told = Callable[[str, int, int], Any]  # called with what is done, how many steps of it are, and of how many
+
+
+def silent(work: str, done: int, total: int) -> None:
+    """No progress told."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,9 @@ def combined(members: Sequence[Member], table: np.ndarray) -> tuple[np.ndarray, 
     return np.where(holes, mean, table), np.where(holes, np.maximum(square - mean**2, 0), 0)
 
 
-def choose(table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: np.ndarray, seed: int) -> HeldOut:
+def choose(
+    table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: np.ndarray, seed: int, told: Told = silent
+) -> HeldOut:
     """Weigh the candidates by what they say of entries that are held out.
 
     Parameters
@@ -125,6 +134,8 @@ def choose(table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: n
     bounds : array, shape (2, d)
     seed : int
         Of what is held out.
+    told : callable
+        Called after each fit to what is left.
 
     Returns
     -------
@@ -162,7 +173,8 @@ def choose(table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: n
 
     def wave(plans: list[tuple[float, tuple[Any, Sequence[float], float | None]]]) -> None:
         jobs = [(k, space, plan) for space, plan in plans for k in range(len(held_out))]
-        results = _side_by_side(tried, jobs)
+        results = _side_by_side(tried, jobs, lambda n: told("trying candidates", len(done) + n, total))
+        done.extend(jobs)
         for number, (space, (family, _, start)) in enumerate(plans):
             runs = results[number * len(held_out) : (number + 1) * len(held_out)]
             parts = {}
@@ -179,6 +191,9 @@ def choose(table: np.ndarray, groups: np.ndarray, weights: np.ndarray, bounds: n
 
     n, d = table.shape
     settings = {family: tuple(family.settings(n, d)) for family in FAMILIES}
+    counts = [len(settings[family]) if family.separate else bool(settings[family]) for family in FAMILIES]
+    total = sum(counts) * len(SPACES) * len(held_out)
+    done: list[Any] = []
     with one_blas_thread():
         wave([
             (space, (family, settings[family], None))
@@ -246,7 +261,7 @@ def _reduced(design: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def fit_members(
     candidates: Iterable[tuple[Candidate, float]],
-    table: np.ndarray, weights: np.ndarray, bounds: np.ndarray, seed: int,
+    table: np.ndarray, weights: np.ndarray, bounds: np.ndarray, seed: int, told: Told = silent,
 ) -> list[Member]:  # fmt: skip
     """Fit candidates, each with its weight, to all that is observed; arguments as of `choose`."""
     pairs = [(candidate, weight) for candidate, weight in candidates if weight > 0]
@@ -262,17 +277,23 @@ def fit_members(
         needed = dict.fromkeys(
             Candidate(GAUSSIAN.name, c.space, c.start) for c, _ in pairs if c.start is not None
         ) | dict.fromkeys(c for c, _ in pairs if c.start is None)
-        models = dict(zip(needed, _side_by_side(fit, [(c, None) for c in needed]), strict=True))
         later = [c for c, _ in pairs if c.start is not None]
+        total = len(needed) + len(later)
+
+        def tell(n: int) -> None:
+            told("fitting candidates to all cells", n, total)
+
+        models = dict(zip(needed, _side_by_side(fit, [(c, None) for c in needed], tell), strict=True))
         jobs = [(c, models[Candidate(GAUSSIAN.name, c.space, c.start)]) for c in later]  # type: ignore[arg-type]
-        models |= dict(zip(later, _side_by_side(fit, jobs), strict=True))
+        models |= dict(zip(later, _side_by_side(fit, jobs, lambda n: tell(len(needed) + n)), strict=True))
     return [Member(c, weight, margins[c.space], models[c]) for c, weight in pairs]
 
 
-def _side_by_side(function: Callable[[Any], Any], jobs: Sequence[Any]) -> list[Any]:
-    """Results of independent jobs, in their order, on as many threads as dmf may use."""
-    threads = min(thread_count(), len(jobs))
-    if threads < 2:
-        return [function(job) for job in jobs]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, jobs))
+def _side_by_side(function: Callable[[Any], Any], jobs: Sequence[Any], told: Callable[[int], None]) -> list[Any]:
+    """Results of independent jobs, in their order, on as many threads as dmf may use; `told` hears how many are done."""
+    threads, results = min(thread_count(), len(jobs)), []
+    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+        for result in map(function, jobs) if pool is None else pool.map(function, jobs):
+            results.append(result)
+            told(len(results))
+    return results

@@ -14,13 +14,14 @@ def look_alike(matrix: np.ndarray) -> tuple[bool, str]:
     Parameters
     ----------
     matrix : array, shape (n, d)
-        NaN where a cell is missing; each column has one that is not.
+        NaN where a cell is missing; columns without any cell say nothing.
 
     Returns
     -------
     alike : bool
     reason : str
     """
+    matrix = matrix[:, ~np.isnan(matrix).all(axis=0)]
     spreads, centers = np.nanstd(matrix, axis=0), np.nanmedian(matrix, axis=0)
     spreads = spreads[spreads > 0]
     if len(spreads) < 2:

@@ -1,6 +1,7 @@
 """Tables, filled tables, reports, rankings and rank paths, as a program."""
 
 import csv
+import gzip
 import json
 import signal
 from dataclasses import replace
@@ -61,7 +62,8 @@ def test_what_cannot_be_filled(dmf_program, ratings, tmp_path):
     assert "none is missing in" in error_line(dmf_program("complete", ratings, "-o", "f.csv", code=1))
     np.save(tmp_path / "holes.npy", np.array([[1.0, np.nan], [2.0, 3.0]]))
     line = error_line(dmf_program("complete", "holes.npy", "-o", "f.csv", code=1))
-    assert "is a .npy file. Text, workbooks and columns are filled" in line
+    assert "is a .npy file, which is written as an array" in line
+    assert "is written as text" in error_line(dmf_program("complete", ratings, "-o", "f.xlsx", code=1))
     (tmp_path / "full.csv").write_text("a,b,c,d,e\n" + "1.5,2,3,4,5\n" * 4)
     assert "none is missing in full.csv" in error_line(dmf_program("complete", "full.csv", "-o", "f.csv", code=1))
     assert "1 x 1 matrix" not in dmf_program("factorize", "full.csv").stdout
@@ -233,6 +235,16 @@ def test_the_model_of_a_table_is_shown_and_fills_new_tables(dmf_program, people,
     with pytest.raises(dmf.errors.ShapeError, match="data frame"):
         model.filled(known)
 
+    # another dialect
+    commas = (tmp_path / "new.csv").read_text().replace(",", ";").replace(".", ",").replace(";;", ";?;")
+    (tmp_path / "commas.csv").write_text(commas)
+    stated = ("--decimal", ",", "--missing", "?")
+    assert (
+        "filled         20" in dmf_program("predict", "m.npz", "commas.csv", "-o", "commas-filled.csv", *stated).stdout
+    )
+    expected = (tmp_path / "new-filled.csv").read_text().replace(",", ";").replace(".", ",")
+    assert (tmp_path / "commas-filled.csv").read_text() == expected
+
     line = error_line(dmf_program("predict", "m.npz", path.name, "-o", "p.csv", "--top", 2, code=2))
     assert "m.npz is the model of a table" in line and "dmf.tables.load" in line
     (tmp_path / "other.csv").write_text("age,income\n1,\n,2\n")
@@ -240,6 +252,8 @@ def test_the_model_of_a_table_is_shown_and_fills_new_tables(dmf_program, people,
     with pytest.raises(dmf.errors.FileError, match=r"Read it with dmf.tables.load"):
         dmf.load(tmp_path / "m.npz")
     dmf_program("complete", path, "-o", "b.npz", "--format", "matrix")
+    told = dmf_program("predict", "b.npz", "new.csv", "-o", "p.csv", "--decimal", ",", code=2).stderr
+    assert "--decimal is for the model of a table" in told
     with pytest.raises(dmf.errors.FileError, match=r"Read it with dmf.load"):
         dmf.tables.load(tmp_path / "b.npz")
 
@@ -264,4 +278,55 @@ def test_parquet_comes_out_as_parquet(dmf_program, measured, tmp_path):
     assert filled.schema == pq.read_table(tmp_path / "t.parquet").schema
     values = np.column_stack([filled.column(f"x{j}").to_numpy() for j in range(12)])
     np.testing.assert_allclose(values, matrix, atol=1e-6)
-    assert "Text, workbooks and columns" in error_line(dmf_program("complete", path, "-o", "f.parquet", code=1))
+    assert "is written as text" in error_line(dmf_program("complete", path, "-o", "f.parquet", code=1))
+
+
+def test_text_of_any_suffix_and_compressed_text_come_out_as_they_came(dmf_program, measured, tmp_path):
+    path, _ = measured
+    dmf_program("complete", path, "-o", "plain.csv", "--rank", 2)
+    expected = (tmp_path / "plain.csv").read_bytes()
+    (tmp_path / "table.dat").write_bytes(path.read_bytes())
+    dmf_program("complete", "table.dat", "-o", "filled.dat", "--rank", 2)
+    dmf_program("complete", path, "-o", "filled.csv.gz", "--rank", 2)
+    assert (
+        (tmp_path / "filled.dat").read_bytes() == expected == gzip.decompress((tmp_path / "filled.csv.gz").read_bytes())
+    )
+
+
+def test_an_array_comes_out_as_an_array(dmf_program, tmp_path, rng):
+    full = rng.standard_normal((30, 2)) @ rng.standard_normal((2, 8))
+    holes = np.where(rng.random(full.shape) < 0.2, np.nan, full).astype(np.float32)
+    np.save(tmp_path / "a.npy", holes)
+    dmf_program("complete", "a.npy", "-o", "filled.npy")
+    filled = np.load(tmp_path / "filled.npy")
+    assert filled.dtype == holes.dtype
+    np.testing.assert_allclose(filled, full, atol=1e-4)
+
+
+def test_a_workbook_comes_out_as_a_workbook(dmf_program, tmp_path, rng):
+    openpyxl = pytest.importorskip("openpyxl")
+    full = np.round(100 * rng.standard_normal((30, 1)) @ rng.standard_normal((1, 6)), 1) + 5
+    book = openpyxl.Workbook()
+    book.create_sheet("notes")["B2"] = "=1+1"
+    sheet = book.create_sheet("data")
+    sheet.append(["a title"])
+    sheet.append([])
+    sheet.append(["who", *"abcdef", "two\nlines"])
+    for k, row in enumerate(full):
+        sheet.append([f"person\n{k}", *[None if (k + j) % 7 == 3 else value for j, value in enumerate(row)], "=A4"])
+        if k == 10:
+            sheet.append([])
+    sheet["B4"].font = openpyxl.styles.Font(bold=True)
+    book.save(tmp_path / "book.xlsx")
+    options = ("--sheet", "data", "--skip", 1, "--format", "matrix")
+    dmf_program("complete", "book.xlsx", "-o", "filled.xlsx", *options)
+    filled = openpyxl.load_workbook(tmp_path / "filled.xlsx")
+    assert filled.sheetnames == ["Sheet", "notes", "data"] and filled["notes"]["B2"].value == "=1+1"
+    found, before = filled["data"], openpyxl.load_workbook(tmp_path / "book.xlsx")["data"]
+    assert found["B4"].font.bold and found["H5"].value == "=A4"
+    rows = [row for row in range(4, 35) if row != 15]
+    for row, truth in zip(rows, full, strict=True):
+        for column, value in enumerate(truth, 2):
+            was, now = before.cell(row, column).value, found.cell(row, column).value
+            assert now == was if was is not None else (abs(now - value) < 30 and round(now, 1) == now)
+    assert found.cell(15, 2).value is None

@@ -100,6 +100,7 @@ def test_sparse_matrices_hold_what_was_observed(rng):
     np.testing.assert_array_equal(stored.transform(empty), dense.transform(np.full((2, 6), np.nan)))
 
 
+@pytest.mark.filterwarnings("ignore:.*columns without any entry")
 def test_columns_and_rows_without_entries_get_their_offsets(rng):
     X = holed(low_rank(rng, noise=0.2) + 4, rng)
     X[:, 2] = np.nan
@@ -114,6 +115,7 @@ def test_columns_and_rows_without_entries_get_their_offsets(rng):
     assert abs(imputer.fit_transform(X)[:, 2].mean() - 4) < 1
 
 
+@pytest.mark.filterwarnings("ignore:.*columns without any entry")
 @pytest.mark.parametrize(
     "X", [[[3.0]], [[np.nan, 2.0]], [[1.0, np.nan, 2.0]], [[1.0], [np.nan], [4.0]], [[0.0, np.nan], [0.0, 0.0]]]
 )
@@ -161,6 +163,7 @@ def test_factorization_of_nothing_but_noise_has_one_component(rng):
     assert model.transform(rng.standard_normal((4, 20))).shape == (4, 1)
 
 
+@pytest.mark.filterwarnings("ignore:.*spreads of columns")
 def test_what_is_filled_in_stays_within_the_bounds_of_its_column(rng):
     """In the units of the columns; entries that were there are kept."""
     X = holed(low_rank(rng, noise=0.3), rng) * UNITS
@@ -183,6 +186,7 @@ def test_bad_bounds(bounds, rng):
         DeepMatrixCompletion(**bounds).fit(holed(low_rank(rng, noise=0.3), rng))
 
 
+@pytest.mark.filterwarnings("ignore:.*spreads of columns")
 def test_intervals_hold_what_is_missing(rng):
     """90 % of the holes of fitted and of new rows, to 4 standard errors and what the fits differ by."""
     truth = low_rank(rng, 600, 6) * UNITS
@@ -214,3 +218,17 @@ def test_the_rank_by_a_path(rng):
     np.testing.assert_array_equal(imputer.recovery_.product(), refitted.product())
     with pytest.raises(dmf.errors.RankError, match="'other'"):
         DeepMatrixCompletion(rank="other").fit(X)
+
+
+def test_columns_of_their_own_units_are_told_and_one_without_entries_stays_empty(rng):
+    table = rng.normal([50_000, 0.5, 40, 7], [8_000, 0.3, 10, 1], (40, 4))
+    table[:, 3] = np.nan
+    table[0, 0] = np.nan
+    with pytest.warns(UserWarning, match=r"TableImputer; 1 columns without any entry \(3\) stay empty"):
+        filled = DeepMatrixCompletion().fit_transform(table)
+    assert np.isnan(filled[:, 3]).all() and np.isfinite(filled[:, :3]).all()
+    alike = rng.standard_normal((40, 1)) + 290 + rng.standard_normal((40, 5))
+    alike[:, 2] = np.nan
+    with pytest.warns(UserWarning, match=r"1 columns without any entry \(2\) are filled with the means of rows"):
+        filled = DeepMatrixCompletion().fit_transform(alike)
+    assert np.abs(filled - 290).max() < 10

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dmf.errors import FileError
-from dmf.io.matrices import read_entries, read_matrix
+from dmf.io.matrices import read, read_entries, read_matrix
 
 from matrix_files import triplets
 
@@ -199,3 +199,31 @@ def test_sheets_and_compressed_text_are_written_as_text(tmp_path, form):
     source.text.write_filled(tmp_path / "out.csv", np.full(len(source.text.holes), 2.6))
     lines = (tmp_path / "out.csv").read_text().splitlines()
     assert lines[0] == ",".join(WIDE) and lines[2] in ("s1,2.60,2,0.25,red,20.0,8.0", "s1,2.60,2,0.25,red,20,8")
+
+
+@pytest.mark.parametrize("index", ["numbers", "dates", "repeated", "two levels"])
+def test_what_pandas_wrote_as_an_index_is_no_data(tmp_path, rng, index):
+    pd = pytest.importorskip("pandas")
+    values = rng.standard_normal((30, 5))
+    values[3, 2] = np.nan
+    kinds = {
+        "numbers": np.arange(30)[::-1] * 3,
+        "dates": pd.date_range("2024", periods=30),
+        "repeated": np.repeat(np.arange(10), 3),
+        "two levels": pd.MultiIndex.from_product([["a", "b"], range(15)], names=["x", "y"]),
+    }
+    pd.DataFrame(values, columns=list("abcde"), index=kinds[index]).to_parquet(tmp_path / "t.parquet")
+    found = read(tmp_path / "t.parquet")
+    np.testing.assert_array_equal(found.matrix, values)
+    named = index in ("numbers", "dates")
+    expected = map(str, kinds[index] if named else range(30))
+    assert all(name.startswith(start) for name, start in zip(found.row_ids, expected, strict=True))
+    assert any("does not give each row one name" in note for note in found.notes) != named
+
+
+def test_reading_tells_its_progress(tmp_path):
+    path = tmp_path / "entries.csv"
+    path.write_text("user,item,rating\n" + "".join(f"u{k % 999},i{k % 1013},{k % 5}\n" for k in range(900_000)))
+    told = []
+    read_entries(path, progress=lambda lines, share: told.append((lines, share)))
+    assert len(told) >= 1 and told == sorted(told) and told[-1] == (900_001, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dmf.errors import ArgumentError, FileError
-from dmf.io.matrices import read_entries, read_matrix
+from dmf.io.matrices import read, read_entries, read_matrix
 
 from matrix_files import triplets
 
@@ -54,7 +54,19 @@ def test_without_telling_headings_the_order_decides_but_times_and_line_numbers_a
 @pytest.mark.parametrize(
     "columns, problem",
     [
-        ((USERS, ITEMS, TIMES, RATINGS), "column 3 would be the values, but holds whole numbers like seconds"),
+        ((USERS, ITEMS, TIMES), "column 3 would be the values, but holds whole numbers like seconds"),
+        ((USERS, ITEMS, TIMES, RATINGS), None),
+        ((TIMES, USERS, ITEMS, RATINGS), None),
+        ((range(0, 120, 3), [k % 7 for k in range(40)], [k // 7 for k in range(40)], [k % 4 for k in range(40)]), None),
+        (
+            (
+                [7 * k % 41 for k in range(40)],
+                [k % 7 for k in range(40)],
+                [k // 7 for k in range(40)],
+                [k % 4 for k in range(40)],
+            ),
+            "no two lines have the same id in column 1",
+        ),
         (([k % 5 + 1 for k in range(40)], range(101, 141), [200 + k // 2 for k in range(40)]), None),
         ((range(40), [k % 9 for k in range(40)], [k // 9 for k in range(40)], [k % 4 for k in range(40)]), None),
         (([0.5, 3.5, 4.5], USERS[:3], ITEMS[:3]), "column 1 would be ids, but holds fractions"),
@@ -297,3 +309,35 @@ def test_a_title_is_told_with_the_option_that_leaves_it_out(write):
 def test_values_that_are_all_the_same_are_told_to_hold_no_ranking(write):
     found = read_entries(write("r.csv", "u,i,r\n" + "".join(f"u{k},i{k % 3},1\n" for k in range(12))))
     assert any("hold no ranking" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "index, told",
+    [
+        ([0.25 * k for k in range(30)], "holds numbers at even distances and is taken as row names"),
+        ([2460000.5 + k for k in range(30)], "holds numbers at even distances and is taken as row names"),
+        ([1990 + k // 3 for k in range(30)], "is taken as data, though it only rises"),
+    ],
+)
+def test_a_first_column_of_regular_or_rising_numbers_is_told(write, index, told):
+    rng = np.random.default_rng(0)
+    rows = [
+        [i, *("" if gone else f"{value:.3f}" for value, gone in zip(rng.random(5), rng.random(5) < 0.1, strict=True))]
+        for i in index
+    ]
+    found = read(write("t.csv", csv_of(*zip(*rows, strict=True), header=["when", *"abcde"])))
+    assert any(told in note for note in found.notes)
+    assert found.matrix.shape == (30, 5 if "names" in told else 6)
+
+
+def test_ids_that_are_not_the_first_column_are_no_data_and_keys_in_front_make_no_entries(write):
+    rng = np.random.default_rng(0)
+    values = [["" if rng.random() < 0.1 else f"{rng.random():.3f}" for _ in range(30)] for _ in range(5)]
+    ids = rng.permutation(30) + 100
+    found = read(write("t.csv", csv_of(*values, ids, header=[*"abcde", "row_id"])))
+    assert found.col_ids == tuple("abcde") and any("'row_id' holds different whole" in note for note in found.notes)
+    named = read(write("t.csv", csv_of(*values, ids, header=[*"abcde", "row_id"])), index_column="row_id")
+    assert named.row_ids == tuple(map(str, ids))
+    keys = [k // 2 for k in range(30)], [k % 2 for k in range(30)]
+    found = read(write("t.csv", csv_of(*keys, *values, header=["site", "visit", *"abcde"])))
+    assert found.matrix.shape == (30, 7)

@@ -50,8 +50,9 @@ def test_related_columns_are_filled_well_and_what_was_there_is_kept(numbers):
 
 
 def test_units_of_the_columns_do_not_matter(numbers):
+    """Nor does their zero, but in columns without negative values, into which nothing negative is filled."""
     holed = numbers[1]
-    factors, shifts = np.array([1e6, 1e-3, 1.0, 7.0]), np.array([0.0, 5.0, -2.0, 1e4])
+    factors, shifts = np.array([1e6, 1e-3, 1.0, 7.0]), np.array([0.0, 0.0, -2.0, 1e4])
     filled, moved = dmf.complete_table(holed).filled(), dmf.complete_table(holed * factors + shifts).filled()
     np.testing.assert_allclose((moved - shifts) / factors, filled, atol=1e-5)
 
@@ -278,3 +279,26 @@ def test_ctrl_c_in_the_completion_ends_the_whole(rng, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         next(BY_NAME["dmf.complete"].path(rng.standard_normal((20, 6)), np.ones(20), None, 0, [6.0]))
     assert len(calls) == 1
+
+
+def test_a_callback_hears_of_each_step_and_ends_the_call_by_what_it_raises(numbers):
+    told = []
+    dmf.complete_table(numbers[1], callback=lambda *step: told.append(step))
+    works = list(dict.fromkeys(work for work, _, _ in told))
+    assert works == ["trying candidates", "fitting candidates to all cells"]
+    for work in works:
+        steps = [(done, total) for name, done, total in told if name == work]
+        assert [done for done, _ in steps] == list(range(1, steps[0][1] + 1)) and {n for _, n in steps} == {len(steps)}
+
+    def stop(work, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dmf.complete_table(numbers[1], callback=stop)
+
+
+def test_nothing_negative_is_filled_in_where_nothing_is(rng):
+    area = np.exp(2 * rng.standard_normal((80, 1)) + 0.5 * rng.standard_normal((80, 3)))
+    area[rng.random(area.shape) < 0.2] = np.nan
+    assert dmf.complete_table(area).filled().min() >= 0
+    assert dmf.complete_table(area, bounds=(-1.0, 1e3)).filled().min() >= -1
