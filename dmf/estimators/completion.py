@@ -301,7 +301,9 @@ def _unknown_columns(entries: SampledEntries) -> np.ndarray:
     problems = [] if alike else [f"{reason}: if columns have units of their own, fill them by TableImputer"]
     if len(empty):
         filled = "are filled with the means of rows" if alike else "stay empty"
-        problems.append(f"{len(empty)} columns without any entry ({', '.join(listed(list(map(str, empty.tolist()))))}) {filled}")
+        problems.append(
+            f"{len(empty)} columns without any entry ({', '.join(listed(list(map(str, empty.tolist()))))}) {filled}"
+        )
     if problems:
         warnings.warn("; ".join(problems) + ".", UserWarning, stacklevel=4)
     return empty[:0] if alike else empty
