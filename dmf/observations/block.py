@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dmf.arrays.backend import Array, from_host, is_numpy, namespace, on_device_of, to_host
 from dmf.arrays.threads import threads
 from dmf.observations.base import Ridge, half_square
 from dmf.observations.positions import components, draws, looked_up, numbered
@@ -53,6 +54,8 @@ class Block:
     bounds : int64 array
     on_disk : bool
         Whether it, and what is made of it, is kept on the worker's disk; see `dmf.observations.stored`.
+    device : str
+        Where its entries are, and what `_PASSES` computes; "cpu", or a device of the worker. All else is computed on the host.
     """
 
     entries: SampledEntries
@@ -60,6 +63,7 @@ class Block:
     met: np.ndarray
     bounds: np.ndarray
     on_disk: bool = False
+    device: str = "cpu"
 
     @classmethod
     def of(
@@ -95,12 +99,14 @@ class Block:
         return np.flatnonzero(np.diff(np.searchsorted(self.met, self.bounds)))
 
     def taken(self, parts: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
-        """What is met of some arrays; a part holds a piece of each of them."""
+        """What is met of some arrays; a part holds a piece of each of them. On the device of the entries."""
         cuts, needed = np.searchsorted(self.met, self.bounds), self.needed()
         places = [self.met[cuts[p] : cuts[p + 1]] - self.bounds[p] for p in needed]
         return [
-            np.concatenate(
-                [piece if at.size == len(piece) else piece[at] for piece, at in zip(pieces, places, strict=True)]
+            self._here(
+                np.concatenate(
+                    [piece if at.size == len(piece) else piece[at] for piece, at in zip(pieces, places, strict=True)]
+                )
             )
             for pieces in zip(*parts, strict=True)
         ]
@@ -119,29 +125,44 @@ class Block:
         sums = (float(x) for x in (weight, total, half_square(values), np.max(np.abs(values))))
         return Facts(values.size, self.entries.n_distinct, *sums)
 
-    def _rooted(self, values: np.ndarray) -> np.ndarray:
+    def _rooted(self, values: Array) -> Array:
         """Values times the roots of the weights."""
         weights = self.entries.weights
-        return values if weights is None else np.sqrt(weights) * values
+        return values if weights is None else namespace(weights).sqrt(weights) * values
+
+    def _here(self, array: Any) -> Array:
+        """A host's array on the device of the entries."""
+        return from_host(array, self.entries.values) if is_numpy(array) else array
+
+    def to_device(self, device: str) -> Block:
+        """The same block in the memory of a device of this worker; one without entries stays on the host."""
+        if device == self.device or not self.entries.rows.shape[0]:
+            return self
+        return replace(self, entries=self.entries.to_device(device), on_disk=False, device=device)
 
     # Passes. `parts` hold the other factor; `own` are rows of the block's own.
 
     def ridge(self, parts: Any, own: Any, penalty: np.ndarray, spread: bool) -> Ridge:
         """Rows fitted to the other factor and, where `spread`, its variances; drawn to `own`, if anything."""
         factor, *variances = self.taken(parts)
-        return self.entries.ridge(0, factor, penalty, variances[0] if spread else None, None, own[0] if own else None)
+        means = self._here(own[0]) if own else None
+        return self.entries.ridge(0, factor, self._here(penalty), variances[0] if spread else None, None, means)
+
+    def _factors(self, parts: Any, own: Any) -> tuple[Array, Array]:
+        other = self.taken(parts)[0]
+        return self._here(own[0]), namespace(other).matrix_transpose(other)
 
     def predicted(self, parts: Any, own: Any) -> np.ndarray:
         """Measurements of a product of factors."""
-        return self.entries.predict(own[0], self.taken(parts)[0].T)
+        return self.entries.predict(*self._factors(parts, own))
 
     def product(self, parts: Any, own: Any) -> np.ndarray:
         """Entries of a product of factors."""
-        return self.entries.product(own[0], self.taken(parts)[0].T)
+        return self.entries.product(*self._factors(parts, own))
 
     def applied(self, parts: Any, values: np.ndarray | None = None) -> np.ndarray:
         """Rows of the adjoint's matrix times the other factor; of the measurements unless `values` are given."""
-        values = self._rooted(self.entries.values if values is None else values)
+        values = self._rooted(self.entries.values if values is None else self._here(values))
         return self.entries.sparse_product(values, 0, self.taken(parts)[0])
 
     def residual(self, parts: Any, own: Any) -> tuple[float, np.ndarray]:
@@ -155,12 +176,16 @@ class Block:
 
     def products(self, parts: Any, own: Any) -> tuple[float, float]:
         """Sums of squares of what is predicted, and of its products with the measurements."""
-        predicted = self.predicted(parts, own).astype(np.float64)
-        return float(predicted @ predicted), float(predicted @ self.entries.values)
+        predicted = self.predicted(parts, own)
+        xp = namespace(predicted)
+        product = xp.sum(xp.astype(predicted, xp.float64) * xp.astype(self.entries.values, xp.float64))
+        return 2 * float(half_square(predicted)), float(product)
 
     def pattern(self, parts: Any) -> np.ndarray:
         """Rows of the pattern times the other factor."""
-        return self.entries.sparse_product(np.ones_like(self.entries.values), 0, self.taken(parts)[0])
+        return self.entries.sparse_product(
+            namespace(self.entries.values).ones_like(self.entries.values), 0, self.taken(parts)[0]
+        )
 
     def counts(self) -> np.ndarray:
         """Number of samples in each row."""
@@ -227,17 +252,35 @@ class Block:
         return *self.places(0), self.entries.entries, self.entries.weights
 
 
+_PASSES = ("ridge", "predicted", "product", "applied", "residual", "loss", "products", "pattern", "minus")
+
+
 def call(method: str, block: Block | Stored, *arguments: Any) -> Any:
     """A method of a block on one thread: how many blocks are worked on at a time is left to the cluster.
 
-    What becomes of a stored block is stored, too.
+    What becomes of a stored block is stored, too; what becomes of one on a device is there, too. Other results are on the host.
     """
     with threads(1):
         here: Block = read(block)
-        found = getattr(here, method)(*arguments)
-        if not here.on_disk or not isinstance(found, Block):
+        one = here if method in (*_PASSES, "to_device") else here.to_device("cpu")
+        with on_device_of(one.entries.values):
+            found = getattr(one, method)(*arguments)
+        if not isinstance(found, Block):
+            return _on_host(found)
+        if one is not here:
+            found = found.to_device(here.device)
+        if not found.on_disk:
             return found
         return stored([found], local_folder(), list(block.files()) if isinstance(block, Stored) else ())[0]
+
+
+def _on_host(found: Any) -> Any:
+    """Arrays of a result on the host."""
+    if isinstance(found, Ridge):
+        return Ridge(*map(_on_host, found))
+    if isinstance(found, (tuple, list)):
+        return type(found)(*map(_on_host, found)) if isinstance(found, Facts) else type(found)(map(_on_host, found))
+    return to_host(found) if hasattr(found, "shape") and found.shape else found
 
 
 def local_folder() -> str:

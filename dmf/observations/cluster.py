@@ -86,19 +86,34 @@ class Layout:
         Where the blocks of rows begin, and d1; the same of columns.
     dtype : dtype
     weighted : bool
+    device : str
+        Where workers have the entries; see `Block`.
     traffic : dict
         Bytes "sent" to workers and "received" from them by the client so far.
     """
 
-    def __init__(self, client: Any, bounds: tuple[np.ndarray, np.ndarray], dtype: Any, weighted: bool, traffic=None):
+    def __init__(
+        self,
+        client: Any,
+        bounds: tuple[np.ndarray, np.ndarray],
+        dtype: Any,
+        weighted: bool,
+        traffic: dict[str, int] | None = None,
+        device: str = "cpu",
+    ) -> None:
         self.client, self.bounds, self.dtype, self.weighted = client, bounds, np.dtype(dtype), weighted
+        self.device = device
         self.traffic: dict[str, int] = {"sent": 0, "received": 0} if traffic is None else traffic
         self._homes: dict[int, list[Any]] = {}
         self._needed: dict[int, list[Any]] = {}
 
     def with_bounds(self, bounds: tuple[np.ndarray, np.ndarray]) -> Layout:
         """The same for other rows and columns."""
-        return Layout(self.client, bounds, self.dtype, self.weighted, self.traffic)
+        return Layout(self.client, bounds, self.dtype, self.weighted, self.traffic, self.device)
+
+    def on_device(self, device: str) -> Layout:
+        """The same for entries on another device of the workers."""
+        return Layout(self.client, self.bounds, self.dtype, self.weighted, self.traffic, device)
 
     def needed(self, side: int, blocks: Held) -> list[Any]:
         """For each block the parts of the other side that it meets."""
@@ -114,7 +129,8 @@ class Layout:
             from distributed import wait
 
             futures = blocks.of(side)
-            wait(futures)
+            with self.client.as_current():  # `wait` asks the default client, which may be another one, or none
+                wait(futures)
             where = self.client.who_has(futures)
             self._homes[side] = [list(where.get(future.key, ()))[:1] or None for future in futures]
         return self._homes[side]
@@ -242,10 +258,10 @@ def gathered(client: Any, submit: Callable[[], list[Any]], renew: Callable[[], N
     raise AssertionError
 
 
-def joined(shares: list[Any], at: int, own: tuple[int, int], bounds: np.ndarray) -> Stored:
-    """The block at one place of the shares of all partitions."""
+def joined(pieces: list[Any], own: tuple[int, int], bounds: np.ndarray) -> Stored:
+    """A block of its pieces of all sources."""
     with threads(1):
-        rows, cols, values = map(np.concatenate, zip(*(read(share)[at] for share in shares), strict=True))
+        rows, cols, values = map(np.concatenate, zip(*map(read, pieces), strict=True))
         return stored([Block.of(rows, cols, values, None, own, bounds, on_disk=True)], local_folder())[0]
 
 

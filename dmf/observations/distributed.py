@@ -8,7 +8,7 @@ comes to the client than those that are held out; all of them come where somebod
 
 Blocks of what workers read themselves lie in files on their disks, which are mapped into memory while a pass works on them; so
 does what is read until it is sorted into blocks, each sample twice, 12 bytes in single precision. A worker's memory is then that
-of one block for each of its threads, about 0.4 GB beside what Python needs, however many samples there are. Entries that the
+of one block for each of its threads beside what Python needs, however many samples there are: give it 2 GB. Entries that the
 client sends are held in memory, and moved to disk by Dask where that is short.
 
 Blocks are results of tasks, kept by futures; a sweep adds tasks that are forgotten when their results are fetched, so that no
@@ -47,7 +47,6 @@ from dmf.arrays.backend import check_device, to_host
 from dmf.arrays.checks import check_kind
 from dmf.arrays.linalg import truncated_svd
 from dmf.arrays.threads import one_blas_thread
-from dmf.errors import BackendError
 from dmf.io.forms import Form
 from dmf.observations.base import Ridge
 from dmf.observations.block import Facts
@@ -398,12 +397,30 @@ class DistributedEntries(Entries):
         return self._here.fill(matrix)
 
     def to_device(self, device):
-        return self if check_device(device)[0] == "cpu" else self._moved(device)
+        """The same entries in the memory of the workers' devices; what the client has and gets stays in NumPy arrays.
+
+        Parameters
+        ----------
+        device : str
+            "cpu", "cuda" or "cuda:N", as a worker sees its devices: workers of dask-cuda see one each, "cuda".
+
+        Raises
+        ------
+        ArgumentError, MissingPackageError
+            If a worker has no such device, or no CuPy.
+        """
+        if device == self._blocks.layout.device:
+            return self
+        if self._blocks.layout.client.submit(check_device, device, pure=False).result() == ("cpu", 0):
+            device = "cpu"
+        found = DistributedEntries(
+            Blocks(
+                self._blocks.layout.on_device(device),
+                Held(lambda side: self._blocks.submit(side, "to_device", device), self._blocks.held),
+            )
+        )
+        found.form = self.form
+        return found
 
     def _moved(self, device):
-        raise BackendError(
-            f"device={device!r}, but these entries are with the workers of a cluster. Take `gathered()` to a device.",
-            argument="device",
-            value=device,
-            limit="cpu",
-        )
+        return self.to_device(device)

@@ -151,38 +151,22 @@ def _shuffled(
     bounds = _cuts(starts[0], count), _cuts(starts[1], count)
 
     def make(lost: list[Any]) -> list[Any]:
-        homes = {str(place): place for _, _, place in lost}
-        numbers: dict[str, list[int]] = {home: [] for home in homes}
-        for side, k, place in lost:
-            numbers[str(place)].append(k + side * (bounds[0].size - 1))
-        shares = list(numbers.values())
-        found = _computed(client, cut, [(bounds, shares, entries_of, *source) for source in sources])
-        there = {
-            home: [
-                client.submit(kept, client.submit(operator.getitem, part, h, pure=False), **homes[home])
-                for part in found
-            ]
-            for h, home in enumerate(homes)
-        }
+        numbers = [k + side * (bounds[0].size - 1) for side, k, _ in lost]
+        found = _computed(client, cut, [(bounds, numbers, entries_of, *source) for source in sources])
         futures = []
-        for side, k, place in lost:
-            home, own = str(place), (int(bounds[side][k]), int(bounds[side][k + 1]))
-            at = numbers[home].index(k + side * (bounds[0].size - 1))
-            futures.append(client.submit(joined, there[home], at, own, bounds[1 - side], **place))
+        for at, (side, k, place) in enumerate(lost):
+            own = int(bounds[side][k]), int(bounds[side][k + 1])
+            of_block = [client.submit(operator.getitem, part, at, pure=False) for part in found]
+            futures.append(client.submit(joined, of_block, own, bounds[1 - side], **place))
         return futures
 
     return Blocks(Layout(client, bounds, dtype, weighted=False), Root(client, [b.size - 1 for b in bounds], make))
 
 
-def cut(bounds: Any, shares: list[list[int]], entries_of: Callable[..., Any], *source: Any) -> list[Stored]:
-    """Of the pieces of a source the shares of some workers, on the disk of this one."""
+def cut(bounds: Any, numbers: list[int], entries_of: Callable[..., Any], *source: Any) -> list[Stored]:
+    """Pieces of a source for some blocks; they wait on this worker's disk, each to be sent alone, until all sources are cut."""
     found = pieces(entries_of(*source), bounds)
-    return stored([[found[k] for k in share] for share in shares], local_folder())
-
-
-def kept(share: Any) -> Stored:
-    """A share, on the disk of the worker that has it now."""
-    return share if isinstance(share, Stored) else stored([share], local_folder())[0]
+    return stored([found[number] for number in numbers], local_folder())
 
 
 def _block_count(samples: int, blocks: int | None) -> int:

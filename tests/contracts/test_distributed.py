@@ -1,5 +1,7 @@
 """Entries on the workers of a cluster keep the contract: they compute what the same entries in one process do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from dmf.errors import ArgumentError, BackendError, FileError, ObservationError,
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'dmf[dask]'")
 
+from dmf.observations.block import Block, call  # noqa: E402
 from dmf.observations.distributed import DistributedEntries  # noqa: E402
 
 BLOCKS = 3
@@ -117,6 +120,41 @@ def test_other_entries(pair):
         there.restricted(np.array([40]), np.arange(30))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_passes_on_a_device(weighted):
+    """A block whose entries are elsewhere (here arrays of array-api-strict) computes there, and returns arrays of the host."""
+    strict = pytest.importorskip("array_api_strict")
+    place = {"device": strict.Device("device1")}
+    here, bounds = skewed(weighted), np.array([0, 11, 30])
+    block = Block.of(here.rows, here.cols, here.entries, here.weights, (0, 41), bounds)
+    arrays = (here.rows, here.cols, here.entries, here.weights)
+    entries = dmf.SampledEntries(*(a if a is None else strict.asarray(a, **place) for a in arrays[:3]), here.shape,
+                                 None if here.weights is None else strict.asarray(here.weights, **place))  # fmt: skip
+    met = block.taken([(np.arange(30)[begin:end],) for begin, end in ((0, 11), (11, 30))])[0]
+    there = replace(block, entries=entries.restricted(np.arange(41), met), device="device1")
+    left, right = factors()
+    parts = [(right.T[begin:end], right.T[begin:end] ** 2) for begin, end in ((0, 11), (11, 30))]
+    for method, arguments in {
+        "ridge": (parts, (left,), np.ones(3), True),
+        "predicted": (parts, (left,)),
+        "product": (parts, (left,)),
+        "applied": (parts,),
+        "residual": (parts, (left,)),
+        "loss": (parts, (left,)),
+        "products": (parts, (left,)),
+        "pattern": (parts,),
+    }.items():
+        mine, other = (call(method, each, *arguments) for each in (there, block))
+        for found, expected in zip(*map(flat, (mine, other)), strict=True):
+            assert isinstance(found, (float, np.ndarray, np.floating))
+            close(found, expected)
+    assert call("minus", there, parts, (left,)).device == "device1"
+
+
+def flat(found):
+    return found if isinstance(found, tuple) else (found,)
+
+
 def test_completion(client, rng):
     """The same model, errors and outcome, with offsets and a hold-out."""
     here = skewed(False)
@@ -153,6 +191,8 @@ def test_bad_arguments(client, monkeypatch):
         DistributedEntries.from_entries(skewed(False), client, 0)
     there = DistributedEntries.from_entries(skewed(False), client, 1)
     assert there.to_device("cpu") is there
+    with pytest.raises(ArgumentError, match="device='gpu'"):
+        there.to_device("gpu")
     monkeypatch.setattr(client, "run", lambda *args, **options: {"tcp://one": {"Python": "2.7"}})
     with pytest.raises(BackendError, match="tcp://one has"):
         DistributedEntries.from_entries(skewed(False), client)

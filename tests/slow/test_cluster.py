@@ -1,5 +1,6 @@
 """Entries on workers that are processes of their own, some of which are killed."""
 
+import multiprocessing
 import os
 import signal
 
@@ -85,6 +86,30 @@ def test_a_lost_worker_reads_its_files_again(client, tmp_path):
     pids = client.run(os.getpid)
     os.kill(pids[sorted(pids)[0]], signal.SIGKILL)
     for mine, other in zip(there.ridge(0, factor, np.ones(3), factor**2), before, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def completed(address, path, resume, stop=None):
+    """Complete on a cluster that runs, with a checkpoint; the process kills itself in an iteration, where one is given."""
+
+    def callback(snapshot):
+        if snapshot.iteration == stop:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with distributed.Client(address, set_as_default=False) as client:
+        there = DistributedEntries.from_entries(ratings(), client)
+        kept = dmf.Checkpoint(path, resume=resume, seconds=0)
+        return dmf.complete(there, 4, offsets=True, iterations=12, checkpoint=kept, callback=callback).factors()
+
+
+def test_a_killed_client_goes_on_from_its_checkpoint(client, tmp_path):
+    address, path = client.scheduler.address, tmp_path / "fit.npz"
+    killed = multiprocessing.get_context("spawn").Process(target=completed, args=(address, path, False, 7))
+    killed.start()
+    killed.join(120)
+    assert killed.exitcode == -signal.SIGKILL and path.exists()
+    again = completed(address, path, True)
+    for mine, other in zip(again, completed(address, tmp_path / "whole.npz", False), strict=True):
         np.testing.assert_array_equal(mine, other)
 
 
