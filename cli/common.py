@@ -203,10 +203,10 @@ def report_path(model: Path) -> Path:
     return Path(str(model).removesuffix(".npz") + ".json")  # also of "." and "", which are refused as models later on
 
 
-def save(recovery: dmf.Recovery | dmf.TableRecovery, model: Path, text: str) -> None:
+def save(recovery: dmf.Recovery | dmf.TableRecovery, model: Path, text: str, **options: Any) -> None:
     """Write a model and the JSON beside it: both, or on Ctrl-C between them both before it ends."""
     with remembered_interrupts() as interrupts, interrupts.held():
-        recovery.save(model)
+        recovery.save(model, **options)
         write_text(report_path(model), text + "\n")
 
 

@@ -19,6 +19,7 @@ from dmf.completion.calls import solve_on
 from dmf.io.matrices import read, read_matrix, read_sensing
 from dmf.io.reading import Matrix
 from dmf.io.writing import check_writable, json_text
+from dmf.recovery.codec import entropy_coder
 from dmf.report.page import check_report_path, write_report
 from dmf.solvers import Outcome
 from dmf_cli.cluster import Cluster, check_options, joined, read_on_cluster, told_of_traffic, train_rmse
@@ -111,6 +112,10 @@ def _holdout(share: float | None, single: bool, as_json: bool) -> float:
 )
 @reading_options
 @click.option("--model", type=_OUTPUT, help="Model file to write beside a filled table, which -o names.")
+@click.option(
+    "--precision", type=click.Choice(["full", "posterior"]), default="full", show_default=True,
+    help="Of the model file; posterior: a tenth of the size, up to what noise leaves unknown anyway.",
+)  # fmt: skip
 @click.option("--report", type=_OUTPUT, help="Report to write: pictures and numbers in one .html or .png file.")
 @click.option("-v", "--verbose", is_flag=True, help="Tell what each run of a solver found, and why it ended.")
 @click.option("--ranks", is_flag=True, help="Compare ranks for the report, as `dmf rank` does: one more fit for each.")
@@ -132,6 +137,7 @@ def complete(
     cluster,
     memory_limit,
     checkpoint,
+    precision,
     seed,
     as_json,
     verbose,
@@ -166,8 +172,12 @@ def complete(
             "--feedback implicit ranks columns: it fills no table, and chooses the rank itself. Leave --ranks out, name a model "
             "(-o FILE.npz) and ask it with `dmf predict --top`."
         )
+    if precision == "posterior":
+        if filled is not None and model is None:
+            raise click.UsageError("--precision posterior is for a model, but none is kept. Name it with --model.")
+        entropy_coder()  # that it is missing, nobody wants to hear after the fit
     if filled is None:
-        model = _model_path(file, output)
+        model = _model_path(file, output, ".dmfz" if precision == "posterior" else ".dmf.npz")
     _check_names(file, model, checkpoint, the_filled_table=filled, the_report=report)
     if report is not None:
         check_report_path(report)
@@ -181,6 +191,7 @@ def complete(
                 "--report": report,
                 "--device": device != "cpu",
                 "--outliers": options["outliers"],
+                "--precision posterior": precision == "posterior",
             },
         )
         client = ctx.with_resource(joined(cluster, memory_limit))
@@ -212,6 +223,7 @@ def complete(
         "--feedback implicit": implicit,
         "--offsets": offsets is not None,
         "--outliers": options["outliers"],
+        "--precision posterior": precision == "posterior",
     }
     of_matrices["--device"] = device != "cpu"
     if is_table(found, stated["layout"], of_matrices, about):
@@ -240,7 +252,10 @@ def complete(
     lines = [f"{name:<14} {text}" for name, text in facts.items()]
     recovery = recovery.with_ids(source.row_ids, source.col_ids)
     lines += [f"{name:<14} {text}" for name, text in outlier_texts(recovery).items()]
-    told = _keep(file, model, recovery, errors, seconds, notes)
+    if precision == "posterior" and recovery.found.noise == 0:
+        note("no noise was found, so that every digit counts: the model is kept in full precision", as_json)
+        precision = "full"
+    told = _keep(file, model, recovery, errors, seconds, notes, precision=precision)
     try:
         more: dict[str, Any] = {}
         if filled is not None and text is not None:
@@ -337,8 +352,8 @@ def _relative_error(recovery: dmf.Recovery, observations: dmf.LinearMeasurements
     return math.sqrt(2 * float(observations.loss(*recovery.factors()))) / size if size else 0.0
 
 
-def _model_path(file: Path, output: Path | None) -> Path:
-    return Path(f"{file.stem}.dmf.npz") if output is None else output
+def _model_path(file: Path, output: Path | None, suffix: str = ".dmf.npz") -> Path:
+    return Path(f"{file.stem}{suffix}") if output is None else output
 
 
 def _check_names(
@@ -378,6 +393,7 @@ def _keep(
     errors: Mapping[str, float],
     seconds: float,
     notes: Sequence[str],
+    **options: Any,
 ) -> dict[str, Any]:
     """Write the model, before anything else can fail, and beside it in JSON what is returned: what the command tells."""
     report = {
@@ -393,7 +409,7 @@ def _keep(
         history = {name: np.asarray(column).tolist() for name, column in recovery.history.items()}
         text = json_text(report | {"history": history})
         try:
-            save(recovery, model, text)
+            save(recovery, model, text, **options)
         except KeyboardInterrupt:
             echo(_kept_in(model), err=True)
             raise

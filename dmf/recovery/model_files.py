@@ -18,9 +18,11 @@ from dmf.arrays.backend import to_host
 from dmf.arrays.checks import check_bounds, check_path
 from dmf.errors import ArgumentError, FileError
 from dmf.io.archive import MATRIX_MODEL, check_format, read_archive, write_archive
+from dmf.io.arrays import most_bytes
 from dmf.io.writing import jsonable
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets
+from dmf.recovery.codec import COMPRESSED, compressed, expanded
 from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
@@ -29,7 +31,7 @@ FORMAT_VERSION = 3
 _LARGEST = sys.float_info.max
 
 
-def write_model(path: str | os.PathLike, recovery: Mapping[str, Any]) -> None:
+def write_model(path: str | os.PathLike, recovery: Mapping[str, Any], precision: str = "full") -> None:
     """Write a recovery to one file.
 
     Parameters
@@ -37,6 +39,8 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any]) -> None:
     path : path
     recovery : mapping
         The fields of a `Recovery` by name; the observations and the held-out residuals are left out.
+    precision : {"full", "posterior"}
+        See `Recovery.save`.
 
     Raises
     ------
@@ -72,7 +76,10 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any]) -> None:
         "ids": [name for name in ("row_ids", "col_ids") if name in arrays],
         "outliers": None if outliers is None else len(outliers),
     }
-    write_archive(path, jsonable(header), arrays)
+    header = jsonable(header)
+    if precision == "posterior":
+        header, arrays = compressed(model, recovery["observations"], recovery["found"].noise, header, arrays)
+    write_archive(path, header, arrays)
 
 
 def read_model(path: str | os.PathLike) -> dict[str, Any]:
@@ -113,6 +120,8 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
             raise fail(f"the header entry {name!r} is {value!r}")
         return value
 
+    if header.get("format") == COMPRESSED:
+        header, arrays = expanded(header, arrays, most_bytes(path), fail)
     check_format(path, header, MATRIX_MODEL, FORMAT_VERSION)
     u, s, vt = take("u", (None, None)), take("s", (None,)), take("vt", (None, None))
     if not (s.size == u.shape[1] == vt.shape[0] > 0 and min(u.shape[0], vt.shape[1]) > 0):

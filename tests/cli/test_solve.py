@@ -68,6 +68,15 @@ def test_outliers_are_named(dmf_program, tmp_path):
     assert "1 entry was taken for an outlier" in dmf_program("info", "m.npz").stdout
 
 
+def test_a_small_model_file_predicts_alike(dmf_program, ratings, tmp_path):
+    pytest.importorskip("constriction", reason="small model files need constriction")
+    dmf_program("complete", ratings, "--rank", 4, "--precision", "posterior")
+    dmf_program("complete", ratings, "--rank", 4)
+    small, full = (dmf.load(tmp_path / name) for name in ("ratings.dmfz", "ratings.dmf.npz"))
+    assert np.sqrt(np.mean((small.product() - full.product()) ** 2)) < 0.1 * full.found.noise
+    assert "60 x 50" in dmf_program("info", "ratings.dmfz").stdout
+
+
 def test_complete_prints_one_json_object(dmf_program, ratings):
     report = as_json(dmf_program("complete", ratings, "--json", "--rank", 3, "--threads", 1))
     assert report["model"] == "ratings.dmf.npz"
