@@ -19,7 +19,7 @@ from dmf.errors import ArgumentError
 from dmf.estimators.tables import in_dtype, observed, read_table, seed_of, stacked
 from dmf.io.messages import listed
 from dmf.observations import SampledEntries
-from dmf.recovery.fold_in import new_rows
+from dmf.recovery.fold_in import new_rows, unknown_row
 from dmf.recovery.intervals import half_width
 from dmf.tables.units import look_alike
 
@@ -74,7 +74,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     Notes
     -----
     A column without any entry is kept, with a warning: it is filled with the means of rows, or, where columns seem to have units
-    of their own, left empty. Rows without any entry get 0 plus global mean and column offsets.
+    of their own, left empty. Rows without any entry get the mean of the fitted ones.
 
     References
     ----------
@@ -225,8 +225,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         nothing_there = X.nnz == 0 if scipy.sparse.issparse(X) else np.isnan(X).all()
         entries = None if nothing_there else observed(X)
         if entries is None:
-            offsets = self.recovery_.offsets
-            means = np.zeros(X.shape, X.dtype) + (0 if offsets is None else offsets.mean + offsets.col)
+            means = np.zeros(X.shape, X.dtype) + unknown_row(self.recovery_)
         else:
             means = new_rows(self.recovery_, in_dtype(entries, self.recovery_.model.dtype)).product()
         table = self._completed(means).astype(X.dtype)

@@ -26,8 +26,8 @@ def new_rows(recovery: Recovery, observations: SampledEntries) -> Recovery:
     """Rows that were not there when a matrix was recovered, from some of their entries; nothing is fitted again.
 
     The column factor and the column offsets are kept. A new row is the posterior mean under the prior that the fitted rows
-    show: a ridge regression whose penalty is the noise variance over the second moment of each component of the fitted
-    rows (and of their offsets). All rows are solved in one batch.
+    show: a ridge regression towards their mean, whose penalty is the noise variance over the variance of each component of the
+    fitted rows (and of their offsets). All rows are solved in one batch.
 
     Parameters
     ----------
@@ -40,10 +40,10 @@ def new_rows(recovery: Recovery, observations: SampledEntries) -> Recovery:
     -------
     Recovery
         Of the (n, d2) matrix of the new rows; ``filled()`` and ``predict(rows, cols)`` count
-        rows from 0. A row without entries is the mean plus the column offsets, zero where there are no offsets. If the
-        recovery is exact, rows with entries enough are exact as well; of the rows that agree
-        with fewer entries, the one with the smallest factor is taken. If the recovery is one of implicit feedback, the
-        entries are counts, and rows are fitted to all their cells; repeated counts are to be added up before.
+        rows from 0. A row without entries is the mean of the fitted ones if there is noise, else the mean plus the column
+        offsets, zero where there are no offsets. If the recovery is exact, rows with entries enough are exact as well; of the
+        rows that agree with fewer entries, the one with the smallest factor is taken. If the recovery is one of implicit
+        feedback, the entries are counts, and rows are fitted to all their cells; repeated counts are to be added up before.
 
     Raises
     ------
@@ -53,6 +53,15 @@ def new_rows(recovery: Recovery, observations: SampledEntries) -> Recovery:
         If they do not fit the recovery.
     """
     return _folded_in(recovery, observations, 0)
+
+
+def unknown_row(recovery: Recovery) -> Array:
+    """A new row without any entry, shape (d2,): see `new_rows`."""
+    if recovery.found.noise > 0:
+        left, right = recovery.factors()
+        return namespace(left).mean(left, axis=0) @ right
+    offsets = recovery.offsets
+    return 0 * recovery.model.vt[0, :] + (0 if offsets is None else offsets.mean + offsets.col)
 
 
 def new_columns(recovery: Recovery, observations: SampledEntries) -> Recovery:
@@ -88,10 +97,12 @@ def _folded_in(recovery: Recovery, observations: SampledEntries, side: int) -> R
     xp = namespace(fixed)
     balanced = fixed * xp.sqrt(sizes)
     if noise > 0:
-        spread = xp.sqrt(sizes / recovery.shape[side])  # root mean square of the fitted rows, in balanced coordinates
-        penalty = xp.full_like(sizes, noise**2)
-        fit = observations.with_values(values).ridge(side, balanced * spread, penalty)
-        found, square = fit.rows * spread, fit.square
+        fitted = _fitted_rows(recovery, side, balanced)
+        mean = xp.mean(fitted, axis=0)
+        spread = xp.sqrt(xp.mean((fitted - mean) ** 2, axis=0))
+        rest = values - observations.predict(*_equal_rows(observations.shape[side], balanced @ mean, side))
+        fit = observations.with_values(rest).ridge(side, balanced * spread, xp.full_like(sizes, noise**2))
+        found, square = mean + fit.rows * spread, fit.square
     else:
         found, square = _least_squares(observations.with_values(values), side, balanced)
     offsets = recovery.offsets
@@ -154,13 +165,29 @@ def _components(recovery: Recovery, observations: SampledEntries, side: int) -> 
         return s, fixed, observations.values
     offsets = recovery.offsets
     own, other = (offsets.row, offsets.col) if side == 0 else (offsets.col, offsets.row)
-    known = (other + offsets.mean)[:, None]
-    ones = xp.ones((observations.shape[side], 1), dtype=known.dtype, device=device(known))
     root = fixed.shape[0] ** 0.5
     sizes = xp.concat([s, root * xp.linalg.vector_norm(own, keepdims=True)])
     fixed = xp.concat([fixed, xp.full_like(fixed[:, :1], 1 / root)], axis=1)
-    factors = (ones, xp.matrix_transpose(known)) if side == 0 else (known, xp.matrix_transpose(ones))
+    factors = _equal_rows(observations.shape[side], other + offsets.mean, side)
     return sizes, fixed, observations.values - observations.predict(*factors)
+
+
+def _fitted_rows(recovery: Recovery, side: int, balanced: Array) -> Array:
+    """The fitted rows in the coordinates of `balanced`, whose last column belongs to the offsets where there are any."""
+    halves, offsets = recovery.model.halves(), recovery.offsets
+    xp = namespace(balanced)
+    rows = halves[0] if side == 0 else xp.matrix_transpose(halves[1])
+    if offsets is None:
+        return rows
+    own = offsets.row if side == 0 else offsets.col
+    return xp.concat([rows, (own / _unless_zero(balanced[0, -1:]))[:, None]], axis=1)
+
+
+def _equal_rows(count: int, row: Array, side: int) -> tuple[Array, Array]:
+    """A matrix of so many equal rows, or columns, as a product."""
+    xp = namespace(row)
+    ones = xp.ones((count, 1), dtype=row.dtype, device=device(row))
+    return (ones, row[None, :]) if side == 0 else (row[:, None], xp.matrix_transpose(ones))
 
 
 def _least_squares(observations: SampledEntries, side: int, design: Array) -> tuple[Array, float]:
