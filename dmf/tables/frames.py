@@ -132,7 +132,7 @@ def read_frame(data: Any, kinds: Mapping[Any, str] | None = None, columns: tuple
         names = [names[j] for j in kept]
         read = [_OF_LIBRARY[library](names[place], every[j]) for place, j in enumerate(kept)]
         if not kept:
-            raise ShapeError("the table has no column but dates and times. Pass others, too.", argument="data", value=0)
+            raise DTypeError("the table has no column but dates and times. Pass others, too.", argument="data", value=0)
     series, found = [one[0] for one in read], [one[1] for one in read]
     if columns is None:
         return Frame(data, *read_columns(names, series, found, kinds or {}))

@@ -15,7 +15,8 @@ from dmf.tables.families import BY_NAME, FAMILIES, GAUSSIAN, Model
 from dmf.tables.folds import folds, natural_order
 from dmf.tables.margins import SPACES, Margins, fit_margins
 
-_SHRINKAGE = 20.0  # of the weights, in mean squares of what is held out
+_SHRINKAGE = 1 / 10  # of the weights, in sums of squares of what is held out
+_CLOSE = 2.5  # standard errors between the errors of candidates that hardly differ
 _LEAST_WEIGHT = 0.01  # candidates of less are not worth a fit
 _MOST_ROWS = 10_000  # that choices are made on
 
@@ -220,7 +221,10 @@ def _weighed(chosen, held_out, truth, held_weights, found, error) -> HeldOut:
 
 
 def stacking_weights(predictions: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Weights of the candidates, at least 0 and of sum 1, that predict best, shrunk to half the best one and half all alike.
+    """Weights of the candidates, at least 0 and of sum 1, that predict best, shrunk to those by which each is close to the best.
+
+    A candidate counts exp(-z^2 / 2 s^2) there, z the number of standard errors by which it is worse than the best one, s = 2.5.
+    As what hardly differs counts alike, it matters little which cells are held out.
 
     Parameters
     ----------
@@ -240,12 +244,15 @@ def stacking_weights(predictions: np.ndarray, truth: np.ndarray, counts: np.ndar
     from scipy.optimize import nnls  # here: the import takes a third of a second
 
     k, root = predictions.shape[1], np.sqrt(counts)
-    errors = counts @ (predictions - truth[:, None]) ** 2
-    prior = np.full(k, 0.5 / k)
-    prior[np.argmin(errors)] += 0.5
-    size = max(counts @ truth**2 / max(counts.sum(), 1), np.finfo(float).eps)
-    shrink = np.sqrt(_SHRINKAGE * size)
-    sum_to_one = 1e3 * np.sqrt(counts @ truth**2 + shrink**2)
+    squares = (predictions - truth[:, None]) ** 2 * root[:, None] ** 2
+    worse = squares - squares[:, [np.argmin(squares.sum(axis=0))]]
+    total = max(counts @ truth**2, np.finfo(float).eps)
+    off = worse - worse.sum(axis=0) / max(len(worse), 1)
+    spread = np.sqrt(np.sum(off**2, axis=0)) + np.finfo(float).eps * total
+    prior = np.exp(-((worse.sum(axis=0) / spread / _CLOSE) ** 2) / 2)
+    prior /= prior.sum()
+    shrink = np.sqrt(_SHRINKAGE * total)
+    sum_to_one = 1e3 * np.sqrt(total)
     design = np.vstack([predictions * root[:, None], shrink * np.eye(k), np.full((1, k), sum_to_one)])
     # Only the Gram matrix matters, and it is small.
     triangle, target = _reduced(design, np.concatenate([truth * root, shrink * prior, [sum_to_one]]))
