@@ -55,7 +55,7 @@ def spark_error(made: problems.Case, iterations: int) -> dict[str, float]:
 
     session = (
         SparkSession.builder.master("local[2]")
-        .config("spark.driver.memory", "12g")
+        .config("spark.driver.memory", "6g")
         .config("spark.ui.enabled", "false")
         .config("spark.sql.execution.arrow.pyspark.enabled", "true")
         .getOrCreate()

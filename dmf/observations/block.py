@@ -138,7 +138,8 @@ class Block:
         """The same block in the memory of a device of this worker; one without entries stays on the host."""
         if device == self.device or not self.entries.rows.shape[0]:
             return self
-        return replace(self, entries=self.entries.to_device(device), on_disk=False, device=device)
+        entries: Any = self.entries.to_device(device)
+        return replace(self, entries=entries, on_disk=False, device=device)
 
     # Passes. `parts` hold the other factor; `own` are rows of the block's own.
 

@@ -113,7 +113,11 @@ def _not_of_dask(argument: str, given: Any, kind: str) -> ArgumentError:
 
 
 def _of_partitions(parts: Sequence[Any], names: Names, client: Any, blocks: int | None) -> tuple[Blocks, Form]:
-    """Ids first, then samples: each partition is read twice."""
+    """Ids first, then samples: each partition is read twice.
+
+    Workers merge ids, some lists at a time. The client gets all of them: it has the factors of all rows and columns, which are
+    larger, and models hold both.
+    """
     if not parts:
         raise nothing_left(0, 0)
     found = _computed(client, ids_of, [(part, names) for part in parts])

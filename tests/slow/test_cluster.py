@@ -61,8 +61,9 @@ def test_three_lost_workers_in_ten_sweeps_change_no_bit(client):
         np.testing.assert_array_equal(mine, other)
 
 
-def test_the_bytes_of_a_sweep_are_those_of_the_model(client):
-    here, width = ratings(), 18
+@pytest.mark.parametrize("width", [18, 66])
+def test_the_bytes_of_a_sweep_are_those_of_the_model(client, width):
+    here = ratings()
     there = DistributedEntries.from_entries(here, client)
     factors = [np.random.default_rng(0).standard_normal((size, width)) for size in here.shape]
     there.ridge(0, factors[1], np.ones(width))
