@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,7 +28,7 @@ from dmf.observations.block import local_folder
 from dmf.observations.checks import check_shape, check_two_dimensions, nothing_left
 from dmf.observations.cluster import Blocks, Layout, Root, built, check_versions, joined
 from dmf.observations.sampled import SampledEntries
-from dmf.observations.stored import Stored, stored
+from dmf.observations.stored import Stored, read, stored
 
 _BLOCK = 6_000_000  # samples, about: 72 MB in single precision
 _FEWEST = 4  # blocks on each side, for some workers and threads; each costs a task and a copy of the factor it meets
@@ -130,12 +129,14 @@ def _of_partitions(parts: Sequence[Any], names: Names, client: Any, blocks: int 
     return made, Form(texts(rows.ids), texts(cols.ids))
 
 
-def _computed(client: Any, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+def _computed(
+    client: Any, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], **options: Any
+) -> list[Any]:
     """Futures of a function of some arguments, in one graph with what these are of: Dask reads only what it works on."""
     from dask import delayed
 
     made = delayed(function, pure=False, traverse=False)
-    return client.compute([made(*each) for each in arguments])
+    return client.compute([made(*each) for each in arguments], **options)
 
 
 def _shuffled(
@@ -156,11 +157,18 @@ def _shuffled(
 
     def make(lost: list[Any]) -> list[Any]:
         numbers = [k + side * (bounds[0].size - 1) for side, k, _ in lost]
-        found = _computed(client, cut, [(bounds, numbers, entries_of, *source) for source in sources])
+        workers = sorted(client.nthreads())
+        found: list[Any] = [None] * len(sources)
+        for first, worker in enumerate(workers):
+            some = [(bounds, numbers, entries_of, *source) for source in sources[first :: len(workers)]]
+            found[first :: len(workers)] = _computed(client, cut, some, workers=[worker], allow_other_workers=True)
         futures = []
         for at, (side, k, place) in enumerate(lost):
             own = int(bounds[side][k]), int(bounds[side][k + 1])
-            of_block = [client.submit(operator.getitem, part, at, pure=False) for part in found]
+            stays = [[workers[number % len(workers)]] == place["workers"] for number in range(len(found))]
+            of_block = [
+                client.submit(piece_of, part, at, stay, pure=False) for part, stay in zip(found, stays, strict=True)
+            ]
             futures.append(client.submit(joined, of_block, own, bounds[1 - side], **place))
         return futures
 
@@ -168,9 +176,17 @@ def _shuffled(
 
 
 def cut(bounds: Any, numbers: list[int], entries_of: Callable[..., Any], *source: Any) -> list[Stored]:
-    """Pieces of a source for some blocks; they wait on this worker's disk, each to be sent alone, until all sources are cut."""
+    """Pieces of a source for some blocks; they wait on this worker's disk until all sources are cut."""
     found = pieces(entries_of(*source), bounds)
     return stored([found[number] for number in numbers], local_folder())
+
+
+def piece_of(found: list[Any], at: int, stays: bool) -> Any:
+    """One of the pieces: where it stays on this worker as it is, and otherwise in memory, of which Dask keeps account.
+
+    By the size of what is in memory Dask decides how much it moves at a time.
+    """
+    return found[at] if stays else read(found[at])
 
 
 def _block_count(samples: int, blocks: int | None) -> int:
