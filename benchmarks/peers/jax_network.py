@@ -81,6 +81,16 @@ class JaxNetwork(_Descent):
         super().__init__(loss, data, weights, target, rates)
 
 
+class JaxFactorization(_Descent):
+    """Factorization: ``1/2 mean (W_L...W_1 - target)^2``; parameters as of `JaxNetwork`."""
+
+    def __init__(self, weights, target, rates) -> None:
+        def loss(product, known):
+            return 0.5 * jnp.mean((product - known) ** 2)
+
+        super().__init__(loss, (jnp.asarray(target),), weights, target, rates)
+
+
 class JaxSensing(_Descent):
     """Sensing: ``1/2 sum_k (<A_k, W_L...W_1> - <A_k, target>)^2``.
 

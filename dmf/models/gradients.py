@@ -37,6 +37,8 @@ def loss_and_gradients(weights: Weights, evaluate: Callable[[Array, Array], tupl
         weight = weights[0]
         loss, _, gradient = evaluate(identity(weight.shape[0], weight), weight)
         return loss, (gradient,)
+    if weights[0].shape[1] < weights[0].shape[0]:  # fewer numbers in what reaches a layer than in products of layers
+        return _through_inputs(weights, evaluate)
     below = [None, *weights[1:2]]  # below[k] = W_{k+1} ... W_2
     for weight in weights[2:]:
         below.append(weight @ below[-1])
@@ -47,6 +49,19 @@ def loss_and_gradients(weights: Weights, evaluate: Callable[[Array, Array], tupl
         if layer > 1:
             back = conjugate_transpose(weights[layer]) @ back
     return loss, tuple(gradients)
+
+
+def _through_inputs(weights: Weights, evaluate: Callable[[Array, Array], tuple[Array, Array, Array]]):
+    """`loss_and_gradients` through ``left = W_L`` and ``right = W_{L-1}...W_1``."""
+    reached = [weights[0]]  # reached[k] = W_{k+1} ... W_1
+    for weight in weights[1:-1]:
+        reached.append(weight @ reached[-1])
+    loss, last, back = evaluate(weights[-1], reached[-1])
+    gradients = [last]
+    for layer in range(len(weights) - 2, 0, -1):  # back = (W_L...W_{layer+2})^T R
+        gradients.insert(0, back @ conjugate_transpose(reached[layer - 1]))
+        back = conjugate_transpose(weights[layer]) @ back
+    return loss, (back, *gradients)
 
 
 def pull_back(weights: Weights, adjoint: Callable[[Array, Array], tuple[Array, Array]]) -> Weights:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import as_array, device, floating, from_host, is_sparse, kept, move, namespace, number, to_host
+from dmf.arrays.backend import (
+    as_array,
+    device,
+    floating,
+    from_host,
+    is_complex,
+    is_numpy,
+    is_sparse,
+    kept,
+    move,
+    namespace,
+    number,
+    to_host,
+)
 from dmf.arrays.checks import random_generator
 from dmf.arrays.linalg import conjugate_transpose, dense_svd, identity
 from dmf.errors import ArgumentError
@@ -19,9 +33,12 @@ from dmf.observations.checks import (
     check_shape,
     check_two_dimensions,
     check_values,
+    has_own_loss,
     held_out_count,
 )
 from dmf.observations.sampled import SampledEntries
+
+_DESCENT_NUMBERS = 2**16
 
 
 class FullMatrix(Observations):
@@ -94,6 +111,28 @@ class FullMatrix(Observations):
         n = self.shape[side]
         spreads = xp.broadcast_to(inverse, (n, factor.shape[1]))
         return Ridge(rows, spreads, square, float(squares @ added), n * float(seen @ spread))
+
+    def descent(self, widths):
+        """That of all entries as samples, which beats products of matrices as long as everything stays in the caches."""
+        matrix = self.matrix
+        if (
+            not is_numpy(matrix)
+            or is_complex(matrix)
+            or matrix.size > _DESCENT_NUMBERS
+            or has_own_loss(self, FullMatrix)
+        ):
+            return None
+        return self._entries.descent(widths)
+
+    @cached_property
+    def _entries(self) -> SampledEntries:
+        rows, cols = (from_host(part, self.matrix) for part in np.divmod(np.arange(self.matrix.size), self.shape[1]))
+        return SampledEntries(rows, cols, self.values, self.shape)
+
+    def _new(self):
+        other = super()._new()
+        vars(other).pop("_entries", None)
+        return other
 
     def surrogate_svd(self, rank, seed=0, sweeps=12):
         return dense_svd(self.matrix, check_rank(rank, self.shape), seed)

@@ -66,7 +66,8 @@ class GradientDescent:
             return tuple(state), done
         for step in range(iterations):
             weights, gradients, _ = state
-            moved = tuple(shrink * w - rate * g for w, g, rate in zip(weights, gradients, rates, strict=True))
+            kept = weights if shrink == 1 else tuple(shrink * w for w in weights)
+            moved = tuple(w - rate * g for w, g, rate in zip(kept, gradients, rates, strict=True))
             following = self._state(observations, moved)
             if not math.isfinite(following[2]):
                 return state, step
