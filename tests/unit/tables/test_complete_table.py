@@ -1,5 +1,8 @@
 """`dmf.complete_table`: filled tables, awkward tables, kinds of columns, uncertainty, files."""
 
+import doctest
+from importlib import import_module
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -302,3 +305,9 @@ def test_nothing_negative_is_filled_in_where_nothing_is(rng):
     area[rng.random(area.shape) < 0.2] = np.nan
     assert dmf.complete_table(area).filled().min() >= 0
     assert dmf.complete_table(area, bounds=(-1.0, 1e3)).filled().min() >= -1
+
+
+@pytest.mark.parametrize("name", ["complete", "recovery"])
+def test_the_examples_hold(name):
+    failed, tried = doctest.testmod(import_module(f"dmf.tables.{name}"))
+    assert tried and not failed
