@@ -13,6 +13,8 @@ _COMMANDS = {
     "demo": ("dmf_cli.paper", "demo", "Show the paper's main result: the compressed network beats the original."),
     "complete": ("dmf_cli.solve", "complete", "Complete a matrix from some of its entries."),
     "predict": ("dmf_cli.model", "predict", "Predict entries of a completed matrix, or rank the columns of its rows."),
+    "update": ("dmf_cli.update", "update", "Take new entries, rows and columns into a model."),
+    "together": ("dmf_cli.together", "together", "Complete several tables of the same rows and columns together."),
     "rank": ("dmf_cli.rank", "rank", "Compare ranks by the error on entries held out."),
     "distances": ("dmf_cli.distances", "distances", "Fill in the distances between points, some of which are in FILE."),
     "factorize": ("dmf_cli.solve", "factorize", "Approximate a fully known matrix by one of low rank."),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import click
@@ -14,6 +12,7 @@ from dmf.completion.distances import GEOMETRIES
 from dmf.io.matrices import read_entries
 from dmf.io.writing import check_suffix, check_writable, write_text
 from dmf_cli.common import InputFile, check_distinct, common_options, emit, note
+from dmf_cli.filling import table_text
 from dmf_cli.reading import reading_options
 
 
@@ -49,10 +48,14 @@ def distances(file, geometry, dimension, radius, output, points, stated, seed, a
         note(sentence, as_json)
     known, names = _between_points(source)
     found = dmf.complete_distances(known, geometry, dimension, radius=radius, seed=seed)
-    write_text(output, _table(["", *names], [[name, *row] for name, row in zip(names, found.filled(), strict=True)]))
+    write_text(
+        output, table_text(["", *names], [[name, *row] for name, row in zip(names, found.filled(), strict=True)])
+    )
     if points is not None:
         axes = [f"x{k}" for k in range(found.points.shape[1])]
-        write_text(points, _table(["", *axes], [[name, *row] for name, row in zip(names, found.points, strict=True)]))
+        write_text(
+            points, table_text(["", *axes], [[name, *row] for name, row in zip(names, found.points, strict=True)])
+        )
     report = {"file": str(file), "output": str(output), "points": None if points is None else str(points),
               "geometry": geometry, "dimension": dimension, "radius": radius, "n_points": len(names),
               "n_distances": known.n_measurements, "residual": found.residual, "notes": list(source.notes)}  # fmt: skip
@@ -77,9 +80,3 @@ def _between_points(source) -> tuple[dmf.SampledEntries, list[str]]:
         for ids, index in ((source.row_ids, source.rows), (source.col_ids, source.cols))
     )
     return dmf.SampledEntries(rows, cols, source.values, (len(names), len(names))), names
-
-
-def _table(header: list[str], rows: list[list]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()

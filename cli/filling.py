@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +65,10 @@ def write_filled(filled: Path, text: Text | KeptColumns | KeptArray, values: np.
     told = {"filled": str(filled), "cells_filled": len(values), "cells_left_empty": text.n_left_empty}
     empty = f"; {text.n_left_empty:,} stay empty, in rows or columns without any number" * bool(text.n_left_empty)
     return told, f"filled         {len(values):,} cells, in {filled}{empty}"
+
+
+def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as csv."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
