@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import from_host, namespace, number, to_host
+from dmf.arrays.backend import namespace, number, to_host
 from dmf.arrays.checks import check_kind, random_generator
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal
@@ -21,7 +21,7 @@ from dmf.recovery.ranking import ranking_measures
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Plan, Weighting, oversampling
 from dmf.solvers.checkpoints import Checkpoint
-from dmf.solvers.implicit import WholeMatrix, chosen_cells, preferences
+from dmf.solvers.implicit import WholeMatrix, preferences, summed
 from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
@@ -103,7 +103,7 @@ def complete_implicit(
     """
     check_kind("data", observations, SampledEntries, 'Pass counts in memory with feedback="implicit".')
     journal, ranking = Journal(callback, checkpoint), None
-    counts = _summed(observations)
+    counts = summed(observations)
     with counts.threads(), remembered_interrupts():
         kept, held = counts.split(plan.holdout, plan.seed) if plan.holdout else (counts, None)
         journal.fit = FINAL if held is None else HOLD_OUT
@@ -118,18 +118,6 @@ def complete_implicit(
             ended = _fitted(counts, choice, _SWEEPS, Stage.IMPLICIT, plan, journal)
         found = _recovery(ended, choice, counts, plan, journal)
         return replace(found, observations=observations, ranking=ranking)
-
-
-def _summed(counts: SampledEntries) -> SampledEntries:
-    """The counts that are not 0, those of one position added up."""
-    new, totals = counts.new_positions, to_host(counts.entries)
-    chosen_cells(totals)
-    if not new.all():
-        totals = np.bincount(np.cumsum(new) - 1, totals).astype(totals.dtype)
-    kept = totals > 0
-    at = np.flatnonzero(new)[kept]
-    rows, cols = (namespace(index).take(index, from_host(at, index)) for index in (counts.rows, counts.cols))
-    return SampledEntries(rows, cols, from_host(totals[kept], counts.values), counts.shape)
 
 
 def _chosen(counts: SampledEntries, plan: Plan, journal: Journal) -> tuple[_Choice, Run | None]:

@@ -43,7 +43,7 @@ def new_rows(recovery: Recovery, observations: SampledEntries) -> Recovery:
         rows from 0. A row without entries is the mean of the fitted ones if there is noise, else the mean plus the column
         offsets, zero where there are no offsets. If the recovery is exact, rows with entries enough are exact as well; of the
         rows that agree with fewer entries, the one with the smallest factor is taken. If the recovery is one of implicit
-        feedback, the entries are counts, and rows are fitted to all their cells; repeated counts are to be added up before.
+        feedback, the entries are counts, and rows are fitted to all their cells.
 
     Raises
     ------

@@ -225,6 +225,12 @@ class Recovery:
             An entry that was observed several times is the mean of these observations. Data frames keep index, columns and
             dtypes; whole numbers are rounded.
         """
+        if self.weighting is not None:
+            raise ArgumentError(
+                "the recovery is one of implicit feedback, whose scores are no counts to fill in. Use product() or predict(rows, "
+                "cols) for scores, and dmf.recovery.ranking for the best columns of rows.",
+                argument="recovery",
+            )
         if observations is None:
             observations = self.observations
         if observations is None:

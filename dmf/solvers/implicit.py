@@ -137,7 +137,7 @@ def implicit_feedback(
     Parameters
     ----------
     counts : SampledEntries
-        How often each cell was chosen, at least 0; cells that are not there were never chosen, as those of 0.
+        How often each cell was chosen, at least 0; repeated ones add up, and cells that are not there were never chosen.
     rank : int, 1 <= rank <= min(d1, d2)
     confidence : float, > 0
         How much one count weighs, relative to a cell that was not chosen.
@@ -177,23 +177,22 @@ def implicit_feedback(
 
 
 def preferences(counts: SampledEntries, confidence: float, power: float = 1.0) -> SampledEntries:
-    """The chosen cells, of weight ``w = confidence * count**power`` and value ``1 + 1/w``; raises as `chosen_cells`."""
-    xp, index = namespace(counts.values), from_host(chosen_cells(to_host(counts.entries)), counts.values)
-    rows, cols, numbers = (xp.take(a, index) for a in (counts.rows, counts.cols, counts.entries))
-    weights = confidence * numbers**power
-    return SampledEntries(rows, cols, 1 + 1 / weights, counts.shape, weights)
+    """The chosen cells, of weight ``w = confidence * count**power`` and value ``1 + 1/w``; raises as `summed`."""
+    chosen = summed(counts)
+    weights = confidence * chosen.entries**power
+    return SampledEntries(chosen.rows, chosen.cols, 1 + 1 / weights, chosen.shape, weights)
 
 
-def chosen_cells(numbers: np.ndarray) -> np.ndarray:
-    """Where counts are not 0.
+def summed(counts: SampledEntries) -> SampledEntries:
+    """The counts that are not 0, those of one position added up.
 
     Raises
     ------
     ObservationError
         If a count is negative, or all of them are 0.
     """
-    chosen = np.flatnonzero(numbers > 0)
-    if chosen.size == 0 or numbers.min() < 0:
+    new, numbers = counts.new_positions, to_host(counts.entries)
+    if numbers.min() < 0 or numbers.max() <= 0:
         raise ObservationError(
             f"counts are from {numbers.min():g} to {numbers.max():g}, but a cell was chosen 0 times or more, and some cell must "
             "have been. Leave out cells whose count is unknown.",
@@ -201,4 +200,10 @@ def chosen_cells(numbers: np.ndarray) -> np.ndarray:
             value=float(numbers.min()),
             limit=0,
         )
-    return chosen
+    if new.all() and numbers.min() > 0:
+        return counts
+    if not new.all():
+        numbers = np.bincount(np.cumsum(new) - 1, numbers).astype(numbers.dtype)
+    at, numbers = np.flatnonzero(new)[numbers > 0], numbers[numbers > 0]
+    rows, cols = (namespace(index).take(index, from_host(at, index)) for index in (counts.rows, counts.cols))
+    return SampledEntries(rows, cols, from_host(numbers, counts.values), counts.shape)

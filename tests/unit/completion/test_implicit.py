@@ -164,6 +164,8 @@ def test_what_goes_with_values_alone_is_refused(rng):
         dmf.complete(dmf.SampledEntries([0, 1], [0, 1], [-1.0, -2.0], (2, 2)), feedback="implicit")
     with pytest.raises(ArgumentError, match="not updated"):
         dmf.complete(counts, feedback="implicit").update(counts)
+    with pytest.raises(ArgumentError, match="no counts to fill in"):
+        dmf.complete(counts, feedback="implicit").filled()
 
 
 def test_entries_that_are_all_one_point_to_it(rng):

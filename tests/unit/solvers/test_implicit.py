@@ -46,6 +46,16 @@ def test_cells_of_count_0_are_as_good_as_none(rng):
     np.testing.assert_array_equal(one[1], other[1])
 
 
+def test_events_of_a_cell_add_up(rng):
+    counts, table = some_counts(rng)
+    times = table[table > 0].astype(int)
+    events = dmf.SampledEntries(
+        *(np.repeat(index, times) for index in np.nonzero(table)), np.ones(times.sum()), table.shape
+    )
+    one, other = (implicit_feedback(c, 2).network.factors() for c in (counts, events))
+    np.testing.assert_array_equal(one[1], other[1])
+
+
 def test_who_likes_the_same_is_shown_it():
     """Two groups; a cell that was not chosen within the group ranks before all of the other group."""
     table = np.kron(np.eye(2), np.ones((6, 5)))
