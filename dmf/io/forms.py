@@ -136,6 +136,8 @@ def _count_missing(column: Any) -> int:
 
 def text_of(name: Any) -> str:
     """A name as text: that of a whole number without point."""
+    if isinstance(name, bytes):
+        return name.decode(errors="replace")
     return str(int(name) if isinstance(name, (float, np.floating)) and name.is_integer() else name)
 
 

@@ -23,6 +23,7 @@ from dmf.arrays.backend import (
 )
 from dmf.arrays.checks import check_choice, check_kind
 from dmf.errors import ArgumentError, ObservationError, ShapeError
+from dmf.io.forms import text_of
 from dmf.models import DeepLinearNetwork, LowRank
 from dmf.models.offsets import Offsets
 from dmf.observations import Observations, SampledEntries
@@ -171,7 +172,7 @@ class Recovery:
             If no row and no column was in the data.
         """
         for argument, names in (("row_ids", row_ids), ("col_ids", col_ids)):
-            if isinstance(names, (str, int, float)):
+            if isinstance(names, (str, bytes, int, float, np.generic)):
                 raise ArgumentError(
                     f"{argument} is {names!r}, but it is a sequence of names. Pass [{names!r}].",
                     argument=argument,
@@ -381,19 +382,18 @@ class Recovery:
 
 def positions_of(names: Sequence[Any], known: tuple[str, ...] | None, size: int) -> np.ndarray:
     """Position of each name, -1 for unknown ones."""
-    texts = [_name(name) for name in names]
+    texts = [str(_name(name)) for name in names]
     if known is None:
-        return np.asarray([position_of(str(text), size) for text in texts], dtype=np.int64)
+        return np.asarray([position_of(text, size) for text in texts], dtype=np.int64)
     whole = {_whole(name): position for position, name in enumerate(known)}
     table = whole | {name: position for position, name in enumerate(known)}
-    return np.asarray([table.get(text, whole.get(_whole(str(text)), -1)) for text in texts], dtype=np.int64)
+    return np.asarray([table.get(text, whole.get(_whole(text), -1)) for text in texts], dtype=np.int64)
 
 
 def _name(name: Any) -> Any:
-    """The text of a name that is a whole number; others as they are."""
-    if isinstance(name, (int, np.integer)) and not isinstance(name, bool):
-        return str(name)
-    return str(int(name)) if isinstance(name, (float, np.floating)) and float(name).is_integer() else name
+    """The text of a name that is a number or bytes; others as they are."""
+    is_name = isinstance(name, (int, float, bytes, np.integer, np.floating)) and not isinstance(name, bool)
+    return text_of(name) if is_name else name
 
 
 def _whole(name: str) -> str:

@@ -260,6 +260,7 @@ def test_names_are_numbers_or_texts():
         ([100, 102], ["7", "007"]),
         (["100", "102.0"], [7.0, "007"]),
         (np.array([100, 102]), ["7.0", "007"]),
+        (np.array([b"100", b"102"]), [b"7", "007"]),
     ):
         np.testing.assert_array_equal(named.predict_named(rows, cols)[0], expected)
     np.testing.assert_array_equal(plain.predict_named([0, 2], [0, 1])[0], expected)
