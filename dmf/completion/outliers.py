@@ -28,7 +28,7 @@ from dmf.solvers.runs import Run
 
 SEARCH = "search for outliers"  # the fit that its runs belong to
 _TYPICAL = 0.9  # quantile of the sizes of entries, to which larger ones are cut for a start
-_SPIKE = 0.5  # share of a component in one row or column: that is an outlier of its own rather than a pattern
+_SPIKE = 0.4  # share of a component in one row or column: that is an outlier of its own rather than a pattern
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +133,7 @@ def without_outliers(entries: SampledEntries, plan: Plan, journal: Journal) -> S
         if wider == width or not facts.determined(wider, NOISE_OVERSAMPLING):
             break
         width, done = wider, _searched(here, wider, plan, journal, back)
-    patterns = _patterns(done.model.truncated(max(int(done.findings["rank"]), 1)))
-    if 0 < patterns < done.findings["rank"] and not done.outcome.broken_off:
+    while not done.outcome.broken_off and 0 < (patterns := _patterns(done)) < done.findings["rank"]:
         done = _searched(here, patterns, plan, journal, back)
     outliers = to_host(done.state.weights) < 0.5
     return Search(entries, entries.chosen(~outliers) if outliers.any() else entries, outliers, done)
@@ -158,8 +157,9 @@ def _searched(
     return done
 
 
-def _patterns(model: LowRank) -> int:
-    """Number of components that are not for the most part in a single row or column."""
+def _patterns(done: Run) -> int:
+    """Number of components of a run that are not for the most part in a single row or column."""
+    model = done.model.truncated(max(int(done.findings["rank"]), 1))
 
     def spread(vectors: Array) -> np.ndarray:
         return np.max(to_host(vectors) ** 2, axis=0) <= _SPIKE

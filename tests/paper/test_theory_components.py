@@ -68,3 +68,16 @@ def test_without_one_of_the_two_they_do(why):
     joint = dmf.gradient_descent(observations, network, 0.05, **options).network.product()
     found = apart(observations, network, [[0, 1], [2, 3]], 0.05, **options)
     assert np.linalg.norm(found - joint) > 1e-2
+
+
+@examples(5)
+@given(seed=st.integers(0, 10**6), depth=st.integers(4, 6), iterations=st.integers(1, 100))
+def test_inner_layers_are_tied_of_themselves(seed, depth, iterations):
+    """With full observation and spectral start, W_2 = ... = W_{L-1} at every step: one core does for all inner layers."""
+    rng = np.random.default_rng(seed)
+    observations = dmf.FullMatrix(a_target(rng, (12, 9)))
+    network = dmf.spectral_network(observations, rank=4, depth=depth, scale=0.7)
+    run = dmf.gradient_descent(observations, network, 0.05, reduction="sum", iterations=iterations)
+    assert np.linalg.norm(run.network.weights[1] - network.weights[1]) > 1e-4
+    for weight in run.network.weights[2:-1]:
+        np.testing.assert_allclose(weight, run.network.weights[1], rtol=0, atol=1e-13)
