@@ -101,6 +101,7 @@ def in_memory(folder: Path, files: int) -> Any:
 @click.option("--no-save", is_flag=True, help="Write no result.")
 def main(samples: int, limit: str, sweeps: int, folder: Path | None, no_save: bool) -> None:
     """Place, sweep, compare; write results/out_of_core.json."""
+    import dask
     from distributed import Client, LocalCluster
 
     import dmf
@@ -113,6 +114,7 @@ def main(samples: int, limit: str, sweeps: int, folder: Path | None, no_save: bo
         generate(samples, data)
         peak.start()
         with (
+            dask.config.set({"distributed.scheduler.work-stealing": False}),
             LocalCluster(
                 2, threads_per_worker=1, memory_limit=limit, dashboard_address=":0", local_directory=place
             ) as cluster,

@@ -37,6 +37,7 @@ class Cluster(click.ParamType):
 def joined(address: str, memory_limit: str | None) -> Iterator[Any]:
     """Client of a cluster: one on this machine, with a thread in each of its processes, or one that runs already."""
     try:
+        import dask
         import distributed
     except ImportError as error:
         raise MissingPackageError("--cluster needs the package distributed. Run: pip install 'dmf[dask]'") from error
@@ -55,6 +56,7 @@ def joined(address: str, memory_limit: str | None) -> Iterator[Any]:
         return
     workers = int(count) if count else dmf.arrays.threads.thread_count()
     with (
+        dask.config.set({"distributed.scheduler.work-stealing": False}),  # see dmf.observations.distributed
         distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, memory_limit=memory_limit or "auto", dashboard_address=":0"
         ) as cluster,

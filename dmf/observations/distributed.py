@@ -11,6 +11,10 @@ does what is read until it is sorted into blocks, each sample twice, 12 bytes in
 of one block for each of its threads beside what Python needs, however many samples there are: give it 2 GB. Entries that the
 client sends are held in memory, and moved to disk by Dask where that is short.
 
+To Dask what lies in files seems small, so where workers read the data themselves, switch its work stealing off (the setting
+distributed.scheduler.work-stealing of the scheduler; `dmf complete --cluster local` does so): it would move blocks that look
+light. Nothing is gained by it, as tasks are where their blocks are.
+
 Blocks are results of tasks, kept by futures; a sweep adds tasks that are forgotten when their results are fetched, so that no
 graph grows. Where a worker is lost, Dask computes its blocks again, or, if these depend on what the client sent, the client
 sends it again; the task is then repeated.
