@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,37 +13,29 @@ import numpy as np
 
 import dmf
 from dmf.arrays.backend import check_device
-from dmf.arrays.interrupts import remembered_interrupts
-from dmf.completion.calls import solve_on
 from dmf.io.matrices import read, read_matrix, read_sensing
 from dmf.io.reading import Matrix
-from dmf.io.writing import check_writable, json_text
 from dmf.recovery.codec import entropy_coder
 from dmf.report.page import check_report_path, write_report
-from dmf.solvers import Outcome
 from dmf_cli.cluster import Cluster, check_options, joined, read_on_cluster, told_of_traffic, train_rmse
 from dmf_cli.common import (
     Bounds,
     InputFile,
-    check_distinct,
     checkpoint_options,
     common_options,
     compare_ranks,
     device_option,
     echo,
-    emit,
     error_texts,
     note,
     observed,
     outlier_texts,
-    report_path,
-    save,
-    summary_of,
     told_of_runs,
 )
 from dmf_cli.filling import kept_text, names_filled_table, write_filled
 from dmf_cli.progress import Progress
 from dmf_cli.reading import reading_options
+from dmf_cli.solving import begin, check_names, keep, kept_in, model_path, tell, timed
 from dmf_cli.tables import complete_table, is_table
 
 _OUTPUT = click.Path(path_type=Path)
@@ -177,8 +168,8 @@ def complete(
             raise click.UsageError("--precision posterior is for a model, but none is kept. Name it with --model.")
         entropy_coder()  # that it is missing, nobody wants to hear after the fit
     if filled is None:
-        model = _model_path(file, output, ".dmfz" if precision == "posterior" else ".dmf.npz")
-    _check_names(file, model, checkpoint, the_filled_table=filled, the_report=report)
+        model = model_path(file, output, ".dmfz" if precision == "posterior" else ".dmf.npz")
+    check_names(file, model, checkpoint, the_filled_table=filled, the_report=report)
     if report is not None:
         check_report_path(report)
     check_device(device)
@@ -199,17 +190,17 @@ def complete(
             progress.stage("reading")
             there = read_on_cluster(file, stated, client)
         size = "{:,} entries of a {:,} x {:,} matrix".format(there.n_measurements, *there.shape)
-        _begin(model, [], [size, f"dashboard of the cluster: {client.dashboard_link}"], as_json)
+        begin(model, [], [size, f"dashboard of the cluster: {client.dashboard_link}"], as_json)
         options["offsets"] = "auto" if offsets is None else offsets
         options["holdout"] = _holdout(options["holdout"], there.n_distinct == 1, as_json)
-        recovery, seconds = _timed(
+        recovery, seconds = timed(
             dmf.complete, there, device, callback=True, seed=seed, checkpoint=checkpoint, **options
         )
         train = train_rmse(there, recovery)
         lines = [f"{name:<14} {text}" for name, text in {"train RMSE": f"{train:.4g}", **error_texts(recovery)}.items()]
         lines.append(f"traffic        {told_of_traffic(there, recovery)}")
-        told = _keep(file, model, recovery, {"train_rmse": train}, seconds, [size])
-        _tell(model, None, recovery, told, lines, as_json)
+        told = keep(file, model, recovery, {"train_rmse": train}, seconds, [size])
+        tell(model, None, recovery, told, lines, as_json)
         return
     with Progress() as progress:
         progress.stage("reading")
@@ -228,7 +219,7 @@ def complete(
     of_matrices["--device"] = device != "cpu"
     if is_table(found, stated["layout"], of_matrices, about):
         text = None if filled is None else kept_text(file, filled, source)
-        _begin(model, [filled, report], about, as_json)
+        begin(model, [filled, report], about, as_json)
         complete_table(file, found, text, filled, model, report, options["bounds"], about, seed, as_json)
         return
     with Progress() as progress, progress.compiles():
@@ -238,11 +229,11 @@ def complete(
     text = None if filled is None else kept_text(file, filled, source)
     seen = known.n_distinct
     size = f"{known.n_measurements:,} entries of a {d1:,} x {d2:,} matrix ({seen / (d1 * d2):.2%} of its positions)"
-    _begin(model, [filled, report], [*notes, size], as_json)
+    begin(model, [filled, report], [*notes, size], as_json)
     options["offsets"] = "auto" if offsets is None else offsets
     single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0
     options["holdout"] = _holdout(options["holdout"], single, as_json)
-    recovery, seconds = _timed(dmf.complete, known, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
+    recovery, seconds = timed(dmf.complete, known, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
     for sentence in told_of_runs(recovery) if verbose else ():
         note(sentence, as_json)
     errors, facts = {}, error_texts(recovery)
@@ -255,7 +246,7 @@ def complete(
     if precision == "posterior" and recovery.found.noise == 0:
         note("no noise was found, so that every digit counts: the model is kept in full precision", as_json)
         precision = "full"
-    told = _keep(file, model, recovery, errors, seconds, notes, precision=precision)
+    told = keep(file, model, recovery, errors, seconds, notes, precision=precision)
     try:
         more: dict[str, Any] = {}
         if filled is not None and text is not None:
@@ -272,9 +263,9 @@ def complete(
             lines.append(f"report         {report}")
     except BaseException:
         if model is not None:
-            echo(_kept_in(model), err=True)
+            echo(kept_in(model), err=True)
         raise
-    _tell(model, filled, recovery, told | more, lines, as_json)
+    tell(model, filled, recovery, told | more, lines, as_json)
 
 
 def _train_rmse(recovery: dmf.Recovery) -> float:
@@ -295,19 +286,19 @@ def factorize(file, output, device, stated, seed, as_json, **options):
     FILE is an .npy or .npz file, a Matrix Market file, or delimited text: a table, or lines with row,
     column and value of every entry.
     """
-    output = _model_path(file, output)
-    _check_names(file, output)
+    output = model_path(file, output)
+    check_names(file, output)
     check_device(device)
     source = read_matrix(file, **stated)
     d1, d2 = source.matrix.shape
-    _begin(output, [], (*source.notes, f"{d1:,} x {d2:,} matrix"), as_json)
-    recovery, seconds = _timed(dmf.factorize, dmf.FullMatrix(source.matrix), device, seed=seed, **options)
+    begin(output, [], (*source.notes, f"{d1:,} x {d2:,} matrix"), as_json)
+    recovery, seconds = timed(dmf.factorize, dmf.FullMatrix(source.matrix), device, seed=seed, **options)
     size = np.linalg.norm(source.matrix)
     error = float(np.linalg.norm(recovery.product() - source.matrix) / size) if size else 0.0
     lines = [f"relative error {error:.4g} (Frobenius norm)"]
     recovery = recovery.with_ids(source.row_ids, source.col_ids)
-    told = _keep(file, output, recovery, {"relative_error": error}, seconds, source.notes)
-    _tell(output, None, recovery, told, lines, as_json)
+    told = keep(file, output, recovery, {"relative_error": error}, seconds, source.notes)
+    tell(output, None, recovery, told, lines, as_json)
 
 
 @click.command()
@@ -323,16 +314,16 @@ def sense(file, output, device, holdout, checkpoint, seed, as_json, **options):
 
     FILE is an .npz file with the arrays A (m, d1, d2) and y (m,).
     """
-    output = _model_path(file, output)
-    _check_names(file, output, checkpoint)
+    output = model_path(file, output)
+    check_names(file, output, checkpoint)
     check_device(device)
     operator, values, notes = read_sensing(file)
     measured = dmf.LinearMeasurements(operator, values)
     d1, d2 = measured.shape
-    _begin(output, [], (*notes, f"{values.shape[0]:,} measurements of a {d1:,} x {d2:,} matrix"), as_json)
+    begin(output, [], (*notes, f"{values.shape[0]:,} measurements of a {d1:,} x {d2:,} matrix"), as_json)
     holdout = _holdout(holdout, measured.n_measurements == 1, as_json)
     kept, held = measured.split(holdout, seed) if holdout else (measured, None)
-    recovery, seconds = _timed(dmf.sense, kept, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
+    recovery, seconds = timed(dmf.sense, kept, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
     errors = {"train_relative_error": _relative_error(recovery, kept)}
     lines = [
         f"relative error of the fit        {errors['train_relative_error']:.4g} on {kept.n_measurements:,} measurements"
@@ -343,108 +334,10 @@ def sense(file, output, device, holdout, checkpoint, seed, as_json, **options):
             f"relative error of the prediction {errors['heldout_relative_error']:.4g} on {held.n_measurements:,} measurements "
             "that the model never saw"
         )
-    told = _keep(file, output, recovery, errors, seconds, notes)
-    _tell(output, None, recovery, told, lines, as_json)
+    told = keep(file, output, recovery, errors, seconds, notes)
+    tell(output, None, recovery, told, lines, as_json)
 
 
 def _relative_error(recovery: dmf.Recovery, observations: dmf.LinearMeasurements) -> float:
     size = float(np.linalg.norm(observations.values))
     return math.sqrt(2 * float(observations.loss(*recovery.factors()))) / size if size else 0.0
-
-
-def _model_path(file: Path, output: Path | None, suffix: str = ".dmf.npz") -> Path:
-    return Path(f"{file.stem}{suffix}") if output is None else output
-
-
-def _check_names(
-    file: Path, model: Path | None, checkpoint: dmf.Checkpoint | None = None, **others: Path | None
-) -> None:
-    """Input, model, its report, the checkpoint and the other files written are all different files."""
-    written = {"the_model": model, "the_JSON_beside_the_model": model and report_path(model)}
-    check_distinct(FILE=file, **written, the_checkpoint=checkpoint and checkpoint.path, **others)
-
-
-def _begin(model: Path | None, others: Sequence[Path | None], found: Sequence[str], as_json: bool) -> None:
-    """All files are known to be writable before the work begins; says what was found in the input."""
-    for path in (model, model and report_path(model), *others):
-        if path is not None:
-            check_writable(path)
-    for sentence in found:
-        note(sentence, as_json)
-
-
-def _timed(
-    solve: Callable[..., dmf.Recovery], data: dmf.Observations, device: str, callback: bool = False, **options: Any
-) -> tuple[dmf.Recovery, float]:
-    """What `solve` returns, in NumPy arrays, and the seconds that it took; with `callback`, it shows its progress."""
-    begin = time.perf_counter()
-    with Progress() as progress, progress.compiles():
-        progress.stage("preparing the fit")
-        if callback:
-            options["callback"] = progress.solver
-        recovery = solve_on(device, solve, data, **options)
-    return recovery, time.perf_counter() - begin
-
-
-def _keep(
-    file: Path,
-    model: Path | None,
-    recovery: dmf.Recovery,
-    errors: Mapping[str, float],
-    seconds: float,
-    notes: Sequence[str],
-    **options: Any,
-) -> dict[str, Any]:
-    """Write the model, before anything else can fail, and beside it in JSON what is returned: what the command tells."""
-    report = {
-        "file": str(file),
-        "shape": list(recovery.shape),
-        "notes": list(notes),
-        **summary_of(recovery),
-        "seconds": seconds,
-        **errors,
-    }
-    if model is not None:
-        report["model"] = str(model)
-        history = {name: np.asarray(column).tolist() for name, column in recovery.history.items()}
-        text = json_text(report | {"history": history})
-        try:
-            save(recovery, model, text, **options)
-        except KeyboardInterrupt:
-            echo(_kept_in(model), err=True)
-            raise
-    return report
-
-
-def _kept_in(model: Path) -> str:
-    return f"the fit had ended: its model is in {model}"
-
-
-def _tell(
-    model: Path | None,
-    filled: Path | None,
-    recovery: dmf.Recovery,
-    report: Mapping[str, Any],
-    lines: Sequence[str],
-    as_json: bool,
-) -> None:
-    """Print the summary; the exit code tells if the solve was interrupted or diverged, which wrote its last good state."""
-    found = recovery.found
-    parts = [f"rank {found.rank}", *[f"noise {found.noise:.3g}"] * (found.noise > 0)]
-    parts += ["row and column offsets"] * found.offsets
-    if recovery.bounds is not None:
-        parts.append("predictions between {:g} and {:g}".format(*recovery.bounds))
-    summary = [
-        f"model          {', '.join(parts)}",
-        *lines,
-        f"result         {recovery.message}",
-        f"time           {report['seconds']:.1f} s",
-        f"written        {model} and {report_path(model).name}"
-        if model
-        else "model          not kept (--model FILE keeps it)",
-    ]
-    emit(as_json, report, summary)
-    if recovery.outcome.broken_off:
-        echo(f"Error: {recovery.outcome.name.lower()}; the last good state was written to {model or filled}.", err=True)
-        with remembered_interrupts() as interrupts:
-            raise click.exceptions.Exit(interrupts.exit_code if recovery.outcome is Outcome.INTERRUPTED else 1)

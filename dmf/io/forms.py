@@ -259,7 +259,8 @@ def with_series_cells(series: Any, gone: np.ndarray, cells: Any) -> Any:
     """A pandas Series with `cells` where the mask says, in its dtype."""
     dtype = series.dtype
     filled = series.sparse.to_dense() if is_sparse_dtype(dtype) else series.copy()
-    filled.iloc[np.flatnonzero(gone)] = cells
+    floats = isinstance(filled.dtype, np.dtype) and filled.dtype.kind == "f"
+    filled.iloc[np.flatnonzero(gone)] = np.asarray(cells, filled.dtype) if floats else cells
     return filled.astype(dtype) if is_sparse_dtype(dtype) else filled
 
 

@@ -39,8 +39,8 @@ class FakeArray:
     def __init__(self, host, number):
         self._host, self.device, self.dtype, self.shape = np.array(host), Device(number), host.dtype, host.shape
 
-    def get(self):
-        return self._host.copy()
+    def get(self, order="C"):
+        return self._host.copy(order)
 
     def __array__(self, *arguments, **options):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
