@@ -33,8 +33,9 @@ def test_what_is_lost_is_small_beside_what_noise_hides(seed, noise, offsets, fol
     recovery.save(folder / "m.npz")
     recovery.save(folder / "m.dmfz", precision="posterior")
     loaded = dmf.load(folder / "m.dmfz")
-    errors = [np.mean((r.product() - truth) ** 2) for r in (recovery, loaded)]
-    assert abs(errors[1] / errors[0] - 1) < 0.02
+    error = np.mean((recovery.product() - truth) ** 2)
+    # What rounding moves. The error itself may fall or rise by more: moves and errors are in step or not, by chance.
+    assert np.mean((loaded.product() - recovery.product()) ** 2) < 0.01 * error
     assert 6 * (folder / "m.dmfz").stat().st_size < (folder / "m.npz").stat().st_size + 6 * 3_500  # which headers take
     assert (loaded.found, loaded.outcome, loaded.settings, loaded.runs) == (
         recovery.found,
