@@ -16,8 +16,8 @@ from dmf.io.reading import Matrix
 from dmf.io.roles import Stated
 from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around
+from dmf.recovery.names import position_of
 from dmf.recovery.ranking import align, nearest_columns, positions, top_columns
-from dmf.recovery.results import position_of
 from dmf_cli.cluster import Cluster, predict_on_cluster
 from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, load_model, note
 from dmf_cli.filling import kept_text, write_filled

@@ -146,7 +146,7 @@ def complete(
     if search is not None and search.run.outcome.broken_off:
         return search.told(search.recovery(plan, journal)).named()
     known = observations if search is None else search.kept
-    solve: Any = partial(complete_implicit, journal.checkpoint) if implicit else partial(_with_holdout, journal)
+    solve = partial(complete_implicit if implicit else _with_holdout, journal)
     recovery = solved_on_host(solve, known, plan, callback) if better_on_host(known) else solve(known, plan, callback)
     return (recovery if search is None else search.told(recovery)).named()
 

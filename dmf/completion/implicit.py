@@ -20,7 +20,6 @@ from dmf.observations import Entries, SampledEntries
 from dmf.recovery.ranking import ranking_measures
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Plan, Weighting, oversampling
-from dmf.solvers.checkpoints import Checkpoint
 from dmf.solvers.implicit import WholeMatrix, preferences, summed
 from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
@@ -91,9 +90,7 @@ def without_values(observations: Entries, offsets: bool | str, bounds: Any, outl
     return False
 
 
-def complete_implicit(
-    checkpoint: Checkpoint | None, observations: Any, plan: Plan, callback: Callback | None
-) -> Recovery:
+def complete_implicit(journal: Journal, observations: Any, plan: Plan, callback: Callback | None) -> Recovery:
     """Factors that rank the columns of each row; see `dmf.complete`.
 
     Raises
@@ -102,7 +99,7 @@ def complete_implicit(
         If the observations are no entries in memory, a count is negative, or all are 0.
     """
     check_kind("data", observations, SampledEntries, 'Pass counts in memory with feedback="implicit".')
-    journal, ranking = Journal(callback, checkpoint), None
+    journal, ranking = replace(journal, callback=callback, fit=FINAL), None
     counts = summed(observations)
     with counts.threads(), remembered_interrupts():
         kept, held = counts.split(plan.holdout, plan.seed) if plan.holdout else (counts, None)

@@ -23,8 +23,9 @@ from dmf.io.partitions import frame_of, row_groups
 from dmf.observations import DistributedEntries, SampledEntries
 from dmf.observations.cluster import check_versions, gathered
 from dmf.recovery.intervals import half_width
+from dmf.recovery.names import positions_of
 from dmf.recovery.ranking import top_columns
-from dmf.recovery.results import Recovery, positions_of
+from dmf.recovery.results import Recovery
 
 _AT_ONCE = 2**30  # predictions that a task ranks: some seconds
 

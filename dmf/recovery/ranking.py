@@ -12,6 +12,7 @@ from dmf.arrays.checks import positive_integer
 from dmf.arrays.threads import one_blas_thread, share_out
 from dmf.errors import ObservationError, ShapeError
 from dmf.observations import SampledEntries
+from dmf.recovery.names import positions_of
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import RankingMeasures
 
@@ -241,16 +242,17 @@ def positions(names: Sequence[str], ids: Sequence[str] | None, size: int, what: 
     ObservationError
         If a name is unknown.
     """
-    known = _known(ids, size)
-    unknown = [name for name in names if name not in known]
-    if unknown:
+    found = positions_of(names, ids, size)
+    unknown = np.flatnonzero(found < 0)
+    if unknown.size:
+        first = names[unknown[0]]
         raise ObservationError(
-            f"{len(unknown)} of {len(names)} {what} were not in the data (the first: {unknown[0]!r}), so nothing can be "
-            "ranked for them. Leave them out.",
+            f"{unknown.size} of {len(names)} {what} were not in the data (the first: {first!r}), so nothing can be ranked for "
+            "them. Leave them out.",
             argument="names",
-            value=unknown[0],
+            value=first,
         )
-    return np.asarray([known[name] for name in names], np.int64)
+    return found
 
 
 def align(
@@ -284,16 +286,10 @@ def align(
         entries.shape,
         strict=True,
     ):
-        known = _known(names, size)
-        table = np.asarray([known.get(name, -1) for name in (map(str, range(other)) if ids is None else ids)])
-        positions.append(table[to_host(index)])
+        positions.append(positions_of(range(other) if ids is None else ids, names, size)[to_host(index)])
     rows, cols = positions
     kept = (rows >= 0) & (cols >= 0)
     if not kept.any():
         return None, kept.size
     values = to_host(entries.values)[kept]
     return SampledEntries(rows[kept], cols[kept], values, recovery.shape), int((~kept).sum())
-
-
-def _known(names: Sequence[str] | None, size: int) -> dict[str, int]:
-    return {name: position for position, name in enumerate(map(str, range(size)) if names is None else names)}

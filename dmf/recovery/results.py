@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import numpy as np
 
@@ -23,12 +22,12 @@ from dmf.arrays.backend import (
 )
 from dmf.arrays.checks import check_choice, check_kind
 from dmf.errors import ArgumentError, ObservationError, ShapeError
-from dmf.io.forms import text_of
 from dmf.models import DeepLinearNetwork, LowRank
 from dmf.models.offsets import Offsets
 from dmf.observations import Observations, SampledEntries
 from dmf.recovery.messages import describe
 from dmf.recovery.model_files import are_names, read_model, write_model
+from dmf.recovery.names import as_name, positions_of
 from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
@@ -366,9 +365,9 @@ class Recovery:
         Raises
         ------
         ArgumentError
-            If names are not strings or whole numbers, not all different, or not one for each row or column.
+            If names are neither strings, numbers nor bytes, not all different, or not one for each row or column.
         """
-        names = [None if ids is None else tuple(map(_name, ids)) for ids in (row_ids, col_ids)]
+        names = [None if ids is None else tuple(map(as_name, ids)) for ids in (row_ids, col_ids)]
         for argument, ids, size in zip(("row_ids", "col_ids"), names, self.shape, strict=True):
             if ids is not None and not are_names(ids, size):
                 raise ArgumentError(
@@ -378,33 +377,6 @@ class Recovery:
                     limit=size,
                 )
         return replace(self, row_ids=names[0], col_ids=names[1])
-
-
-def positions_of(names: Sequence[Any], known: tuple[str, ...] | None, size: int) -> np.ndarray:
-    """Position of each name, -1 for unknown ones."""
-    texts = [str(_name(name)) for name in names]
-    if known is None:
-        return np.asarray([position_of(text, size) for text in texts], dtype=np.int64)
-    whole = {_whole(name): position for position, name in enumerate(known)}
-    table = whole | {name: position for position, name in enumerate(known)}
-    return np.asarray([table.get(text, whole.get(_whole(text), -1)) for text in texts], dtype=np.int64)
-
-
-def _name(name: Any) -> Any:
-    """The text of a name that is a number or bytes; others as they are."""
-    is_name = isinstance(name, (int, float, bytes, np.integer, np.floating)) and not isinstance(name, bool)
-    return text_of(name) if is_name else name
-
-
-def _whole(name: str) -> str:
-    """A name without the ".0" of a whole number."""
-    return name[:-2] if name.endswith(".0") and name[:-2].removeprefix("-").isdecimal() else name
-
-
-def position_of(name: str, size: int) -> int:
-    """Position that a name stands for among `size` rows or columns without names, which are numbered from 0; -1: none."""
-    number = int(name) if name.isascii() and name.isdigit() and len(name) < 19 else -1  # which fit an int64
-    return number if number < size else -1
 
 
 def load(path: str | os.PathLike, device: str = "cpu") -> Recovery:
