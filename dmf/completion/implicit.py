@@ -25,15 +25,15 @@ from dmf.solvers.loop import Callback, run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
 
-_HELD = 0.1  # share of the counts by which is chosen
-_FEWEST = 50  # counts; of fewer, too few are held out to choose by
+_HELD_SHARE = 0.1  # share of the counts by which is chosen
+_COUNTS_TO_CHOOSE_BY = 50  # counts; of fewer, too few are held out to choose by
 _RIDGE_OF_FEW = 0.5  # then: little, so that not all factors die
-_MOST = 500_000  # counts that are looked at to choose: rows are drawn until there are as many
+_COUNTS_LOOKED_AT = 500_000  # counts that are looked at to choose: rows are drawn until there are as many
 _MOST_TRIALS = 40
 _FIRST_SWEEPS, _TRIAL_SWEEPS = 10, 5  # to choose by: from a random start, and from the best fit so far
 _SWEEPS = 20
-_WIDER = 0.5  # standard errors by which a larger rank must rank better, as its sweeps take longer
-_BEST = 10  # columns of each row that are looked at
+_ERRORS_FOR_MORE_RANK = 0.5  # standard errors by which a larger rank must rank better, as its sweeps take longer
+_LIST_LENGTH = 10  # columns of each row that are looked at
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Choice:
         return Weighting(self.confidence / mean, self.power, self.ridge)
 
 
-_FIRST = _Choice(32, 2.0, 0.5, 2.0)
+_FIRST_CHOICE = _Choice(32, 2.0, 0.5, 2.0)
 _MOVES: tuple[Callable[[_Choice, int], _Choice], ...] = (  # up (1) or down (-1)
     lambda at, way: replace(at, ridge=at.ridge * 2.0**way),
     lambda at, way: replace(at, confidence=at.confidence * 2.0**way, ridge=at.ridge * 2.0**way),
@@ -107,7 +107,7 @@ def complete_implicit(journal: Journal, observations: Any, plan: Plan, callback:
         choice, ended = _chosen(kept, plan, journal)
         if ended is None and held is not None:
             ended = _fitted(kept, choice, _SWEEPS, Stage.IMPLICIT, plan, journal)
-            ranking = ranking_measures(_recovery(ended, choice, kept, plan, journal), held, _BEST, kept)
+            ranking = ranking_measures(_recovery(ended, choice, kept, plan, journal), held, _LIST_LENGTH, kept)
             if not ended.outcome.broken_off:
                 journal.fit = FINAL
                 ended = None
@@ -126,14 +126,14 @@ def _chosen(counts: SampledEntries, plan: Plan, journal: Journal) -> tuple[_Choi
     )  # largest singular value of a random pattern
     varied = part.largest > number(namespace(part.values).min(part.values))
     best = replace(
-        _FIRST,
-        rank=min(_FIRST.rank, most),
-        power=_FIRST.power if varied else 0.0,
-        ridge=_FIRST.ridge * noise / math.sqrt(share),
+        _FIRST_CHOICE,
+        rank=min(_FIRST_CHOICE.rank, most),
+        power=_FIRST_CHOICE.power if varied else 0.0,
+        ridge=_FIRST_CHOICE.ridge * noise / math.sqrt(share),
     )
-    if part.n_measurements < _FEWEST:
+    if part.n_measurements < _COUNTS_TO_CHOOSE_BY:
         return replace(best, ridge=_RIDGE_OF_FEW), None
-    kept, held = part.split(_HELD, plan.seed)
+    kept, held = part.split(_HELD_SHARE, plan.seed)
     scores: dict[_Choice, float] = {}
     model: LowRank | None = None
     ended: Run | None = None
@@ -153,8 +153,8 @@ def _chosen(counts: SampledEntries, plan: Plan, journal: Journal) -> tuple[_Choi
             best, ended = choice, done
             return False
         found = _recovery(done, choice, kept, plan, journal)
-        measures = ranking_measures(found, held, _BEST, kept)
-        needed = _WIDER * measures.ndcg_error if choice.rank > best.rank else 0.0
+        measures = ranking_measures(found, held, _LIST_LENGTH, kept)
+        needed = _ERRORS_FOR_MORE_RANK * measures.ndcg_error if choice.rank > best.rank else 0.0
         scores[choice] = measures.ndcg
         if choice != best and not measures.ndcg > scores[best] + needed:
             return False
@@ -177,10 +177,10 @@ def _chosen(counts: SampledEntries, plan: Plan, journal: Journal) -> tuple[_Choi
 
 def _some_rows(counts: SampledEntries, seed: int) -> tuple[SampledEntries, float]:
     """The counts in rows that are drawn until they have enough, and the share of the rows that these are."""
-    if counts.n_measurements <= _MOST:
+    if counts.n_measurements <= _COUNTS_LOOKED_AT:
         return counts, 1.0
     drawn = random_generator(seed).permutation(counts.shape[0])
-    size = int(np.searchsorted(np.cumsum(to_host(counts.counts(0))[drawn]), _MOST)) + 1
+    size = int(np.searchsorted(np.cumsum(to_host(counts.counts(0))[drawn]), _COUNTS_LOOKED_AT)) + 1
     return counts.restricted(np.sort(drawn[:size]), np.arange(counts.shape[1])), size / counts.shape[0]
 
 

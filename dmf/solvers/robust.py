@@ -26,15 +26,15 @@ _DECAY = 0.8  # of the noise variance in a sweep: a slower fall ends at wrong mi
 _UNTIL = (
     1e-12  # noise variance, relative to the mean square of the entries that are no outliers, that is taken for none
 )
-_SHARE, _MOST = 0.05, 0.4  # of outliers: at first, and at most
-_WIDE = 9.0  # least variance of outliers, over that of the noise
+_SHARE, _LARGEST_SHARE = 0.05, 0.4  # of outliers: at first, and at most
+_OUTLIER_VARIANCE = 9.0  # least variance of outliers, over that of the noise
 _LEAST_WEIGHT = 1e-20  # keeps every entry in its place
-_SETTLED = 0.98  # share of the level that the estimate of the noise reaches when the level has come down to it
-_STILL = 1e-2  # relative change of the noise variance in a sweep below which it stands still
-_LOOKS, _BETWEEN = 10, 15  # second looks at most; sweeps from one to the next, at least
-_PATIENCE = 200  # sweeps after which a level that does not settle is looked at
+_SETTLED_SHARE = 0.98  # share of the level that the estimate of the noise reaches when the level has come down to it
+_NOISE_CHANGE = 1e-2  # relative change of the noise variance in a sweep below which it stands still
+_LOOKS, _SWEEPS_BETWEEN_LOOKS = 10, 15  # second looks at most; sweeps from one to the next, at least
+_SWEEPS_OF_A_LEVEL = 200  # sweeps after which a level that does not settle is looked at
 _ROWS, _TRIES = 300, 200  # that a look takes up, of each side at most; random samples of the entries of each
-_CUT = 3.5  # residual, in standard deviations of the noise, that costs as much as any larger one
+_LARGEST_RESIDUAL = 3.5  # residual, in standard deviations of the noise, that costs as much as any larger one
 _MARGIN = 4.0  # by which the cost of a row has to fall
 _RIDGE = 1e-10  # relative, keeps a sample of entries solvable
 
@@ -83,7 +83,7 @@ class RobustBayes:
             inner,
             namespace(entries.values).ones_like(entries.values),
             _SHARE,
-            _WIDE * inner.noise,
+            _OUTLIER_VARIANCE * inner.noise,
             square=inner.square,
             finished=inner.finished,
         )
@@ -119,8 +119,10 @@ class RobustBayes:
         )
         inner = replace(inner, noise=max(estimate, _DECAY * before, lowest), square=square * scale)
         state = _weighed(entries, replace(state, inner=inner, square=square * scale, waited=state.waited + 1))
-        settled = estimate >= _SETTLED * before and abs(inner.noise - before) <= _STILL * before
-        if state.waited < _BETWEEN or not (settled or inner.noise <= lowest or state.waited >= _PATIENCE):
+        settled = estimate >= _SETTLED_SHARE * before and abs(inner.noise - before) <= _NOISE_CHANGE * before
+        if state.waited < _SWEEPS_BETWEEN_LOOKS or not (
+            settled or inner.noise <= lowest or state.waited >= _SWEEPS_OF_A_LEVEL
+        ):
             return state
         looked = _second_look(entries, state, [self.seed, state.looks])
         if looked is None or state.looks == _LOOKS:
@@ -166,11 +168,11 @@ def _weighed(entries: SampledEntries, state: _State) -> _State:
         spread = spread * entries.weights
     m, doubt = entries.n_measurements, 1 - state.weights
     total = number(xp.sum(doubt))
-    wide = max(number(xp.sum(doubt * squares)) / total if total > 0 else 0.0, _WIDE * inner.noise)
+    wide = max(number(xp.sum(doubt * squares)) / total if total > 0 else 0.0, _OUTLIER_VARIANCE * inner.noise)
     odds = math.log((1 - state.share) / state.share) + 0.5 * math.log(wide / inner.noise)
     exponent = odds - (squares + spread) * (0.5 * (1 / inner.noise - 1 / wide))
     weights = 1 / (1 + xp.exp(-xp.clip(exponent, -80.0, 80.0)))
-    share = min(max(1 - number(xp.mean(weights)), 1 / m), _MOST)
+    share = min(max(1 - number(xp.mean(weights)), 1 / m), _LARGEST_SHARE)
     return replace(state, weights=weights, share=share, wide=wide)
 
 
@@ -214,7 +216,7 @@ def _trimmed(design: np.ndarray, measured: np.ndarray, now: np.ndarray, rng: np.
     """Coefficients of which the residuals, large ones cut, cost less than those of `now`; None if none are found."""
 
     def cost(coefficients: np.ndarray) -> np.ndarray:
-        return np.sum(np.minimum((coefficients @ design.T - measured) ** 2, _CUT**2), axis=-1)
+        return np.sum(np.minimum((coefficients @ design.T - measured) ** 2, _LARGEST_RESIDUAL**2), axis=-1)
 
     rank = now.size
     samples = np.argsort(rng.random((_TRIES, measured.size)), axis=1)[:, :rank]
@@ -225,7 +227,7 @@ def _trimmed(design: np.ndarray, measured: np.ndarray, now: np.ndarray, rng: np.
     )
     tried = np.linalg.solve(normal, np.einsum("tkr,tk->tr", parts, measured[samples])[:, :, None])[:, :, 0]
     best = tried[np.argmin(cost(tried))]
-    near = np.abs(design @ best - measured) <= _CUT
+    near = np.abs(design @ best - measured) <= _LARGEST_RESIDUAL
     if np.sum(near) >= rank:
         polished = np.linalg.lstsq(design[near], measured[near])[0]
         best = min(best, polished, key=cost)
