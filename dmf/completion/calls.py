@@ -162,7 +162,9 @@ def _with_holdout(journal: Journal, observations: Entries, plan: Plan, callback:
     if first.outcome.broken_off:
         return first
     journal.fit = FINAL
-    final = _completed(observations, plan, journal)
+    # A bound that was searched for without the held-out entries is not searched for again.
+    known = plan if journal.chosen is None else replace(plan, rank=journal.chosen)
+    final = replace(_completed(observations, known, journal), settings=plan)
     if final.outcome.broken_off:
         return replace(first, outcome=final.outcome, runs=final.runs, history=final.history)
     if not (final.found.exact or final.outcome is Outcome.UNDETERMINED or _agree(first, final)):

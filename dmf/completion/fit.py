@@ -10,7 +10,7 @@ import numpy as np
 
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.state import Facts, Stage, State, Task, relative_residual, rounding_of
-from dmf.completion.strategy import begin, interrupted, step
+from dmf.completion.strategy import begin, interrupted, step, width_of_noisy
 from dmf.completion.submatrix import Submatrix, dense_core
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
@@ -37,11 +37,14 @@ class Journal:
         Where the runs are kept.
     fit : str
         The fit that is under way.
+    chosen : int or None
+        Bound on the rank that the last fit chose, where noise was beyond doubt.
     """
 
     callback: Callback | None = None
     checkpoint: Checkpoint | None = None
     fit: str = FINAL
+    chosen: int | None = None
     runs: list[StageRun] = field(default_factory=list)
     histories: list[History] = field(default_factory=list)
     measured: dict[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of what callbacks returned
@@ -137,6 +140,7 @@ def fit(
                 break
             state, task = step(state, task, done)
             del done
+        journal.chosen = width_of_noisy(state)
         return _recovery(state, observations, plan, journal)
 
 

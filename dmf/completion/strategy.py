@@ -317,6 +317,11 @@ def _noisy_outcome(state: State) -> Outcome:
     return state.broken or (Outcome.BUDGET if state.exhausted else Outcome.NOISE_SETTLED)
 
 
+def width_of_noisy(state: State) -> int | None:
+    """Width of the model with offsets that was chosen; None where noise was in doubt, so that one without was tried."""
+    return None if state.with_offsets is None or state.estimate is not None else state.with_offsets.model.width
+
+
 def _ended(state: State, outcome: Outcome) -> Next:
     return replace(state, outcome=outcome), None
 
