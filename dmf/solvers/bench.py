@@ -1,4 +1,4 @@
-"""Descent with everything open: optimiser, rate of each layer, schedule, minibatches of entries, loss. In plain array code."""
+"""Descent with everything open: optimiser, rates and ties of layers, schedule, minibatches, loss. In plain array code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, from_host, namespace, number
+from dmf.arrays.backend import Array, all_true, from_host, namespace, number
 from dmf.arrays.checks import check_option
 from dmf.errors import ArgumentError, ShapeError
 from dmf.models import DeepLinearNetwork
@@ -60,7 +60,7 @@ class Batches:
 class _State:
     iteration: int
     loss: float
-    weights: Weights
+    weights: Weights  # of tied layers, the one that they share
     gradients: Weights
     moments: Arrays
 
@@ -72,8 +72,8 @@ class OptimizedDescent:
     Parameters
     ----------
     optimizer : SGD or Adam
-    rates : tuple of L floats
-        Factor of the optimiser's step for each layer.
+    rates : tuple of floats
+        Factor of the optimiser's step for each layer; with ties, for W_1, the shared layer and W_L.
     factors : Factors
         Of the step in each iteration.
     weight_decay : float
@@ -85,6 +85,8 @@ class OptimizedDescent:
         Entries in a batch; 0 for all measurements.
     seed : int
         Of the batches.
+    tied : int
+        Number of inner layers, which share one weight; 0 if each has its own.
     """
 
     optimizer: Optimizer
@@ -95,6 +97,7 @@ class OptimizedDescent:
     criterion: Loss | None
     batch_size: int
     seed: int
+    tied: int = 0
 
     @property
     def takes_complex(self) -> bool:
@@ -107,8 +110,9 @@ class OptimizedDescent:
 
     def init(self, batches: Batches, network: DeepLinearNetwork) -> _State:
         """State at the start."""
-        loss, gradients = self._evaluated(batches, network.weights, 0)
-        return _State(0, loss, network.weights, gradients, self.optimizer.init(network.weights))
+        weights = (*network.weights[:2], network.weights[-1]) if self.tied else network.weights
+        loss, gradients = self._evaluated(batches, weights, 0)
+        return _State(0, loss, weights, gradients, self.optimizer.init(weights))
 
     def advance(self, batches: Batches, state: _State, iterations: int) -> tuple[_State, int]:
         """State after at most `iterations` steps, and their number."""
@@ -130,6 +134,10 @@ class OptimizedDescent:
                 return self.advance(batches, state, done)  # the same steps, but the one that went too far
         return _State(state.iteration + iterations, loss, weights, gradients, moments), iterations
 
+    def _layers(self, weights: Weights) -> Weights:
+        """All L layers."""
+        return (weights[0], *[weights[1]] * self.tied, weights[2]) if self.tied else weights
+
     def _evaluated(self, batches: Batches, weights: Weights, count: int) -> tuple[float, Weights]:
         """Loss and gradients on the batch of an iteration."""
         batch, whole = batches[count], batches.observations.n_measurements
@@ -140,7 +148,11 @@ class OptimizedDescent:
             loss, derivatives = self.criterion.evaluate(batch.predict(left, right), batch.values)
             return loss, *batch.adjoint(derivatives, left, right)
 
-        loss, gradients = loss_and_gradients(weights, batch.evaluate if self.criterion is None else evaluate)
+        loss, gradients = loss_and_gradients(
+            self._layers(weights), batch.evaluate if self.criterion is None else evaluate
+        )
+        if self.tied:
+            gradients = gradients[0], sum(gradients[2:-1], gradients[1]), gradients[-1]
         return scale * number(loss), tuple(scale * g for g in gradients)
 
     def loss(self, state: _State) -> float:
@@ -149,7 +161,7 @@ class OptimizedDescent:
 
     def model(self, batches: Batches, state: _State) -> DeepLinearNetwork:
         """Network of a state."""
-        return DeepLinearNetwork(state.weights)
+        return DeepLinearNetwork(self._layers(state.weights))
 
     def finished(self, state: _State) -> None:
         """Never: it goes on until the loop ends it."""
@@ -200,6 +212,34 @@ def checked_factors(schedule: Schedule | None, iterations: int) -> Factors:
             limit=0,
         )
     return Factors(values[:iterations])
+
+
+def check_tied(network: DeepLinearNetwork, rates: tuple[float, ...]) -> None:
+    """Raise ArgumentError where inner layers or their rates differ, which tied layers cannot."""
+    inner, own = network.weights[1:-1], rates[1:-1]
+    if not inner:
+        raise ArgumentError(
+            f"tied=True, but a network of depth {network.depth} has no layers between the first and the last. Pass a deeper "
+            "one, or leave tied away.",
+            argument="tied",
+            value=True,
+            limit=network.depth,
+        )
+    if any(w.shape != inner[0].shape or not all_true(w == inner[0]) for w in inner):
+        raise ArgumentError(
+            "tied=True, but the start has inner layers W_2, ..., W_(L-1) that differ. Start from spectral_network(...), or from "
+            "DeepLinearNetwork([W_1, C, ..., C, W_L]) with one square C.",
+            argument="tied",
+            value=True,
+            limit="equal inner layers",
+        )
+    if len(set(own)) > 1:
+        raise ArgumentError(
+            f"tied=True, but rates of inner layers are {own}, and layers that are one move at one rate. Pass equal ones.",
+            argument="tied",
+            value=True,
+            limit="equal rates",
+        )
 
 
 def check_losses(observations: Any, criterion: Loss | None, batch_size: int) -> None:

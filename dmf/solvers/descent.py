@@ -16,7 +16,7 @@ from dmf.errors import ArgumentError
 from dmf.models import DeepLinearNetwork
 from dmf.models.gradients import loss_and_gradients
 from dmf.observations import FullMatrix, Observations
-from dmf.solvers.bench import OptimizedDescent, Schedule, check_losses, checked_factors, checked_rates
+from dmf.solvers.bench import OptimizedDescent, Schedule, check_losses, check_tied, checked_factors, checked_rates
 from dmf.solvers.checkpoints import CheckpointLike
 from dmf.solvers.curvature import scale_of
 from dmf.solvers.loop import Callback, check_problem, run
@@ -187,6 +187,7 @@ def gradient_descent(
     loss: Loss | None = None,
     batch_size: int | None = None,
     seed: int = 0,
+    tied: bool = False,
 ) -> Run:
     """Train a deep linear network by gradient descent.
 
@@ -237,6 +238,10 @@ def gradient_descent(
         that of the next batch. Of `SampledEntries` without weights.
     seed : int
         Of the batches.
+    tied : bool
+        The inner layers are one, W_2 = ... = W_(L-1) = C, and stay so: C moves along the sum of their gradients, which is that of
+        the loss with respect to C. The start has equal inner layers; with L - 2 of them, 1 / (L - 2) is the rate of C at which
+        the product learns as fast as with layers of their own.
 
     Returns
     -------
@@ -251,16 +256,17 @@ def gradient_descent(
     References
     ----------
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), sections 2 and 3.
+    .. [2] Gao et al., arXiv 2303.16753 (layers that share their large tensors).
     """
     check_option("outer_scale", outer_scale)
     check_option("weight_decay", weight_decay)
     check_choice("reduction", reduction, REDUCTIONS)
     solver: Any
-    if hasattr(step_size, "step") or not all(option is None for option in (rates, schedule, loss, batch_size)):
+    if hasattr(step_size, "step") or tied or not all(o is None for o in (rates, schedule, loss, batch_size)):
         if exact_compression:
             raise ArgumentError(
-                "exact_compression=True with an optimiser, rates, a schedule, a loss or batches, but the compression is of plain "
-                "gradient descent. Leave one of them away.",
+                "exact_compression=True with an optimiser, rates, a schedule, a loss, batches or ties, but the compression is of "
+                "plain gradient descent. Leave one of them away.",
                 argument="exact_compression",
                 value=True,
             )
@@ -272,7 +278,20 @@ def gradient_descent(
         size = 0 if batch_size is None else int(check_option("batch_size", batch_size, least=1, whole=True))
         check_losses(observations, loss, size)
         random_generator(seed)
-        solver = OptimizedDescent(optimizer, factors, scheduled, float(weight_decay), reduction, loss, size, seed)
+        if tied:
+            check_tied(network, factors)
+            factors = (*factors[:2], factors[-1])
+        solver = OptimizedDescent(
+            optimizer,
+            factors,
+            scheduled,
+            float(weight_decay),
+            reduction,
+            loss,
+            size,
+            seed,
+            tied=network.depth - 2 if tied else 0,
+        )
     else:
         check_option("step_size", step_size, strictly=True)
         kind = CompressedDescent if exact_compression else GradientDescent
