@@ -19,24 +19,7 @@ Blocks are results of tasks, kept by futures; a sweep adds tasks that are forgot
 graph grows. Where a worker is lost, Dask computes its blocks again, or, if these depend on what the client sent, the client
 sends it again; the task is then repeated.
 
-Bytes of a sweep, which is one fit of the rows and one of the columns, at width w (components, an offset and its partner), p bytes
-a number, d = d1 + d2 and n workers; `traffic` counts those of the client:
-
-    from the client        3 p w d: the factors, their variances, and the means of their priors
-    to the client          2 p w d: the same without the means
-    between workers        at most (2 n - 1) (n - 1) / n p w d: the client sends each part once, and workers hand it on
-
-So 160,000 x 60,000 in single precision moves 48 MB from the client and 32 MB to it at w = 18, 174 MB and 116 MB at w = 66.
-
-On paper, 1e10 samples of 1e7 x 1e6 on 50 nodes of 16 cores, with links of 1.25 GB/s and, as assumed, 5e9 multiply-adds a second
-and core; a sweep needs about w^2 of these for each sample. Each node holds 4.8 GB of samples (24 bytes each, on both sides):
-
-    w     computing    the client's link    between workers, all at once
-    18     0.8 s          3.2 s                1.3 s
-    66    10.9 s         11.6 s                4.6 s
-
-The client's link dominates: factors that stayed with the workers would save it, but the solvers' arithmetic with them would
-have to go there, too.
+Bytes of a sweep, and what the largest problems would cost: see `dmf.observations.cluster`.
 """
 
 from __future__ import annotations
@@ -88,10 +71,12 @@ class DistributedEntries(Entries):
     Parameters
     ----------
     blocks : Blocks
+    form : Form, optional
+        Names of rows and columns.
     """
 
-    def __init__(self, blocks: Blocks) -> None:
-        self._blocks = blocks
+    def __init__(self, blocks: Blocks, form: Form | None = None) -> None:
+        self._blocks, self.form = blocks, form
         self.shape = int(blocks.layout.bounds[0][-1]), int(blocks.layout.bounds[1][-1])
         self.values = RemoteValues()
 
@@ -115,9 +100,7 @@ class DistributedEntries(Entries):
             If a worker has another version of Python, NumPy or dmf.
         """
         check_kind("entries", entries, SampledEntries, "Pass SampledEntries.")
-        found = cls(sent(entries, client, blocks))
-        found.form = entries.form
-        return found
+        return cls(sent(entries, client, blocks), entries.form)
 
     @classmethod
     def from_parquet(
@@ -140,7 +123,7 @@ class DistributedEntries(Entries):
         ObservationError
             If an id is missing, or a value is no finite number.
         """
-        return cls._read(*read_from_parquet(path, (row, column, value), client, blocks))
+        return cls(*read_from_parquet(path, (row, column, value), client, blocks))
 
     @classmethod
     def from_dask(
@@ -161,7 +144,7 @@ class DistributedEntries(Entries):
         ArgumentError, ObservationError
             If there are no such columns, an id is missing, or a value is no finite number.
         """
-        return cls._read(*read_from_dask(frame, (row, column, value), client, blocks))
+        return cls(*read_from_dask(frame, (row, column, value), client, blocks))
 
     @classmethod
     def from_dask_array(cls, array: Any, client: Any, blocks: int | None = None) -> DistributedEntries:
@@ -180,12 +163,6 @@ class DistributedEntries(Entries):
             If it is no such array, the sizes of its chunks are unknown, an entry is infinite, or all are NaN.
         """
         return cls(read_from_array(array, client, blocks))
-
-    @classmethod
-    def _read(cls, blocks: Blocks, form: Form) -> DistributedEntries:
-        found = cls(blocks)
-        found.form = form
-        return found
 
     # The contract: sizes
 
@@ -417,14 +394,8 @@ class DistributedEntries(Entries):
             return self
         if self._blocks.layout.client.submit(check_device, device, pure=False).result() == ("cpu", 0):
             device = "cpu"
-        found = DistributedEntries(
-            Blocks(
-                self._blocks.layout.on_device(device),
-                Held(lambda side: self._blocks.submit(side, "to_device", device), self._blocks.held),
-            )
-        )
-        found.form = self.form
-        return found
+        moved = Held(lambda side: self._blocks.submit(side, "to_device", device), self._blocks.held)
+        return DistributedEntries(Blocks(self._blocks.layout.on_device(device), moved), self.form)
 
     def _moved(self, device):
         return self.to_device(device)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dmf.arrays.backend import floating
-from dmf.arrays.checks import check_kind, check_option
+from dmf.arrays.checks import check_option
 from dmf.errors import ArgumentError, ShapeError
 from dmf.io.forms import Form
 from dmf.io.partitions import (
@@ -37,7 +37,6 @@ _MERGED = 16  # lists of ids at a time
 
 def sent(entries: SampledEntries, client: Any, blocks: int | None) -> Blocks:
     """Blocks of entries that lie here, and stay here to be sent again; see `DistributedEntries.from_entries`."""
-    check_kind("entries", entries, SampledEntries, "Pass SampledEntries.")
     check_versions(client)
     here: Any = entries.to_device("cpu")
     sides = here, SampledEntries(here.cols, here.rows, here.entries, here.shape[::-1], here.weights)
