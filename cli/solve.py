@@ -257,7 +257,8 @@ def complete(
             path = None
             if ranks and not recovery.outcome.broken_off:
                 share = options["holdout"] or _HOLDOUT
-                path = compare_ranks(known, device, holdout=share, offsets=options["offsets"], seed=seed)
+                trusted: Any = recovery.observations if options["outliers"] else known
+                path = compare_ranks(trusted, device, holdout=share, offsets=options["offsets"], seed=seed)
             write_report(report, recovery, facts, path, title=f"Completion of {file.name}")
             more["report"] = str(report)
             lines.append(f"report         {report}")

@@ -121,7 +121,8 @@ def rank_path(
     Parameters
     ----------
     data : Entries, array of shape (d1, d2), or SciPy sparse matrix
-        As for `complete`. Of entries with weights squared errors count by these.
+        As for `complete`. Of entries with weights squared errors count by these. Where some may be wrong, pass those that
+        ``complete(data, outliers=True).observations`` has left.
     most : int, 1 <= most <= min(d1, d2), optional
         Largest bound tried; unless given, the largest whose degrees of freedom do not exceed the entries fitted.
     holdout : float, 0 < holdout < 1

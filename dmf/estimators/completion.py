@@ -44,6 +44,9 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         Least and largest value filled in, for all columns or for each. Entries that were there are kept.
     holdout : float, 0 <= holdout < 1
         Share of the entries held out first, for honest errors and `intervals`, as in `dmf.complete`; then all are fitted.
+    outliers : bool
+        Whether some entries may be wrong: they are found and left out, as in `dmf.complete`, and `fit_transform` says what should
+        be there. Of new rows, which `transform` fills, every entry counts.
     max_iter : int, >= 0
         Most iterations of all solvers together, for each fit.
     missing_values : float
@@ -56,7 +59,8 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
     Attributes
     ----------
     recovery_ : dmf.Recovery
-        The fitted model; its `observations` are the entries fitted. With `holdout` its `heldout` holds the errors.
+        The fitted model; its `observations` are the entries fitted. With `holdout` its `heldout` holds the errors, with
+        `outliers` its `outliers` tells those that were found.
     rank_path_ : dmf.completion.RankPath
         Only if `rank` is "path"; `dmf.report.pictures.plot_rank_path` draws it.
     rank_ : int
@@ -98,6 +102,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         min_value: Any = -np.inf,
         max_value: Any = np.inf,
         holdout: float = 0.0,
+        outliers: bool = False,
         max_iter: int = 10_000,
         missing_values: float = np.nan,
         random_state: Any = 0,
@@ -108,6 +113,7 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         self.min_value = min_value
         self.max_value = max_value
         self.holdout = holdout
+        self.outliers = outliers
         self.max_iter = max_iter
         self.missing_values = missing_values
         self.random_state = random_state
@@ -143,10 +149,11 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         Returns
         -------
         array, shape (n_samples, n_features)
-            Entries that were there are kept.
+            Entries that were there are kept, but outliers that were found.
         """
         self.fit(X, sample_weight=sample_weight, weights=weights)
-        return self._entries.fill(self._completed(self.recovery_.product()))
+        fitted: Any = self.recovery_.observations
+        return fitted.fill(self._completed(self.recovery_.product()))
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, weights: Any = None
@@ -239,11 +246,15 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         limit = int(check_option("max_iter", self.max_iter, whole=True))
         with on_device_of(there.values):
             if isinstance(rank, str) and rank == "path":
-                path = self.rank_path_ = replace(rank_path(there, **options), observations=entries)
+                trusted: Any = there
+                if self.outliers:
+                    trusted = complete(there, outliers=self.outliers, iterations=limit, **options).observations
+                path = self.rank_path_ = replace(rank_path(trusted, **options), observations=trusted.to_device("cpu"))
                 rank, options["offsets"] = max(path.best, 1), path.offsets
             elif hasattr(self, "rank_path_"):  # of an earlier fit
                 del self.rank_path_
-            recovery = complete(there, rank, holdout=self.holdout, iterations=limit, **options).to_device("cpu")
+            options |= {"holdout": self.holdout, "outliers": self.outliers, "iterations": limit}
+            recovery = complete(there, rank, **options).to_device("cpu")
         self._entries = entries
         self._min, self._max = bounds
         self._unknown = _unknown_columns(entries)
