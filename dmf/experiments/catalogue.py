@@ -70,11 +70,7 @@ def draw(experiment: Experiment, path: Path) -> None:
         names = {"left": "$W_L$, left", "right": "$W_1$, right"}
         plot_overlaps(path, experiment.title, curves, names)
         return
-    ratings = experiment.name == "movielens"
     plot_errors(
         path, experiment.title, experiment.error, curves,
-        logarithmic=not ratings,
         timed=experiment.name not in _UNTIMED,
-        log_time=ratings,
-        limits=(0.4, 0.8) if ratings else (None, None),  # all start near 7, and differ by hundredths in the end
     )  # fmt: skip

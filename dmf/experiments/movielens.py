@@ -24,13 +24,11 @@ def movielens(
 ) -> Experiment:
     """MovieLens-100K ratings, 80 % seen, as in the paper: no offsets, half mean square on the others.
 
-    The data, the depth, the compressed rank and the outer scale follow the paper. The rest is ours: the mean over 80,000
-    ratings makes gradients tiny, and from layers of scale 1e-2 nothing is learned in 20,000 iterations. So layers start at scale
-    1, and each network takes its own step, 1.5 over the largest curvature at the network whose every entry is the mean rating
-    (stable below 2): for the original network, which has no outer scale, a five times larger one. Its iterations take a fifth of
-    a second or more each, so all runs are in single precision, and it stops soon after its best error. AltMin needs a ridge,
-    tuned on the same held-out ratings, or it fits noise.
-    All three overfit in the end, so read their best error.
+    The published step size is in no notebook; ours is 1.5 over the largest curvature at the network whose every entry is the
+    mean rating (stable below 2), six times what the published figure took to leave the start. Its curves show 1.3 times as many
+    iterations for the original network, which fits an outer scale of 1, as here: larger ones widen that. The largest
+    component, near the mean rating, is learned after some 5,000 iterations, and the next one beyond the end of the figure.
+    An iteration of the original network takes a fifth of a second or more, so all runs are in single precision.
 
     Raises
     ------
@@ -48,34 +46,36 @@ def movielens(
         ratings = type(ratings)(ratings.rows[inside], ratings.cols[inside], ratings.values[inside], (200, 300))
     ratings = type(ratings)(ratings.rows, ratings.cols, ratings.values.astype(np.float32), ratings.shape)
     seen, held = ratings.split(0.2, seed)
-    rank, scale, outer_scale, ridge = 10, 1.0, 5.0, 7.0
-    iterations, compressed_iterations, sweeps = (300, 500, 20) if small else (1_200, 1_800, 20)
-    flat = _constant_network(float(seen.values.mean()), seen.shape)
-    step_size, compressed_step_size = (1.5 / largest_curvature(seen, flat, factor) for factor in (1.0, outer_scale))
+    rank, scale, ridge, sweeps = 10, 1e-2, 1e-3, 20
+    step_size = 1.5 / largest_curvature(seen, _constant_network(float(seen.values.mean()), seen.shape))
+    iterations = 2_500 if small else 8_000
     settings = {
         "ratings seen": seen.n_measurements, "ratings held out": held.n_measurements, "compressed rank": rank, "depth": 3,
-        "scale": scale, "step size (original)": step_size, "step size (compressed)": compressed_step_size,
-        "outer scale (compressed)": outer_scale, "iterations (original)": iterations,
-        "iterations (compressed)": compressed_iterations, "ridge (AltMin)": ridge, "sweeps (AltMin)": sweeps,
+        "scale": scale, "step size": step_size, "iterations": iterations, "ridge (AltMin)": ridge, "sweeps (AltMin)": sweeps,
         "precision": "float32", "seed": seed,
     }  # fmt: skip
     title = f"MovieLens-100K: {ratings.shape[0]} users, {ratings.shape[1]} films, {seen.n_measurements} ratings seen"
-    ours = ["scale", "step size", "iterations", "ridge", "sweeps", "precision"]
-    note = f"settings of ours, not the paper's: {', '.join(name for name in settings if name.split(' (')[0] in ours)}"
-    note += "; the ridge was tuned on held-out ratings; all runs overfit in the end, so read their best error"
+    note = "the step size is ours: the published one is in no notebook, so numbers of iterations are compared by their quotient"
     experiment = Experiment("movielens", title, "half mean square on held-out ratings", settings, small, note=note)
 
     def error(network: DeepLinearNetwork) -> dict[str, float]:
         return {"error": float(held.loss(*network.factors())) / held.n_measurements}
 
     runner = Runner(experiment, seen, error, progress, checkpoint)
-    original = orthogonal_network(seen.shape, scale=scale, seed=seed, like=seen.values)
-    runner.descend("original", original, step_size, iterations=iterations, record_every=20)
-    runner.descend(
-        "compressed", spectral_network(seen, rank, scale=scale, seed=seed), compressed_step_size,
-        outer_scale=outer_scale, iterations=compressed_iterations, record_every=20,
-    )  # fmt: skip
-    runner.alternate(rank, iterations=sweeps, ridge=ridge)
+    options = {"iterations": iterations, "record_every": 20}
+    start = orthogonal_network(seen.shape, scale=scale, seed=seed, like=seen.values)
+    original = runner.descend("original", start, step_size, **options)
+    compressed = runner.descend(
+        "compressed", spectral_network(seen, rank, scale=scale, seed=seed), step_size, **options
+    )
+    alternating = runner.alternate(rank, iterations=sweeps, ridge=ridge)
+    reached = [curve.iterations_to(1.0) for curve in (original, compressed)]
+    experiment.quotient("iterations to an error of 1, original over compressed", 1.3, reached[0] / reached[1])
+    for curve in (original, compressed):
+        experiment.claim(f"error at the end, {curve.label}", 0.52, float(curve.run.history["error"][-1]))
+    errors = alternating.run.history["error"]
+    experiment.claim("best error, AltMin", 0.7, float(errors.min()))
+    experiment.quotient("error at the end over the best one, AltMin", 1.3, float(errors[-1] / errors.min()))
     return experiment
 
 

@@ -29,7 +29,6 @@ def plot_errors(
     curves: Sequence[tuple[str, Mapping[str, np.ndarray]]],
     logarithmic: bool = True,
     timed: bool = True,
-    log_time: bool = False,
     limits: tuple[float | None, float | None] = (None, None),
     column: str = "error",
 ) -> None:
@@ -47,8 +46,6 @@ def plot_errors(
         Whether the error has a logarithmic axis.
     timed : bool
         Whether to draw the error against seconds; without it there is one panel.
-    log_time : bool
-        Whether the time has a logarithmic axis, for runs that differ by factors of a hundred.
     limits : (float or None, float or None)
         Lowest and highest error shown; None for those of the curves.
     column : str
@@ -72,8 +69,6 @@ def plot_errors(
             axis.set_yscale("log")
     axes[0].xaxis.set_major_locator(MaxNLocator(6))
     axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
-    if timed and log_time:
-        axes[1].set_xscale("log")
     axes[0].set_ylim(*limits)
     axes[0].set_ylabel(error)
     axes[0].legend(frameon=False)

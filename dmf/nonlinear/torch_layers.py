@@ -261,7 +261,7 @@ class TorchAdapter(torch.nn.Module):
         Parameters
         ----------
         linear : torch.nn.Linear
-            rank : int, 1 <= rank <= min(in_features, out_features)
+        rank : int, 1 <= rank <= min(in_features, out_features)
         scale : float, > 0
             See `dmf.nonlinear.lora_factors`.
         seed : int
@@ -290,7 +290,7 @@ class TorchAdapter(torch.nn.Module):
         Parameters
         ----------
         linear : torch.nn.Linear
-            rank : int, 1 <= rank <= min(in_features, out_features)
+        rank : int, 1 <= rank <= min(in_features, out_features)
         gradient : tensor, shape (out_features, in_features), optional
             Of the loss with respect to the weight at the first batch; ``linear.weight.grad`` unless given, as
             ``loss.backward()`` leaves it.
