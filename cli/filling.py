@@ -17,6 +17,7 @@ from dmf.io.filling import Text
 from dmf.io.formats import KeptArray
 from dmf.io.matrices import is_delimited
 from dmf.io.reading import Entries, Matrix
+from dmf.io.words import Words
 
 _TABLES = (".csv", ".tsv", ".parquet", ".npy", *WORKBOOKS)  # suffixes of filled tables, beside that of a text
 _COMPRESSED = (".gz", ".zst")
@@ -31,8 +32,13 @@ def names_filled_table(output: Path | None, file: Path) -> bool:
     return suffix in (*_TABLES, *_COMPRESSED) or of_text
 
 
-def kept_text(file: Path, filled: Path, source: Entries | Matrix) -> Text | KeptColumns | KeptArray:
-    """The text, columns or array to fill; raises unless it has missing cells, and can be written as `filled` says."""
+def kept_text(
+    file: Path, filled: Path, source: Entries | Matrix, words: Sequence[Words] = ()
+) -> Text | KeptColumns | KeptArray:
+    """The text, columns or array to fill; raises unless it has missing cells, and can be written as `filled` says.
+
+    Those of the columns of text in `words` count.
+    """
     text, suffix = source.text, filled.suffix.lower()
     forms = {
         Text: "text (-o FILE.csv, or with the suffix of FILE)",
@@ -50,7 +56,7 @@ def kept_text(file: Path, filled: Path, source: Entries | Matrix) -> Text | Kept
             + ("of which a model is written (-o model.npz), to ask with `dmf predict`." if text is None else
                f"which is written as {form}{' or as a workbook' * (getattr(text, 'sheet', None) is not None)}.")
         )  # fmt: skip
-    if not len(text.holes):
+    if not len(text.holes) and not any((column.codes < 0).any() for column in words):
         raise dmf.errors.FileError(
             f"cannot write {filled} with missing cells filled: none is missing in {file}. To predict entries that it does not "
             "list, write a model (-o model.npz) and ask it with `dmf predict`; for an approximation of low rank use "
@@ -59,12 +65,21 @@ def kept_text(file: Path, filled: Path, source: Entries | Matrix) -> Text | Kept
     return text
 
 
-def write_filled(filled: Path, text: Text | KeptColumns | KeptArray, values: np.ndarray) -> tuple[dict[str, Any], str]:
-    """Write the text with the values in its holes; what is told of it, as JSON and as a line."""
-    text.write_filled(filled, values)
-    told = {"filled": str(filled), "cells_filled": len(values), "cells_left_empty": text.n_left_empty}
+def write_filled(
+    filled: Path,
+    text: Text | KeptColumns | KeptArray,
+    values: np.ndarray,
+    texts: Sequence[tuple[int, int, str]] = (),
+) -> tuple[dict[str, Any], str]:
+    """Write the text with values in its holes, and texts in its columns of text; what is told of it, as JSON and as a line."""
+    if isinstance(text, KeptArray):
+        text.write_filled(filled, values)
+    else:
+        text.write_filled(filled, values, texts)
+    count = len(values) + len(texts)
+    told = {"filled": str(filled), "cells_filled": count, "cells_left_empty": text.n_left_empty}
     empty = f"; {text.n_left_empty:,} stay empty, in rows or columns without any number" * bool(text.n_left_empty)
-    return told, f"filled         {len(values):,} cells, in {filled}{empty}"
+    return told, f"filled         {count:,} cells, in {filled}{empty}"
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

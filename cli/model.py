@@ -14,6 +14,7 @@ from dmf.io.pairs import read_pairs, read_row_ids
 from dmf.io.predictions import format_predictions, write_predictions
 from dmf.io.reading import Matrix
 from dmf.io.roles import Stated
+from dmf.io.words import with_words
 from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around
 from dmf.recovery.names import position_of
@@ -22,6 +23,7 @@ from dmf_cli.cluster import Cluster, predict_on_cluster
 from dmf_cli.common import InputFile, check_distinct, common_options, echo, emit, load_model, note
 from dmf_cli.filling import kept_text, write_filled
 from dmf_cli.reading import table_options
+from dmf_cli.tables import split
 
 
 class _Positions:
@@ -151,22 +153,31 @@ def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen
 
 def _fill(recovery, model, file, stated, output, as_json):
     """Write a new table with its holes filled by the model of another one, whose columns it has."""
-    if leveled := [str(column.name) for column in recovery.columns if column.levels]:
-        raise dmf.errors.FileError(
-            f"{model} has columns of levels ({', '.join(leveled[:3])}), but files are filled with numbers. In Python, "
-            "dmf.tables.load reads it and fills data frames."
-        )
     names = [str(column.name) for column in recovery.columns]
+    worded = [str(column.name) for column in recovery.columns if column.levels]
     named = names != [str(k) for k in range(len(names))]
-    found = read(file, "table", keep_text=True, columns=names if named else None, **stated)
-    for sentence in found.notes:
+    found = read(
+        file, "table", keep_text=True, columns=names if named else None, texts=worded if named else (), **stated
+    )
+    assert isinstance(found, Matrix)  # as the layout says
+    words = [column for column in found.words if column.name in worded]
+    if len(words) < len(worded):
+        lost = next(name for name in worded if name not in {column.name for column in words})
+        raise dmf.errors.FileError(
+            f"cannot fill {file}: column {lost} holds categories in {model}, but there numbers or too many different texts. "
+            "Pass a table with the same columns."
+        )
+    for sentence in found.notes_with(words):
         note(sentence, as_json)
-    text = kept_text(file, output, found)
-    assert isinstance(found, Matrix)  # it has a text
-    order = list(map((found.col_ids or ()).index, names)) if named else slice(None)
-    values = np.empty_like(found.matrix)
-    values[:, order] = recovery.by_place().filled(found.matrix[:, order])
-    told, line = write_filled(output, text, values[tuple(text.holes[:, 2:].T)])
+    text = kept_text(file, output, found, words)
+    cells, places = with_words(found.matrix, words)
+    there = list(found.col_ids or ())
+    for place, column in zip(places, words, strict=True):
+        there.insert(place, column.name)
+    order = list(map(there.index, names)) if named else slice(None)
+    filled = np.empty_like(cells)
+    filled[:, order] = recovery.by_place().filled(cells[:, order])
+    told, line = write_filled(output, text, *split(filled, places, words, text))
     emit(as_json, {"model": str(model)} | told, [line])
 
 

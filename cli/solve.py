@@ -141,7 +141,8 @@ def complete(
     workbook or a database of DuckDB or SQLite; a Matrix Market file, an .npy file with NaN for missing entries, or an .npz file.
 
     In a table, each column may have a unit of its own; where all have one, as ratings and images do, it is completed as a matrix.
-    --format says which, and otherwise the look of the columns decides. All that follows is about matrices.
+    --format says which, and otherwise the look of the columns decides. Columns of text with at most 50 different cells, which
+    repeat, are categories of a table and filled as well; other text is left as it is. All that follows is about matrices.
 
     The error is measured, and intervals for `dmf predict --interval` follow, on entries that a first fit does not see. Then all
     entries are fitted, and this is what is written.
@@ -206,7 +207,7 @@ def complete(
         progress.stage("reading")
         found = read(file, keep_text=filled is not None, progress=progress.reading, **stated)
     source = found.entries() if isinstance(found, Matrix) else found
-    about: list[str] = list(source.notes)
+    reasons: list[str] = []
     of_matrices = {
         "--rank": options["rank"],
         "--ranks": ranks,
@@ -217,14 +218,12 @@ def complete(
         "--precision posterior": precision == "posterior",
     }
     of_matrices["--device"] = device != "cpu"
-    if is_table(found, stated["layout"], of_matrices, about):
-        text = None if filled is None else kept_text(file, filled, source)
-        begin(model, [filled, report], about, as_json)
-        complete_table(file, found, text, filled, model, report, options["bounds"], about, seed, as_json)
+    if is_table(found, stated["layout"], of_matrices, reasons):
+        complete_table(file, found, filled, model, report, options["bounds"], reasons, seed, as_json)
         return
     with Progress() as progress, progress.compiles():
         progress.stage("sorting")
-        known, notes = observed(replace(source, notes=tuple(about)))
+        known, notes = observed(replace(source, notes=(*source.notes, *reasons)))
     d1, d2 = known.shape
     text = None if filled is None else kept_text(file, filled, source)
     seen = known.n_distinct

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +23,7 @@ from dmf.io.reading import Entries, Matrix
 from dmf.io.roles import Cells, Column, Stated, entry_columns
 from dmf.io.sheets import Sheet
 from dmf.io.tables import index_column, is_table, table_of
+from dmf.io.words import Levels
 from dmf.io.writing import write_atomically
 
 SAMPLE = 1_000  # records by which columns are told apart
@@ -142,6 +143,7 @@ def from_columns(columns: Columns, stated: Stated, keep: bool, pyarrow: Any) -> 
 
 def _table(columns: Columns, stated: Stated, how: Cells, keep: bool, pyarrow: Any) -> Matrix:
     sheet = Sheet(columns.path, columns.dialect, columns.first, columns.width, "row")
+    marks = {"", *(mark.strip().lower() for mark in stated.missing)}
     written = [columns.first.index(name) for name in columns.index]
     index = index_column(sheet, stated) or (written[0] if len(written) == 1 else 0)
     begin = 1
@@ -153,6 +155,11 @@ def _table(columns: Columns, stated: Stated, how: Cells, keep: bool, pyarrow: An
         ]
         names = ["" if name is None else name.strip() for name in _texts(batch.column(index), pyarrow)]
         sheet.add_columns(range(begin, begin + len(batch)), cells, names)
+        if begin == 1:
+            sheet.levels = {k: Levels() for k, column in enumerate(batch.columns) if _is_text(pyarrow, column.type)}
+        for k, levels in sheet.levels.items():
+            if levels.are_few:
+                levels.add(*_distinct_texts(batch.column(k), pyarrow), lambda text: text.strip().lower() in marks)
         begin += len(batch)
     found = table_of(sheet, stated, how, [], written)
     kept = KeptColumns(columns.whole(), found.holes, found.n_left_empty) if keep else None
@@ -171,15 +178,24 @@ class KeptColumns:
     def __init__(self, table: Any, holes: np.ndarray, n_left_empty: int = 0) -> None:
         self._table, self.holes, self.n_left_empty = table, holes, n_left_empty
 
-    def write_filled(self, path: str | os.PathLike, values: np.ndarray) -> None:
+    def write_filled(
+        self, path: str | os.PathLike, values: np.ndarray, texts: Iterable[tuple[int, int, str]] = ()
+    ) -> None:
         """Write the columns with their missing cells filled, as Parquet or as text with commas or tabs, as the suffix says.
 
-        Columns keep their types; whole numbers are rounded.
+        Columns keep their types; whole numbers are rounded. Record, column and text are given of cells in columns of text.
         """
         table = self._table
         for k in np.unique(self.holes[:, 1]).tolist():
             here = self.holes[:, 1] == k
             table = with_cells(table, k, self.holes[here, 0], values[here])
+        by_column: dict[int, dict[int, Any]] = {}
+        for record, k, cell in texts:
+            by_column.setdefault(k, {})[record] = cell
+        for k, cells in by_column.items():
+            if import_module("pyarrow").types.is_boolean(table.schema.field(k).type):
+                cells = {record: cell == "true" for record, cell in cells.items()}
+            table = with_objects(table, k, cells)
         suffix = Path(path).suffix.lower()
         if suffix == ".parquet":
             write_atomically(path, lambda file: import_module("pyarrow.parquet").write_table(table, file))
@@ -214,6 +230,14 @@ def with_cells(table: Any, k: int, rows: np.ndarray, cells: np.ndarray) -> Any:
     given = pyarrow.array(column).cast(field.type)
     choose = import_module("pyarrow.compute").if_else
     return table.set_column(k, field, choose(pyarrow.array(is_given), given, table.column(k)))
+
+
+def with_objects(table: Any, k: int, cells: Mapping[int, Any]) -> Any:
+    """An Arrow table with texts or truth values at rows of column `k`; all others stay as they are."""
+    field, found = table.schema.field(k), table.column(k).to_pylist()
+    for row, cell in cells.items():
+        found[row] = cell
+    return table.set_column(k, field, [import_module("pyarrow").array(found, field.type)])
 
 
 def sample_of(names: list[str], head: Any) -> list[list[str]]:
@@ -259,6 +283,22 @@ def _number_ids(ids: Numbering, column: Any, pyarrow: Any, where: str, begin: in
 def _is_numeric(pyarrow: Any, kind: Any) -> bool:
     kinds = pyarrow.types  # all of a column may be null
     return kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind) or kinds.is_null(kind)
+
+
+def _is_text(pyarrow: Any, kind: Any) -> bool:
+    """Whether cells are texts or truth values."""
+    kinds = pyarrow.types
+    kind = kind.value_type if kinds.is_dictionary(kind) else kind
+    return kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_boolean(kind)
+
+
+def _distinct_texts(column: Any, pyarrow: Any) -> tuple[list[str], np.ndarray]:
+    """The different cells of a column as text, "" for null, and which of them each is."""
+    if not pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    codes, which = np.unique(column.indices.cast(pyarrow.int64()).fill_null(-1).to_numpy(), return_inverse=True)
+    taken = column.dictionary.take(pyarrow.array(codes, mask=codes < 0)).cast(pyarrow.string())
+    return [text or "" for text in taken.to_pylist()], which
 
 
 def _numbers(column: Any, pyarrow: Any, where: str) -> np.ndarray:

@@ -66,9 +66,9 @@ def _on_one_line(cell: object) -> object:
 
 
 def write_sheet(
-    path: str | os.PathLike, source: Path, sheet: str, cells: Iterable[tuple[tuple[int, int], float]]
+    path: str | os.PathLike, source: Path, sheet: str, cells: Iterable[tuple[tuple[int, int], float | str]]
 ) -> None:
-    """Write a workbook again with numbers in cells of a sheet.
+    """Write a workbook again with numbers and texts in cells of a sheet.
 
     All other cells, formulas and formats stay; openpyxl does not keep charts and pictures.
 
@@ -78,7 +78,7 @@ def write_sheet(
     source : path
         The workbook that was read.
     sheet : str
-    cells : iterable of ((row, column), number)
+    cells : iterable of ((row, column), number or text)
         Both counted from 1.
 
     Raises
@@ -88,9 +88,11 @@ def write_sheet(
     """
     openpyxl = package("openpyxl", source, "excel")
     workbook = openpyxl.load_workbook(source, keep_vba=source.suffix.lower() == ".xlsm")
-    for (row, column), number in cells:
+    for (row, column), content in cells:
         cell = workbook[sheet].cell(row, column)
         if isinstance(cell, openpyxl.cell.cell.MergedCell):
             raise FileError(f"cannot fill {cell.coordinate} of {source}: it is merged with others. Split them.")
-        cell.value = int(number) if number.is_integer() else number
+        cell.value = int(content) if not isinstance(content, str) and content.is_integer() else content
+        if isinstance(content, str):
+            cell.data_type = "s"  # no formula, whatever it begins with
     write_atomically(path, workbook.save)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from dmf.errors import FileError
 from dmf.io.compressed import compressed
 from dmf.io.delimited import BLANKS, DelimitedText
 from dmf.io.excel import WORKBOOKS, write_sheet
+from dmf.io.messages import shown
 from dmf.io.roles import Cells
 from dmf.io.writing import write_atomically
 
@@ -48,7 +51,9 @@ class Text:
         self._delimiter, self._width = source.delimiter, source.width
         self._skipped, self._path, self.sheet = source.n_skipped, Path(source.path), source.sheet
 
-    def write_filled(self, path: str | os.PathLike, values: np.ndarray) -> None:
+    def write_filled(
+        self, path: str | os.PathLike, values: np.ndarray, texts: Iterable[tuple[int, int, str]] = ()
+    ) -> None:
         """Write the text with its missing cells filled, compressed where the name ends in .gz or .zst; or the workbook it is of.
 
         Numbers get as many decimals as their column has, none where it holds whole numbers; all that count where it holds none.
@@ -58,45 +63,49 @@ class Text:
         path : path
         values : array, shape (n,)
             For each of the holes.
+        texts : iterable of (record, column, text)
+            For missing cells of columns of text, in quotes where the text or its column has some.
 
         Raises
         ------
         FileError
             If the file cannot be written.
         """
-        numbers = self._written(values)
+        cells = self._written(values, list(texts))
         if Path(path).suffix.lower() in WORKBOOKS:
             assert self.sheet is not None  # only a workbook is written as one
-            write_sheet(path, self._path, self.sheet, self._cells(numbers))
+            write_sheet(path, self._path, self.sheet, self._cells(cells))
             return
         parts: list[str] = []
-        for fields, filled in self._with_holes(numbers):
-            for column, number in filled:
+        for fields, filled in self._with_holes(cells):
+            for column, cell in filled:
                 raw = fields[2 * column]
-                fields[2 * column] = raw.replace(raw.strip(), number) if raw.strip() else number
+                fields[2 * column] = raw.replace(raw.strip(), cell) if raw.strip() else cell
             parts += fields
         content = compressed(self._head + "".join(parts).encode(), path)
         write_atomically(path, lambda file: file.write(content))
 
-    def _written(self, values: np.ndarray) -> list[str]:
-        """The numbers in the holes as text."""
-        formats = self._formats()
-        return [formats[int(column)](float(value)) for column, value in zip(self.holes[:, 1], values, strict=True)]
+    def _written(self, values: np.ndarray, texts: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+        """Record, column and text of each cell to fill, by record."""
+        formats = self._formats({column for _, column, _ in texts})
+        places = self.holes[:, :2].tolist()
+        numbers = [(r, k, formats[k](v)) for (r, k), v in zip(places, np.asarray(values, float).tolist(), strict=True)]
+        return sorted([*numbers, *((record, column, formats[column](text)) for record, column, text in texts)])
 
-    def _with_holes(self, numbers: Sequence[str]) -> Iterator[tuple[list[str], list[tuple[int, str]]]]:
-        """Parts of each record, and column and number of the cells to fill."""
+    def _with_holes(self, cells: Sequence[tuple[int, int, str]]) -> Iterator[tuple[list[str], list[tuple[int, str]]]]:
+        """Parts of each record, and column and text of the cells to fill."""
         at = 0
         for record, fields in self._records():
             first = at
-            while at < len(self.holes) and self.holes[at, 0] == record:
+            while at < len(cells) and cells[at][0] == record:
                 at += 1
-            yield fields, [(int(self.holes[k, 1]), numbers[k]) for k in range(first, at)]
+            yield fields, [cell[1:] for cell in cells[first:at]]
 
-    def _cells(self, numbers: Sequence[str]) -> Iterator[tuple[tuple[int, int], float]]:
-        """Row and column in the sheet, from 1, and number of each hole."""
-        for row, (_, filled) in enumerate(self._with_holes(numbers), self._head.count(b"\n") + 1):
-            for column, number in filled:
-                yield (row, column + 1), self._how.number(number)
+    def _cells(self, cells: Sequence[tuple[int, int, str]]) -> Iterator[tuple[tuple[int, int], float | str]]:
+        """Row and column in the sheet, from 1, and number or text of each hole."""
+        for row, (_, filled) in enumerate(self._with_holes(cells), self._head.count(b"\n") + 1):
+            for column, cell in filled:
+                yield (row, column + 1), self._how.number(cell) if column in self.columns else _content(cell)
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Number and parts of each record; -1 for blank lines and the header."""
@@ -106,16 +115,19 @@ class Text:
             yield (number if whole else -1), parts
             number += whole
 
-    def _formats(self) -> dict:
-        """How numbers of each column are written."""
+    def _formats(self, worded: set[int]) -> dict[int, Callable[[Any], str]]:
+        """How numbers, or texts in the columns `worded`, are written in each column."""
         decimals: dict[int, int] = {}  # of columns with numbers
         exponents: set[int] = set()
+        quoted: set[int] = set()
         for record, fields in self._records():
             for k in self.columns if record >= 0 else ():
                 content = _content(fields[2 * k])
                 if not self._how.is_missing(content):
                     exponents |= {k} if "e" in content.lower() else set()
                     decimals[k] = max(decimals.get(k, 0), _decimals(content, self._how.decimal))
+            for k in worded if record >= 0 else ():
+                quoted |= {k} if fields[2 * k].lstrip().startswith('"') else set()
 
         def writer(k):
             def write(number: float) -> str:
@@ -125,7 +137,21 @@ class Text:
 
             return write
 
-        return {k: writer(k) for k in self.columns}
+        def text_writer(k):
+            def write(text: str) -> str:
+                if len(self._delimiter) == 1:
+                    needed = k in quoted or any(mark in text for mark in (self._delimiter, '"', "\n", "\r"))
+                    return '"' + text.replace('"', '""') + '"' if needed else text
+                if len(text.split(None if self._delimiter == BLANKS else self._delimiter)) > 1:
+                    raise FileError(
+                        f"cannot fill {shown(text)} into a column of {self._path}: it holds what separates columns there, which "
+                        "have no quotes. Write that table with tabs or commas."
+                    )
+                return text
+
+            return write
+
+        return {k: writer(k) for k in self.columns} | {k: text_writer(k) for k in worded}
 
 
 def split_records(text: str, delimiter: str) -> Iterator[list[str]]:
@@ -150,7 +176,7 @@ def split_records(text: str, delimiter: str) -> Iterator[list[str]]:
 
 def _content(raw: str) -> str:
     """A field without blanks and quotes around it."""
-    return raw.strip().removeprefix('"').removesuffix('"').strip()
+    return raw.strip().removeprefix('"').removesuffix('"').replace('""', '"').strip()
 
 
 def _decimals(number: str, sign: str) -> int:

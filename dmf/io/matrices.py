@@ -127,7 +127,8 @@ def read_matrix(path: str | os.PathLike, layout: str = "auto", *, progress: Prog
     matrix = found.matrix if isinstance(found, Matrix) else _filled(path, found)
     if missing := int(np.count_nonzero(np.isnan(matrix))):
         raise _incomplete(path, missing, matrix.shape, "they are NaN or empty")
-    return Matrix(matrix, found.row_ids, found.col_ids, found.notes, found.text)
+    notes = found.notes_with(()) if isinstance(found, Matrix) else found.notes
+    return Matrix(matrix, found.row_ids, found.col_ids, notes, found.text)
 
 
 def _filled(path: str | os.PathLike, found: Entries) -> np.ndarray:
@@ -210,7 +211,15 @@ def _check_stated(path: Path, suffix: str, stated: Stated) -> None:
     """Raise if something is stated that a file of this suffix does not need."""
     allowed: tuple[str, ...] = ()
     if suffix in _COLUMNS:
-        allowed = ("layout", "columns", "value", "index_column", "missing", *["query"] * (suffix != ".parquet"))
+        allowed = (
+            "layout",
+            "columns",
+            "texts",
+            "value",
+            "index_column",
+            "missing",
+            *["query"] * (suffix != ".parquet"),
+        )
     elif suffix not in _READERS:
         allowed = tuple(field.name for field in fields(Stated) if field.name != "query")
         allowed = tuple(name for name in allowed if name != "sheet" or suffix in WORKBOOKS)

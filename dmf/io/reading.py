@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from dmf.errors import FileError
-from dmf.io.messages import times
+from dmf.io.messages import ignored, times
+from dmf.io.words import Words
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Matrix:
         Without infinities.
     row_ids, col_ids, notes, text
         As of `Entries`.
+    words : tuple of Words
+        Columns of text with few different cells that stand beside, in the order of the file.
     """
 
     matrix: np.ndarray
@@ -64,12 +67,17 @@ class Matrix:
     col_ids: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     text: Any = None
+    words: tuple[Words, ...] = ()
 
     def entries(self) -> Entries:
-        """The entries that are not missing."""
+        """The entries that are not missing, without columns of text."""
         rows, cols = np.nonzero(~np.isnan(self.matrix))
         values, (d1, d2) = self.matrix[rows, cols], self.matrix.shape
-        return Entries(rows, cols, values, (d1, d2), self.row_ids, self.col_ids, self.notes, self.text)
+        return Entries(rows, cols, values, (d1, d2), self.row_ids, self.col_ids, self.notes_with(()), self.text)
+
+    def notes_with(self, words: Sequence[Words]) -> tuple[str, ...]:
+        """The notes, and which columns of text are ignored: all but `words`."""
+        return (*self.notes, *ignored("columns of text", [w.name for w in self.words if w not in words]))
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ _NAMES = ("id", "name", "key", "index")  # alone: names of rows or columns
 _MARKS = frozenset([
     "", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na", "nan", "none", "null",
 ])  # fmt: skip
+_NOTHING = "none"
 _TIMES = ((10**8, 42 * 10**8), (10**11, 42 * 10**11))  # seconds and milliseconds since 1970 that are times of data
 _MIN_LINES = 20  # repetitions among fewer say nothing
 
@@ -47,6 +48,8 @@ class Stated:
     columns : sequence of str, optional
         Names of columns, or numbers counted from 1. Of entries: row id, column id and value, or only the first two. With the
         layout "table": the columns of the matrix.
+    texts : sequence of str
+        Those of `columns` that hold text, not numbers.
     value : str, optional
         The column of values of entries.
     index_column : str, optional
@@ -69,6 +72,7 @@ class Stated:
 
     layout: str = "auto"
     columns: Sequence[str] | None = None
+    texts: Sequence[str] = ()
     value: str | None = None
     index_column: str | None = None
     header: bool | None = None
@@ -131,6 +135,7 @@ class Cells:
         self._comma = stated.decimal == ","
         marks = [mark.strip() for mark in stated.missing]
         self._marks = _MARKS | {mark.lower() for mark in marks}
+        self._is_nothing_stated = _NOTHING in map(str.lower, marks)
         self._spelled = self._marks | set(map(str.upper, self._marks)) | set(map(str.title, self._marks))
         self._numbers = {self.number(mark) for mark in marks if self.is_number(mark)}
 
@@ -203,6 +208,10 @@ class Cells:
         if text.lower() in self._marks:
             return True
         return bool(self._numbers) and self.is_number(text) and self.number(text) in self._numbers
+
+    def is_no_text(self, text: str) -> bool:
+        """Whether a field of a column of text marks a missing cell; "none" may be a category, and does only where stated."""
+        return self.is_missing(text) and (text.strip().lower() != _NOTHING or self._is_nothing_stated)
 
     def hint(self, text: str) -> str:
         """What to do about a field in a column of numbers that is none."""

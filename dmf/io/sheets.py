@@ -12,6 +12,7 @@ import numpy as np
 from dmf.errors import FileError
 from dmf.io.blocks import Block
 from dmf.io.roles import Cells
+from dmf.io.words import Levels
 
 
 class Sheet:
@@ -37,6 +38,8 @@ class Sheet:
         Of each column that has one: record and text of the first cell that is no finite number.
     names : list of str
         The cells of the column that may hold row names.
+    levels : dict of Levels
+        Of columns that seem to hold text, set before records are added.
     """
 
     def __init__(self, path: object, dialect: str, header: list[str] | None, width: int, unit: str = "line") -> None:
@@ -44,6 +47,7 @@ class Sheet:
         self.numbers, self.texts = [0] * width, [0] * width
         self.wrong: dict[int, tuple[int, str]] = {}
         self.names: list[str] = []
+        self.levels: dict[int, Levels] = {}
         self._lines: list[int] = []
         self._parts: list[np.ndarray] = []
 
@@ -58,6 +62,8 @@ class Sheet:
                 part[:, k] = [self._number(k, field, first + record, how) for record, field in enumerate(fields)]
             else:
                 self._count(k, part[:, k], fields)
+        for k, levels in self.levels.items():
+            levels.add(*block.distinct(k), how.is_no_text)
         self._lines += block.lines
         self.names += map(str.strip, block.column(index))
         self._parts.append(part)

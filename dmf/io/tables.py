@@ -22,6 +22,7 @@ from dmf.io.messages import ignored, listed, shown
 from dmf.io.reading import Matrix
 from dmf.io.roles import Cells, Column, Stated, notes_on_outliers, position, role_of
 from dmf.io.sheets import Sheet
+from dmf.io.words import Levels, Words
 
 _ENTRY_NUMBERS = 4  # lines of ids and a value have at most this many columns of numbers: two ids, the value, a time
 _HEADER_NUMBERS = 5  # a line of at least this many increasing whole numbers is a header
@@ -80,7 +81,7 @@ def read_table(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     """Read the rest of a delimited text as a table.
 
     - A column holds numbers if at least half of its cells that are not missing are meant as numbers; each of them must then
-      be one. The other columns are no part of the matrix.
+      be one. The other columns are no part of the matrix, but those of few different texts stand beside it, as `Words`.
     - The first line is a header if none of its cells above numbers is a number; if they are different whole numbers under a
       first cell that is empty, or is text above numbers; if they are 0, 1, 2, ...; if they are at least five whole numbers that
       increase, or evenly spaced ones from 1000 on, such as years.
@@ -104,7 +105,9 @@ def read_table(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     if has_header:
         text.skip_header()
         about_header += _skip_units(text, how)
+    body = zip(*text.sample[text.n_skipped :], strict=True)
     sheet = Sheet(text.path, text.dialect(), text.first if has_header else None, text.width)
+    sheet.levels = {k: Levels() for k, cells in enumerate(body) if not _are_numbers(cells, how)}
     index = index_column(sheet, stated) or 0
     for block in text.blocks():
         sheet.add_text(block, how, index)
@@ -150,9 +153,13 @@ def table_of(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str], wri
     header, index = sheet.header, index_column(sheet, stated)
     left_out: list[int] = []  # columns of numbers that are no data
     numeric = sheet.numeric()
+    worded = {k for k, levels in sheet.levels.items() if levels.are_few} - set(numeric)
     about_index: list[str] = []
     if stated.columns is not None:
-        numeric = sorted({position(name, header, sheet.width, sheet.path, "--columns") for name in stated.columns})
+        named = {position(name, header, sheet.width, sheet.path, "--columns") for name in stated.columns}
+        stated_texts = {position(name, header, sheet.width, sheet.path, "texts") for name in stated.texts}
+        worded &= stated_texts | {k for k in named if sheet.texts[k]}
+        numeric = sorted(named - worded)
     elif stated.index_column is None and written:
         problem = _repetition(sheet) if len(written) == 1 else (0, "")
         index, left_out = (written[0], []) if problem is None else (None, list(written))
@@ -173,7 +180,8 @@ def table_of(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str], wri
             record, f"{reason}. Give each row a name of its own, or name another column (--index-column)."
         )
     numeric = [k for k in numeric if k != index and k not in left_out]
-    _check(sheet, numeric, how)
+    mixed = stated.layout == "table" and numeric and any(sheet.texts[k] for k in worded - {index})
+    _check(sheet, numeric, how, 1 if mixed else 2)
     if stated.columns is None and stated.index_column is None:
         _check_no_times(sheet, numeric)
     if header is not None:
@@ -182,16 +190,24 @@ def table_of(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str], wri
     rows = np.flatnonzero(known.any(axis=1))
     matrix = sheet.values[np.ix_(rows, np.array(numeric))]
     row_ids = tuple(sheet.names[i] if index is not None else str(i) for i in rows.tolist())
-    col_ids = tuple(str(k - (index is not None and index < k)) if header is None else header[k] for k in numeric)
     others = [k for k in range(sheet.width) if k not in numeric and k != index and k not in left_out]
     n_empty_columns = sum(sheet.numbers[k] == sheet.texts[k] == 0 for k in others)
+    called = {k: header[k] if header else str(k - (index is not None and index < k)) for k in range(sheet.width)}
+    words = tuple(
+        Words(called[k], k, sum(j < k for j in numeric), tuple(levels.names), levels.codes()[rows], rows)
+        for k, levels in sorted(sheet.levels.items())
+        if k in worded and k in others and [*called.values()].count(called[k]) == 1
+    )  # fmt: skip
     missing = np.argwhere(np.isnan(matrix))
     notes = [
         f"{sheet.dialect}; a table, {'no header' if header is None else 'column names in the first line'}, "
         + ("no row names" if index is None else f"row names in column {shown(header[index]) if header else index + 1}"),
         *notes,
         *about_index,
-        *ignored("columns without numbers", [header[k] if header else f"number {k + 1}" for k in others]),
+        *ignored(
+            "columns without numbers",
+            [header[k] if header else f"number {k + 1}" for k in others if k not in {column.place for column in words}],
+        ),
     ]
     if left := len(known) - len(rows):
         notes.append(f"{left} rows without any number ignored")
@@ -199,7 +215,16 @@ def table_of(sheet: Sheet, stated: Stated, how: Cells, notes: Sequence[str], wri
     notes += notes_on_outliers(matrix.ravel())
     holes = np.column_stack([rows[missing[:, 0]], np.array(numeric)[missing[:, 1]], missing])
     n_left_empty = left * len(numeric) + len(known) * n_empty_columns
-    return Table(Matrix(matrix, row_ids, col_ids, tuple(notes)), numeric, holes, n_left_empty)
+    col_ids = tuple(called[k] for k in numeric)
+    return Table(Matrix(matrix, row_ids, col_ids, tuple(notes), words=words), numeric, holes, n_left_empty)
+
+
+def _are_numbers(cells: Sequence[str], how: Cells) -> bool:
+    """Whether there are cells that are not missing, and all of them are numbers."""
+    try:
+        return not np.isnan(how.values(cells)).all()
+    except ValueError:
+        return False
 
 
 def _has_header(sample: Sequence[Sequence[str]], stated: Stated, how: Cells) -> tuple[bool, list[str]]:
@@ -308,12 +333,13 @@ def _repetition(sheet: Sheet) -> tuple[int, str] | None:
     return None
 
 
-def _check(sheet: Sheet, numeric: Sequence[int], how: Cells) -> None:
-    """Raise unless there are columns of numbers, all of which are finite."""
-    if len(numeric) < 2:
+def _check(sheet: Sheet, numeric: Sequence[int], how: Cells, least: int) -> None:
+    """Raise unless there are columns of numbers, at least so many, all of which are finite."""
+    if len(numeric) < least:
         raise FileError(
             f"cannot read {sheet.path} as a table: {len(numeric)} of {sheet.width} columns ({sheet.dialect}) hold numbers, but "
-            "at least 2 are needed. If its lines are row id, column id and value, read it as entries."
+            f"at least {least} are needed (1 with --format table and a column of categories). If its lines are row id, column id "
+            "and value, read it as entries."
         )
     wrong = [(*sheet.wrong[k], k) for k in numeric if k in sheet.wrong]
     if wrong:

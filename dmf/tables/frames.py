@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dmf.errors import DTypeError, ShapeError
-from dmf.io.arrow import as_cells, pandas_index, with_cells
+from dmf.io.arrow import as_cells, pandas_index, with_cells, with_objects
 from dmf.io.forms import is_sparse_dtype, is_time, with_polars_cells, with_series_cells
 from dmf.tables.kinds import Column, codes_of, is_missing, read_columns
 
@@ -84,15 +84,14 @@ def _with_column(frame: Any, column: Column, holes: np.ndarray, values: np.ndarr
         return with_cells(frame, place, holes, values)
     if library == "polars" and not column.levels:
         return frame.with_columns(with_polars_cells(frame[column.name], holes, values))
-    series = frame[column.name]
-    dtype = series.type if library == "pyarrow" else series.dtype
-    cells = _cells(column, values)
-    found = series.to_pylist() if library == "pyarrow" else series.to_list()
-    for at, cell in zip(np.flatnonzero(holes), cells, strict=True):
-        found[at] = cell
+    cells = dict(zip(np.flatnonzero(holes).tolist(), _cells(column, values), strict=True))
     if library == "pyarrow":
-        return frame.set_column(place, frame.schema.field(place), [import_module("pyarrow").array(found, dtype)])
-    return frame.with_columns(import_module("polars").Series(column.name, found, dtype=dtype))
+        return with_objects(frame, place, cells)
+    series = frame[column.name]
+    found = series.to_list()
+    for at, cell in cells.items():
+        found[at] = cell
+    return frame.with_columns(import_module("polars").Series(column.name, found, dtype=series.dtype))
 
 
 def read_frame(data: Any, kinds: Mapping[Any, str] | None = None, columns: tuple[Column, ...] | None = None) -> Frame:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dmf.errors import ArgumentError, DTypeError
+from dmf.io.words import MOST_LEVELS
 
 KINDS = ("real", "count", "boolean", "ordinal", "nominal")
-MOST_LEVELS = 50  # of a nominal column that models see; rarer ones are never filled in
 _LEAST_PROBABILITY = 1e-6
 
 

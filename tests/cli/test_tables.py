@@ -36,7 +36,7 @@ def test_a_table_is_filled_in_its_own_layout(dmf_program, measured, tmp_path):
     path, matrix = measured
     done = dmf_program("complete", path, "-o", "filled.csv", "--rank", 2)
     assert "a table, column names in the first line, row names in column 'name'" in done.stdout
-    assert "columns without numbers ignored: colour" in done.stdout and "--model FILE keeps it" in done.stdout
+    assert "columns of text ignored: colour" in done.stdout and "--model FILE keeps it" in done.stdout
     with path.open() as before, (tmp_path / "filled.csv").open() as after:
         for old, new in zip(csv.reader(before), csv.reader(after), strict=True):
             assert all(b in ("", a) for b, a in zip(old, new, strict=True))
@@ -256,6 +256,85 @@ def test_the_model_of_a_table_is_shown_and_fills_new_tables(dmf_program, people,
     assert "--decimal is for the model of a table" in told
     with pytest.raises(dmf.errors.FileError, match=r"Read it with dmf.load"):
         dmf.tables.load(tmp_path / "b.npz")
+
+
+@pytest.fixture
+def flowers(tmp_path, rng):
+    """A table of two sorts in units that differ, with names, remarks and a mark, and an eighth of its cells missing."""
+    sort = rng.integers(2, size=120)
+    size = 3.0 + 4 * sort + 0.2 * rng.standard_normal(120)
+    lines, truth = [], [("low, red", "high")[k] for k in sort]
+    for i in range(120):
+        cells = [f"{size[i]:.2f}", f"{1000 * size[i] + 20 * rng.standard_normal():.0f}", f'"{truth[i]}"']
+        hole = rng.integers(8)  # at most one in a row
+        cells = ["" if k == hole else cell for k, cell in enumerate(cells)]
+        lines.append(",".join([f"f{i}", *cells, f"remark {i}" * (i % 2), "x" * (i % 3 == 0)]) + "\n")
+    path = tmp_path / "flowers.csv"
+    path.write_text("".join(["name,size,weight,sort,remark,mark\n", *lines]))
+    return path, truth
+
+
+def test_categories_are_filled_and_other_texts_left(dmf_program, flowers, tmp_path):
+    path, truth = flowers
+    done = dmf_program("complete", path, "-o", "filled.csv", "--model", "m.npz")
+    assert "columns of text taken as categories: sort" in done.stdout
+    assert "columns without numbers ignored: remark" in done.stdout and "columns of text ignored: mark" in done.stdout
+    before, after = (list(csv.DictReader(p.read_text().splitlines())) for p in (path, tmp_path / "filled.csv"))
+    assert all(new[key] == cell for old, new in zip(before, after, strict=True) for key, cell in old.items() if cell)
+    assert all(new[key] == old[key] for old, new in zip(before, after, strict=True) for key in ("remark", "mark"))
+    holes = [i for i, row in enumerate(before) if not row["sort"]]
+    assert len(holes) > 5 and all(row["size"] and row["weight"] for row in after)
+    assert [after[i]["sort"] for i in holes] == [truth[i] for i in holes]
+
+    # a new table, of whose sorts none is known
+    (tmp_path / "new.csv").write_text("sort,weight,size\n,3000,\n,,7.01\n")
+    assert "filled         4 cells" in dmf_program("predict", "m.npz", "new.csv", "-o", "n.csv").stdout
+    assert [row["sort"] for row in csv.DictReader((tmp_path / "n.csv").read_text().splitlines())] == [
+        "low, red",
+        "high",
+    ]
+    (tmp_path / "wrong.csv").write_text("sort,weight,size\n1,3000,\n2,,7.01\n")
+    assert "sort" in error_line(dmf_program("predict", "m.npz", "wrong.csv", "-o", "n.csv", code=1))
+
+    # missing categories alone are worth a table; as a matrix, numbers alone are filled
+    done = dmf_program("complete", path, "-o", "matrix.csv", "--format", "matrix")
+    assert "columns of text ignored: sort, mark" in done.stdout
+    assert (tmp_path / "matrix.csv").read_text().count(",,") >= len(holes)
+
+
+def test_categories_in_a_workbook_are_no_formulas(dmf_program, flowers, tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    path, truth = flowers
+    book = openpyxl.Workbook()
+    for line in csv.reader(path.read_text().splitlines()):
+        book.active.append([float(cell) if cell.replace(".", "").isdigit() else cell or None for cell in line[:4]])
+        if line[3] == "high":
+            book.active.cell(book.active.max_row, 4, "=high").data_type = "s"
+    book.save(tmp_path / "book.xlsx")
+    dmf_program("complete", "book.xlsx", "-o", "filled.xlsx")
+    cells = [row[3] for row in openpyxl.load_workbook(tmp_path / "filled.xlsx").active.iter_rows(min_row=2)]
+    assert [cell.value for cell in cells] == ["=high" if sort == "high" else sort for sort in truth]
+    assert {cell.data_type for cell in cells} == {"s"}
+
+
+def test_categories_in_parquet_keep_their_types(dmf_program, flowers, tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path, truth = flowers
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    sorts = [row["sort"] or None for row in rows]
+    table = pa.table({
+        "size": [float(row["size"]) if row["size"] else None for row in rows],
+        "weight": [int(row["weight"]) if row["weight"] else None for row in rows],
+        "sort": pa.array(sorts).dictionary_encode(),
+        "is_high": pa.array([None if sort is None else sort == "high" for sort in sorts]),
+        "text": pa.array(sorts, pa.large_string()),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "t.parquet")
+    dmf_program("complete", "t.parquet", "-o", "filled.parquet")
+    filled = pq.read_table(tmp_path / "filled.parquet")
+    assert filled.schema == pq.read_table(tmp_path / "t.parquet").schema
+    assert filled["sort"].to_pylist() == filled["text"].to_pylist() == truth
+    assert filled["is_high"].to_pylist() == [sort == "high" for sort in truth]
 
 
 def test_the_format_or_options_of_matrices_say_otherwise(dmf_program, people, measured):

@@ -1,15 +1,17 @@
 """Tables with missing cells: what is read, what is refused, and that filling changes nothing but the missing cells."""
 
+import csv
+import io
 import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmf.errors import FileError
 from dmf.io.filling import split_records
-from dmf.io.matrices import read_entries, read_matrix
+from dmf.io.matrices import read, read_entries, read_matrix
 
 from matrix_files import npy_of
 
@@ -126,9 +128,9 @@ def test_notes_say_what_was_decided(write):
     assert found.notes == (
         "comma-separated; a table, column names in the first line, row names in column 'name'",
         "1 comment lines at the top skipped",
-        "columns without numbers ignored: colour",
         "1 rows without any number ignored",
         "1 of 4 cells are missing",
+        "columns of text ignored: colour",
     )
 
 
@@ -162,6 +164,52 @@ def test_numbers_are_as_precise_as_their_column(write, tmp_path, observed, fille
     found = read_entries(write("t.csv", f"a,b,c\n{observed},1,2\n,1,2\n"), keep_text=True)
     found.text.write_filled(tmp_path / "out.csv", np.array([0.123456789123]))
     assert (tmp_path / "out.csv").read_text() == f"a,b,c\n{observed},1,2\n{filled},1,2\n"
+
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.sampled_from(' ,"'), min_size=1).map(
+    lambda text: f"w{text}w"
+)
+
+
+@settings(max_examples=15)
+@given(
+    levels=st.lists(words, min_size=2, max_size=5, unique=True), quote=st.booleans(), holes=st.sets(st.integers(0, 11))
+)
+def test_columns_of_text_are_read_and_filled_whatever_they_hold(folder, levels, quote, holes):
+    """Commas and quotes within a text come back, and all that is not missing stays byte for byte."""
+    texts = [levels[k % len(levels)] for k in range(12)]
+
+    def content(cells):
+        file = io.StringIO()
+        for k, cell in enumerate(cells):
+            quoted = csv.QUOTE_ALL if quote and cell is not None else csv.QUOTE_MINIMAL
+            csv.writer(file, lineterminator="\n", quoting=quoted).writerow([f"{k}.5", f"{-k}.25", cell])
+        return file.getvalue()
+
+    path = folder / "table.csv"
+    path.write_text(content([None if k in holes else text for k, text in enumerate(texts)]), newline="")
+    found = read(path, "table", keep_text=True, header=False, index_column="none")
+    (column,) = found.words
+    assert [None if k in holes else text for k, text in enumerate(texts)] == column.cells().tolist()
+    assert column.are_categories == (len(column.levels) > 1 and 2 * len(column.levels) <= 12 - len(holes))
+    found.text.write_filled(folder / "filled.csv", np.empty(0), column.filled(np.array(texts, object)))
+    with (folder / "filled.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[2] for row in rows] == texts
+    assert [row[:2] for row in rows] == [[f"{k}.5", f"{-k}.25"] for k in range(12)]
+
+
+def test_what_is_a_category(write):
+    """Few texts that repeat; "none" may be one of them, unless it is said to mark a missing cell."""
+    lines = [f"{k}.5,{k % 7}.25,{'none' if k % 3 else 'mild'},{'NA' if k % 2 else 'yes'},r{k}" for k in range(200)]
+    path = write("t.csv", "a,b,pain,flag,remark\n" + "\n".join(lines) + "\n")
+    pain, flag = read(path, "table").words
+    assert sorted(pain.levels) == ["mild", "none"] and pain.are_categories and (pain.codes >= 0).all()
+    assert flag.levels == ("yes",) and not flag.are_categories and np.count_nonzero(flag.codes < 0) == 100
+    assert "columns without numbers ignored: remark" in read(path, "table").notes
+    assert read(path, "table", missing=["none"]).words[0].levels == ("mild",)
+    assert read(path, "table", columns=["a", "pain"]).words[0].name == "pain"
+    assert "columns of text ignored: pain, flag" in read_entries(path, "table").notes
 
 
 ERRORS = {
