@@ -1,4 +1,4 @@
-"""Blocks on the workers of a Dask cluster, and tasks on them, which are repeated where a worker is lost.
+"""Blocks on the workers of a Dask cluster, and tasks on them.
 
 Bytes of a sweep, which is one fit of the rows and one of the columns, at width w (components, an offset and its partner), p bytes
 a number, d = d1 + d2 and n workers; `traffic` counts those of the client:
@@ -23,18 +23,17 @@ have to go there, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dmf.arrays.threads import threads
-from dmf.errors import BackendError
 from dmf.observations.block import Block, call, local_folder
 from dmf.observations.stored import Stored, read, stored
+from dmf.observations.workers import answered, gathered, scattered
 
 _THERE = ("pending", "finished")  # states of futures
-_TRIES = 4  # of a task, of which workers are lost
 
 
 class Held:
@@ -138,9 +137,8 @@ class Layout:
     def needed(self, side: int, blocks: Held) -> list[Any]:
         """For each block the parts of the other side that it meets."""
         if side not in self._needed:
-            self._needed[side] = self.client.gather(
-                [self.client.submit(call, "needed", block, pure=False) for block in blocks.of(side)], direct=True
-            )
+            futures = [self.client.submit(call, "needed", block, pure=False) for block in blocks.of(side)]
+            self._needed[side] = answered(self.client, futures, partial(self.client.gather, futures, direct=True))
         return self._needed[side]
 
     def homes(self, side: int, blocks: Held) -> list[Any]:
@@ -150,7 +148,7 @@ class Layout:
 
             futures = blocks.of(side)
             with self.client.as_current():  # `wait` asks the default client, which may be another one, or none
-                wait(futures)
+                answered(self.client, futures, partial(wait, futures))
             where = self.client.who_has(futures)
             self._homes[side] = [list(where.get(future.key, ()))[:1] or None for future in futures]
         return self._homes[side]
@@ -226,7 +224,7 @@ class Blocks:
         if not pieces:
             return []
         self.layout.traffic["sent"] += sum(array.nbytes for piece in pieces for array in piece)
-        return self.layout.client.scatter(pieces, direct=True, hash=False)
+        return scattered(self.layout.client, pieces)
 
     def gathered(self, *submits: Callable[[], list[Any]], each: Held | None = None) -> list[Any]:
         """Results of what some calls submit, which are repeated where a worker is lost; `each` was made of these blocks."""
@@ -261,23 +259,6 @@ def built(samples: tuple[Any, ...]) -> Block:
     return Block.of(*samples)
 
 
-def gathered(client: Any, submit: Callable[[], list[Any]], renew: Callable[[], None] = lambda: None) -> list[Any]:
-    """Results of the futures that a call submits, which is repeated, after `renew`, where a worker is lost."""
-    for left in reversed(range(_TRIES)):
-        try:
-            return client.gather(submit(), direct=True)
-        except lost() as error:
-            if not left:
-                raise BackendError(
-                    f"workers of the cluster were lost in {_TRIES} tries of one task ({error!r}). They may have too little "
-                    "memory for their blocks: start more of them, or give them more.",
-                    argument="client",
-                    value=_TRIES,
-                ) from error
-            renew()
-    raise AssertionError
-
-
 def joined(pieces: list[Any], own: tuple[int, int], bounds: np.ndarray) -> Stored:
     """A block of its pieces of all sources."""
     with threads(1):
@@ -290,33 +271,3 @@ def _pieces(arrays: Sequence[Any] | None, bounds: np.ndarray) -> list[tuple[np.n
         return []
     arrays = [np.ascontiguousarray(array) for array in arrays]
     return [tuple(array[begin:end] for array in arrays) for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
-
-
-def lost() -> tuple[type[BaseException], ...]:
-    """What Dask raises where the worker of a task, or what a task needs, is gone."""
-    from distributed import KilledWorker
-    from distributed.comm import CommClosedError
-
-    return CancelledError, KilledWorker, CommClosedError, TimeoutError
-
-
-def versions() -> dict[str, str]:
-    """Versions that have to be the same everywhere: objects are sent as pickles."""
-    import sys
-    from importlib.metadata import version
-
-    return {"Python": "{}.{}".format(*sys.version_info), **{name: version(name) for name in ("numpy", "dmf")}}
-
-
-def check_versions(client: Any) -> None:
-    """Raise BackendError if a worker has other versions than this process, or not all of what is needed."""
-    here = versions()
-    for worker, there in client.run(versions, on_error="return").items():
-        if there != here:
-            raise BackendError(
-                f"the worker {worker} has {there!r}, but the client {here}. Install the same versions of Python, NumPy and dmf "
-                "on both.",
-                argument="client",
-                value=str(there),
-                limit=str(here),
-            )

@@ -43,6 +43,7 @@ from dmf.observations.entries import Entries
 from dmf.observations.placing import read_from_array, read_from_dask, read_from_parquet, sent
 from dmf.observations.positions import components, numbered
 from dmf.observations.sampled import SampledEntries
+from dmf.observations.workers import scattered
 
 _BITS = 12  # of the draws of a split, by which the last one held out is looked for
 
@@ -336,8 +337,7 @@ class DistributedEntries(Entries):
         """Results of ``function(begin, end, rows, cols, shared)`` on the workers, for the samples of rows `begin` to `end`."""
 
         def submit():
-            there = self._blocks.layout.client.scatter([shared], hash=False)
-            return self._blocks.submit(0, "told_to", function, *there)
+            return self._blocks.submit(0, "told_to", function, *scattered(self.client, [shared]))
 
         return self._blocks.gathered(submit)[0]
 
@@ -397,5 +397,4 @@ class DistributedEntries(Entries):
         moved = Held(lambda side: self._blocks.submit(side, "to_device", device), self._blocks.held)
         return DistributedEntries(Blocks(self._blocks.layout.on_device(device), moved), self.form)
 
-    def _moved(self, device):
-        return self.to_device(device)
+    _moved = to_device

@@ -26,9 +26,10 @@ from dmf.io.partitions import (
 )
 from dmf.observations.block import local_folder
 from dmf.observations.checks import check_shape, check_two_dimensions, nothing_left
-from dmf.observations.cluster import Blocks, Layout, Root, built, check_versions, joined
+from dmf.observations.cluster import Blocks, Layout, Root, built, joined
 from dmf.observations.sampled import SampledEntries
 from dmf.observations.stored import Stored, read, stored
+from dmf.observations.workers import check_versions, gathered, scattered
 
 _BLOCK = 6_000_000  # samples, about: 72 MB in single precision
 _FEWEST = 4  # blocks on each side, for some workers and threads; each costs a task and a copy of the factor it meets
@@ -54,7 +55,7 @@ def sent(entries: SampledEntries, client: Any, blocks: int | None) -> Blocks:
     def make(lost: list[Any]) -> list[Any]:
         futures = []
         for side, k, place in lost:  # one after another: many at once have been seen to hang
-            data = client.scatter([samples(side, k)], workers=place["workers"], direct=True, hash=False)
+            data = scattered(client, [samples(side, k)], place["workers"])
             futures.append(client.submit(built, *data, **place))
         return futures
 
@@ -95,7 +96,7 @@ def read_from_array(array: Any, client: Any, blocks: int | None) -> Blocks:
     begins = itertools.product(*(np.cumsum([0, *sizes[:-1]]).tolist() for sizes in array.chunks))
     chunks = list(zip(array.to_delayed().ravel(), begins, strict=True))
     counts = np.zeros(shape[0], np.int64), np.zeros(shape[1], np.int64)
-    found = client.gather(_computed(client, chunk_counts, chunks))
+    found = gathered(client, lambda: _computed(client, chunk_counts, chunks))
     for (_, first), seen in zip(chunks, found, strict=True):
         for count, begin, part in zip(counts, first, seen, strict=True):
             count[begin : begin + part.size] += part

@@ -21,7 +21,7 @@ from dmf.arrays.threads import threads
 from dmf.errors import FileError, ObservationError, ShapeError
 from dmf.io.partitions import frame_of, row_groups
 from dmf.observations import DistributedEntries, SampledEntries
-from dmf.observations.cluster import check_versions, gathered
+from dmf.observations.workers import check_versions, gathered, scattered
 from dmf.recovery.intervals import half_width
 from dmf.recovery.names import positions_of
 from dmf.recovery.ranking import top_columns
@@ -220,7 +220,7 @@ def _on_workers(
     """Results of a function of what all tasks share and of arguments of their own."""
 
     def submit() -> list[Any]:
-        there = client.scatter([shared], hash=False)[0]
+        there = scattered(client, [shared])[0]
         return [client.submit(_on_one_thread, function, there, *each, pure=False) for each in arguments]
 
     return gathered(client, submit) if arguments else []

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 import dmf
+from dmf.errors import BackendError
 from dmf.solvers.hierarchical import HierarchicalBayes
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'dmf[dask]'")
 
-from dmf.observations import DistributedEntries  # noqa: E402
+import dask  # noqa: E402
+
+from dmf.observations import DistributedEntries, workers  # noqa: E402
 
 
 @pytest.fixture
@@ -88,6 +91,37 @@ def test_a_lost_worker_reads_its_files_again(client, tmp_path):
     os.kill(pids[sorted(pids)[0]], signal.SIGKILL)
     for mine, other in zip(there.ridge(0, factor, np.ones(3), factor**2), before, strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+def dies(begin, end, rows, cols, shared):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def without_workers(kind):
+    """End well if a task that kills its worker, or workers that are gone for good, make an error."""
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    workers._PATIENCE = 5.0
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        there = DistributedEntries.from_entries(ratings(), client)
+        assert there.n_measurements == 60_000
+        if kind == "gone":
+            cluster.scale(0)
+        with pytest.raises(BackendError, match=r"workers of the cluster were lost|the cluster has had no worker"):
+            there.for_rows(dies, None) if kind == "killed" else there.counts(0)
+
+
+@pytest.mark.parametrize("kind", ["killed", "gone"])
+def test_workers_that_do_not_come_back_are_an_error(kind):
+    ended = multiprocessing.get_context("spawn").Process(target=without_workers, args=(kind,))
+    ended.start()
+    ended.join(180)
+    hangs = ended.is_alive()
+    ended.kill()
+    assert not hangs and ended.exitcode == 0
 
 
 def completed(address, path, resume, stop=None):
