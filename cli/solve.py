@@ -32,6 +32,7 @@ from dmf_cli.common import (
     outlier_texts,
     told_of_runs,
 )
+from dmf_cli.features import features_options, with_features
 from dmf_cli.filling import kept_text, names_filled_table, write_filled
 from dmf_cli.progress import Progress
 from dmf_cli.reading import reading_options
@@ -102,6 +103,7 @@ def _holdout(share: float | None, single: bool, as_json: bool) -> float:
     "--bounds", type=Bounds(), help="Least and largest value of a prediction, such as 1,5; none unless given."
 )
 @reading_options
+@features_options
 @click.option("--model", type=_OUTPUT, help="Model file to write beside a filled table, which -o names.")
 @click.option(
     "--precision", type=click.Choice(["full", "posterior"]), default="full", show_default=True,
@@ -129,6 +131,8 @@ def complete(
     memory_limit,
     checkpoint,
     precision,
+    row_features,
+    column_features,
     seed,
     as_json,
     verbose,
@@ -183,6 +187,7 @@ def complete(
                 "--report": report,
                 "--device": device != "cpu",
                 "--outliers": options["outliers"],
+                "--row-features or --column-features": row_features or column_features,
                 "--precision posterior": precision == "posterior",
             },
         )
@@ -217,13 +222,16 @@ def complete(
         "--outliers": options["outliers"],
         "--precision posterior": precision == "posterior",
     }
+    of_matrices |= {"--row-features": row_features, "--column-features": column_features}
     of_matrices["--device"] = device != "cpu"
     if is_table(found, stated["layout"], of_matrices, reasons):
         complete_table(file, found, filled, model, report, options["bounds"], reasons, seed, as_json)
         return
+    source, features = with_features(source, row_features, column_features, filled is None)
     with Progress() as progress, progress.compiles():
         progress.stage("sorting")
-        known, notes = observed(replace(source, notes=(*source.notes, *reasons)))
+        told = (note for table in features.values() for note in table.notes)
+        known, notes = observed(replace(source, notes=(*source.notes, *reasons, *told)))
     d1, d2 = known.shape
     text = None if filled is None else kept_text(file, filled, source)
     seen = known.n_distinct
@@ -232,7 +240,9 @@ def complete(
     options["offsets"] = "auto" if offsets is None else offsets
     single = int(np.ptp(known.rows)) == int(np.ptp(known.cols)) == 0
     options["holdout"] = _holdout(options["holdout"], single, as_json)
-    recovery, seconds = timed(dmf.complete, known, device, callback=True, seed=seed, checkpoint=checkpoint, **options)
+    recovery, seconds = timed(
+        dmf.complete, known, device, callback=True, seed=seed, checkpoint=checkpoint, **features, **options
+    )
     for sentence in told_of_runs(recovery) if verbose else ():
         note(sentence, as_json)
     errors, facts = {}, error_texts(recovery)
@@ -244,6 +254,9 @@ def complete(
     lines += [f"{name:<14} {text}" for name, text in outlier_texts(recovery).items()]
     if precision == "posterior" and recovery.found.noise == 0:
         note("no noise was found, so that every digit counts: the model is kept in full precision", as_json)
+        precision = "full"
+    if precision == "posterior" and recovery.priors != (None, None):
+        note("models with features are kept in full precision", as_json)
         precision = "full"
     told = keep(file, model, recovery, errors, seconds, notes, precision=precision)
     try:

@@ -13,6 +13,7 @@ from dmf.arrays.backend import Array, namespace, number, on_device_of, real_dtyp
 from dmf.arrays.checks import check_bounds, check_choice, check_kind, check_option
 from dmf.arrays.linalg import dense_svd, factored_svd
 from dmf.completion.determined import judged, symmetrised
+from dmf.completion.features import with_features, with_priors
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
 from dmf.completion.implicit import complete_implicit, without_values
 from dmf.completion.offsets import Rest, with_exact_offsets, without_dominant_offsets
@@ -27,6 +28,7 @@ from dmf.observations import Entries, FullMatrix, LinearMeasurements, Observatio
 from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.conversion import as_entries
 from dmf.recovery.intervals import calibrate
+from dmf.recovery.priors import expected_outside
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Plan, oversampling
 from dmf.solvers.checkpoints import Checkpoint, CheckpointLike, data_fingerprint
@@ -45,6 +47,8 @@ def complete(
     *,
     feedback: str = "explicit",
     weights: Any = None,
+    row_features: Any = None,
+    column_features: Any = None,
     offsets: bool | str = "auto",
     holdout: float = 0.0,
     bounds: tuple[float, float] | None = None,
@@ -78,6 +82,11 @@ def complete(
     weights : array, data frame or SciPy sparse matrix, shape (d1, d2), optional
         How much an entry counts: the noise variance of an entry is that of the model over its weight; see
         `SampledEntries`, which have weights of their own. Looked at where `data` are observed.
+    row_features, column_features : array (d1, p) and (d2, q), data frame or dict, optional
+        What is known of rows and of columns besides entries: numbers, or texts for categories ("a|b": both). They shift the prior
+        means of factors and offsets as far as the entries say; what tells nothing is switched off. Of rows and columns without
+        entries, and of `new_rows`, they say what to expect. Frames (by their index, or first column) and dicts are matched by id,
+        arrays by position; what is missing may be left out or NaN. They belong to the model with offsets.
     offsets : bool or "auto"
         Whether global mean, row and column offsets are part of the model, fitted together with the factors, and with priors
         that depend on which entries were observed (see `dmf.solvers.hierarchical`); "auto": if the data are noisy and, on a
@@ -137,8 +146,10 @@ def complete(
         )
     check_kind("outliers", outliers, bool, "Pass True where some entries may be corrupted.")
     observations = as_entries(data, weights)
+    features = row_features, column_features
     if implicit:
-        offsets = without_values(observations, offsets, bounds, outliers)
+        offsets = without_values(observations, offsets, bounds, outliers, features)
+    observations, learned = with_features(observations, features, offsets)
     plan = _plan(observations, rank, iterations, seed, offsets, check_option("holdout", holdout), check_bounds(bounds))
     plan = replace(plan, outliers=outliers)
     journal = Journal(callback, _expecting(f"complete {feedback}", observations, plan, checkpoint, resume))
@@ -148,7 +159,8 @@ def complete(
     known = observations if search is None else search.kept
     solve = partial(complete_implicit if implicit else _with_holdout, journal)
     recovery = solved_on_host(solve, known, plan, callback) if better_on_host(known) else solve(known, plan, callback)
-    return (recovery if search is None else search.told(recovery)).named()
+    recovery = recovery if search is None else search.told(recovery)
+    return with_priors(recovery, known, learned).named()
 
 
 def _with_holdout(journal: Journal, observations: Entries, plan: Plan, callback: Callback | None) -> Recovery:
@@ -183,7 +195,7 @@ def _agree(first: Recovery, second: Recovery) -> bool:
 
 
 def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
-    """One fit to all of these entries; rows and columns without any take no part in it, and get the mean of the others."""
+    """One fit to all of these entries; rows and columns without any take no part in it, and get what is expected."""
     recovery = _completed_part(observations, plan, journal)
     constant = recovery.found.exact and recovery.found.rank <= 1 and _are_equal(observations)
     return replace(recovery, found=replace(recovery.found, constant=constant))
@@ -202,7 +214,7 @@ def _completed_part(observations: Entries, plan: Plan, journal: Journal) -> Reco
     recovery = judged(_fitted(part.observations, replace(plan, rank=bound), journal, part.widened))
     rows, cols = (tuple(index.tolist()) for index in part.outside(*recovery.found.undetermined))
     found = replace(recovery.found, undetermined=(rows, cols))
-    model = part.widened(recovery.model).averaged(*part.outside([], []))
+    model = expected_outside(part.widened(recovery.model), observations.known, part.outside([], []))
     return replace(recovery, model=model, found=found, observations=observations, settings=plan)
 
 
@@ -216,7 +228,8 @@ def _fitted(
     offsets, plain = plan.offsets is True, plan.offsets is not True
     if plan.offsets == "auto":
         single = observations.shape == (1, 1)  # of one entry nothing but the mean is known
-        offsets, plain = single or rounding > 0 or rest.share < _OFFSETS_GAIN, not single
+        told = observations.known != (None, None)
+        offsets, plain = single or told or rounding > 0 or rest.share < _OFFSETS_GAIN, not single
     rounding = max(rounding, rounding_of(observations, observations.mean_square * rest.share))
     return with_exact_offsets(
         fit(observations, plan, journal, offsets=offsets, plain=plain, rounding=rounding, whole=whole)

@@ -17,6 +17,7 @@ from dmf.completion.state import Stage
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
 from dmf.observations import Entries, SampledEntries
+from dmf.recovery.priors import FEATURES
 from dmf.recovery.ranking import ranking_measures
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Plan, Weighting, oversampling
@@ -71,13 +72,16 @@ _MOVES: tuple[Callable[[_Choice, int], _Choice], ...] = (  # up (1) or down (-1)
 )
 
 
-def without_values(observations: Entries, offsets: bool | str, bounds: Any, outliers: bool) -> bool:
+def without_values(
+    observations: Entries, offsets: bool | str, bounds: Any, outliers: bool, features: tuple[Any, Any]
+) -> bool:
     """Whether a model of implicit feedback has offsets: never; raises if something is asked for that goes with values alone."""
     for name, value, given in (
         ("offsets", offsets, offsets is True),
         ("bounds", bounds, bounds is not None),
         ("weights", "given", observations.weights is not None),
         ("outliers", outliers, outliers),
+        *((name, "given", data is not None) for name, data in zip(FEATURES, features, strict=True)),
     ):
         if given:
             raise ArgumentError(

@@ -128,20 +128,6 @@ class LowRank:
             offsets = replace(offsets, row=row, col=col)
         return LowRank(_spread(self.u, rows, shape[0]), self.s, _spread(self.vt, cols, shape[1], axis=1), offsets)
 
-    def averaged(self, rows: np.ndarray, cols: np.ndarray) -> LowRank:
-        """The same, but for these rows and columns, which become the mean of the others.
-
-        Parameters
-        ----------
-        rows, cols : NumPy int64 arrays
-            Some of the rows and of the columns, not all.
-        """
-        offsets = self.offsets
-        if offsets is not None:
-            offsets = replace(offsets, row=_averaged(offsets.row, rows), col=_averaged(offsets.col, cols))
-        left, right = self.halves()
-        return LowRank.of_factors(_averaged(left, rows), _averaged(right.T, cols).T, offsets)
-
     def to_device(self, device: str) -> LowRank:
         """The same on "cpu", "cuda" or "cuda:N"."""
         return self.moved(lambda array: move(array, device))
@@ -160,10 +146,3 @@ def _spread(array: Array, index: np.ndarray, size: int, axis: int = 0) -> Array:
     whole = np.zeros((size, *known.shape[1:]), known.dtype)
     whole[index] = known
     return from_host(np.ascontiguousarray(np.moveaxis(whole, 0, axis)), array)
-
-
-def _averaged(array: Array, index: np.ndarray) -> Array:
-    """The array with the mean of its other rows at `index`."""
-    averaged = to_host(array).copy()
-    averaged[index] = np.mean(np.delete(averaged, index, axis=0), axis=0)
-    return from_host(averaged, array)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Self
 
 from dmf.arrays.backend import Array
 from dmf.observations.base import Observations, Ridge
+from dmf.observations.design import Design
 
 
 class Entries(Observations):
@@ -21,7 +23,11 @@ class Entries(Observations):
         The entries as they are, without the roots of the weights. Asked for only of entries that are held out, and at the end.
     weights : array, shape (m,), or None
         Their weights; None where all are 1.
+    known : (Design or None, Design or None)
+        What is known of rows and of columns besides the entries.
     """
+
+    known: tuple[Design | None, Design | None] = (None, None)
 
     @property
     @abstractmethod
@@ -95,3 +101,8 @@ class Entries(Observations):
             Numbers from 0 of the connected component that each row and each column belongs to, of the graph that has an
             edge for each observed position. A row without entries is a component of its own.
         """
+
+    def _known(self, function: Callable[[Design, int], Design]) -> tuple[Design | None, Design | None]:
+        """``function(design, side)`` of what is known of each side."""
+        rows, cols = (None if known is None else function(known, side) for side, known in enumerate(self.known))
+        return rows, cols

@@ -45,6 +45,7 @@ from dmf.observations.checks import (
     held_out_count,
     nothing_left,
 )
+from dmf.observations.design import Design
 from dmf.observations.entries import Entries
 from dmf.observations.positions import checked_index, components, draws, looked_up, numbered
 from dmf.observations.tangent import eliminated_step
@@ -347,7 +348,9 @@ class SampledEntries(Entries):
         kept = to_host((numbers[0] >= 0) & (numbers[1] >= 0))
         if not kept.any():
             raise nothing_left(places[0].size, places[1].size)
-        return self.chosen(kept, numbers[0], numbers[1], (places[0].size, places[1].size))
+        part = self.chosen(kept, numbers[0], numbers[1], (places[0].size, places[1].size))
+        part.known = self._known(lambda design, side: design.restricted(places[side]))
+        return part
 
     def connectivity(self):
         d1 = self.shape[0]
@@ -394,6 +397,12 @@ class SampledEntries(Entries):
         rows, cols, entries, weights = arrays
         return self._new()._assign(rows, cols, entries, self.shape if shape is None else shape, weights)
 
+    def knowing(self, rows: Design | None, cols: Design | None) -> Self:
+        """The same entries, with what is known of the rows and of the columns besides them; shares what was sorted."""
+        other = self._new()
+        other.form, other.known = self.form, (rows, cols)
+        return other
+
     def with_values(self, values):
         """The same positions and weights with other measurements; shares what was sorted."""
         other = self._new()._measure(kept(check_values(self, values), values))
@@ -404,7 +413,9 @@ class SampledEntries(Entries):
         rows, cols, entries = (move(a, device) for a in (self.rows, self.cols, self.entries))
         weights = None if self.weights is None else move(self.weights, device)
         with on_device_of(entries):
-            return self._new()._assign(rows, cols, entries, self.shape, weights)
+            moved = self._new()._assign(rows, cols, entries, self.shape, weights)
+            moved.known = self._known(lambda design, side: design.moved(lambda array: move(array, device)))
+            return moved
 
     def fill(self, matrix):
         rows, cols, values = to_host(self.rows), to_host(self.cols), to_host(self.entries)

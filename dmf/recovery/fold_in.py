@@ -12,6 +12,7 @@ from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import LowRank
 from dmf.observations import SampledEntries
 from dmf.observations.base import Ridge
+from dmf.recovery.priors import columns_of, prior_of
 from dmf.recovery.results import Recovery
 from dmf.solvers.implicit import fitted_to_all, preferences
 from dmf.solvers.outcomes import Outcome
@@ -22,25 +23,28 @@ _PASSES = 12  # most regressions of an exact recovery; each takes a further shar
 _FALLING = 0.25  # share of the squared residual below which one more pass is worth it
 
 
-def new_rows(recovery: Recovery, observations: SampledEntries) -> Recovery:
+def new_rows(recovery: Recovery, observations: SampledEntries | None = None, features: Any = None) -> Recovery:
     """Rows that were not there when a matrix was recovered, from some of their entries; nothing is fitted again.
 
     The column factor and the column offsets are kept. A new row is the posterior mean under the prior that the fitted rows
-    show: a ridge regression towards their mean, whose penalty is the noise variance over the variance of each component of the
-    fitted rows (and of their offsets). All rows are solved in one batch.
+    show: a ridge regression towards their mean, or towards what features say, whose penalty is the noise variance over the
+    variance of each component of the fitted rows (and of their offsets) around that. All rows are solved in one batch.
 
     Parameters
     ----------
     recovery : Recovery
         Of a (d1, d2) matrix, from `complete`, `factorize` or `sense`, or loaded from a file.
     observations : SampledEntries, shape (n, d2)
-        Entries of n new rows, in the columns of `recovery` and in its dtype. Rows without an entry are allowed.
+        Entries of n new rows, in the columns of `recovery` and in its dtype. Rows without an entry are allowed; with `features`,
+        so is None: nothing is known but these.
+    features : array (n, p), data frame or dict, optional
+        Of the new rows, in their order, with the names that ``row_features`` of `dmf.complete` had.
 
     Returns
     -------
     Recovery
-        Of the (n, d2) matrix of the new rows; ``filled()`` and ``predict(rows, cols)`` count
-        rows from 0. A row without entries is the mean of the fitted ones if there is noise, else the mean plus the column
+        Of the (n, d2) matrix of the new rows; ``filled()`` and ``predict(rows, cols)`` count rows from 0. A row without entries
+        is what is expected (without features, the mean of the fitted ones) if there is noise, else the mean plus the column
         offsets, zero where there are no offsets. If the recovery is exact, rows with entries enough are exact as well; of the
         rows that agree with fewer entries, the one with the smallest factor is taken. If the recovery is one of implicit
         feedback, the entries are counts, and rows are fitted to all their cells.
@@ -52,7 +56,7 @@ def new_rows(recovery: Recovery, observations: SampledEntries) -> Recovery:
     ShapeError, DTypeError, BackendError
         If they do not fit the recovery.
     """
-    return _folded_in(recovery, observations, 0)
+    return _folded_in(recovery, observations, features, 0)
 
 
 def unknown_row(recovery: Recovery) -> Array:
@@ -64,7 +68,7 @@ def unknown_row(recovery: Recovery) -> Array:
     return 0 * recovery.model.vt[0, :] + (0 if offsets is None else offsets.mean + offsets.col)
 
 
-def new_columns(recovery: Recovery, observations: SampledEntries) -> Recovery:
+def new_columns(recovery: Recovery, observations: SampledEntries | None = None, features: Any = None) -> Recovery:
     """Columns that were not there when a matrix was recovered: what `new_rows` does, for the transposed matrix.
 
     Parameters
@@ -73,6 +77,8 @@ def new_columns(recovery: Recovery, observations: SampledEntries) -> Recovery:
         Of a (d1, d2) matrix.
     observations : SampledEntries, shape (d1, n)
         Entries of n new columns, in the rows of `recovery` and in its dtype.
+    features : array (n, p), data frame or dict, optional
+        Of the new columns, as for `new_rows`.
 
     Returns
     -------
@@ -84,12 +90,22 @@ def new_columns(recovery: Recovery, observations: SampledEntries) -> Recovery:
     ArgumentError, ShapeError, DTypeError, BackendError
         As in `new_rows`.
     """
-    return _folded_in(recovery, observations, 1)
+    return _folded_in(recovery, observations, features, 1)
 
 
-def _folded_in(recovery: Recovery, observations: SampledEntries, side: int) -> Recovery:
+def _folded_in(recovery: Recovery, observations: SampledEntries | None, features: Any, side: int) -> Recovery:
     begin = time.perf_counter()
+    prior, columns = recovery.priors[side], None
+    if features is not None:
+        count = observations.shape[side] if isinstance(observations, SampledEntries) else None
+        columns = columns_of(prior, features, side, count, recovery.model.s)
+        if observations is None:
+            assert prior is not None
+            return _of_new(
+                recovery, None, side, _expected(recovery, prior.means(columns, len(columns)), side), 0.0, begin
+            )
     noise = _check(recovery, observations, side)
+    assert observations is not None
     if recovery.weighting is not None:
         model, square = _fitted_to_all(recovery, observations, side)
         return _of_new(recovery, observations, side, model, square, begin)
@@ -97,10 +113,13 @@ def _folded_in(recovery: Recovery, observations: SampledEntries, side: int) -> R
     xp = namespace(fixed)
     balanced = fixed * xp.sqrt(sizes)
     if noise > 0:
-        fitted = _fitted_rows(recovery, side, balanced)
-        mean = xp.mean(fitted, axis=0)
-        spread = xp.sqrt(xp.mean((fitted - mean) ** 2, axis=0))
-        rest = values - observations.predict(*_equal_rows(observations.shape[side], balanced @ mean, side))
+        prior = prior if prior is not None and columns is not None else prior_of(recovery.model, side)
+        unit = xp.ones_like(sizes)
+        if recovery.offsets is not None:
+            unit = xp.concat([unit[:-1], _unless_zero(balanced[0, -1:])])
+        mean, spread = prior.means(columns, observations.shape[side]) / unit, prior.spread / unit
+        turned = mean, xp.matrix_transpose(balanced)
+        rest = values - observations.predict(*(turned if side == 0 else (balanced, xp.matrix_transpose(mean))))
         fit = observations.with_values(rest).ridge(side, balanced * spread, xp.full_like(sizes, noise**2))
         found, square = mean + fit.rows * spread, fit.square
     else:
@@ -132,12 +151,22 @@ def factors_of_counts(recovery: Recovery, counts: SampledEntries, side: int = 0)
     return fitted_to_all(preferences(counts, weighting.confidence, weighting.power), side, fixed, weighting.ridge)
 
 
+def _expected(recovery: Recovery, rows: Array, side: int) -> LowRank:
+    """A model of nothing but expectations (n, w) or, with offsets, (n, w + 1): see `dmf.recovery.priors`."""
+    left, right = recovery.model.halves()
+    xp, offsets = namespace(rows), recovery.offsets
+    if offsets is not None:
+        rows, own = rows[:, :-1], rows[:, -1]
+        offsets = replace(offsets, row=own) if side == 0 else replace(offsets, col=own)
+    return LowRank.of_factors(*((rows, right) if side == 0 else (left, xp.matrix_transpose(rows))), offsets)
+
+
 def _of_new(
-    recovery: Recovery, observations: SampledEntries, side: int, model: LowRank, square: float, begin: float
+    recovery: Recovery, observations: SampledEntries | None, side: int, model: LowRank, square: float, begin: float
 ) -> Recovery:
     """The recovery of new rows or columns."""
-    loss = square / (2 * observations.n_measurements)
-    size = observations.mean_square * observations.n_measurements
+    count = 0 if observations is None else observations.n_measurements
+    loss, size = square / (2 * max(count, 1)), 0.0 if observations is None else observations.mean_square * count
     return replace(
         recovery,
         model=model,
@@ -148,6 +177,7 @@ def _of_new(
         observations=observations,
         row_ids=None if side == 0 else recovery.row_ids,
         col_ids=None if side == 1 else recovery.col_ids,
+        priors=(None, recovery.priors[1]) if side == 0 else (recovery.priors[0], None),
         heldout=None if recovery.heldout is None else replace(recovery.heldout, residuals=None),  # of the other matrix
         ranking=None,
     )
@@ -170,17 +200,6 @@ def _components(recovery: Recovery, observations: SampledEntries, side: int) -> 
     fixed = xp.concat([fixed, xp.full_like(fixed[:, :1], 1 / root)], axis=1)
     factors = _equal_rows(observations.shape[side], other + offsets.mean, side)
     return sizes, fixed, observations.values - observations.predict(*factors)
-
-
-def _fitted_rows(recovery: Recovery, side: int, balanced: Array) -> Array:
-    """The fitted rows in the coordinates of `balanced`, whose last column belongs to the offsets where there are any."""
-    halves, offsets = recovery.model.halves(), recovery.offsets
-    xp = namespace(balanced)
-    rows = halves[0] if side == 0 else xp.matrix_transpose(halves[1])
-    if offsets is None:
-        return rows
-    own = offsets.row if side == 0 else offsets.col
-    return xp.concat([rows, (own / _unless_zero(balanced[0, -1:]))[:, None]], axis=1)
 
 
 def _equal_rows(count: int, row: Array, side: int) -> tuple[Array, Array]:

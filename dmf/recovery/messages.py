@@ -71,7 +71,7 @@ def _exact(found: Found) -> str:
 def _without_entries(found: Found, ids: Sequence[Sequence[str] | None]) -> str:
     if not any(found.undetermined):
         return ""
-    return f" Nothing is known of {_open(found, ids)}, without any entry, which get the mean of the others."
+    return f" Nothing is known of {_open(found, ids)}, without any entry, which get what is expected of the others."
 
 
 def _undetermined(found: Found, ids: Sequence[Sequence[str] | None]) -> str:

@@ -23,6 +23,7 @@ from dmf.io.writing import jsonable
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets
 from dmf.recovery.codec import COMPRESSED, compressed, expanded
+from dmf.recovery.priors import Prior, read_feature_records
 from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
@@ -58,6 +59,7 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any], precision:
     for name in ("row_ids", "col_ids"):
         if recovery[name] is not None:
             arrays[name] = np.frombuffer(json.dumps(recovery[name]).encode(), np.uint8)
+    arrays |= {name: p.array() for name, p in zip(_PRIORS, recovery["priors"], strict=True) if p is not None}
     outliers = recovery["outliers"]
     if outliers is not None:
         arrays |= {f"outliers_{name}": getattr(outliers, name) for name in ("rows", "cols", "values")}
@@ -72,12 +74,20 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any], precision:
         "heldout": None if heldout is None else {n: getattr(heldout, n) for n in _HELD_OUT},
         "runs": [asdict(run) | {"outcome": run.outcome.name} for run in recovery["runs"]],
         **{name: None if recovery[name] is None else asdict(recovery[name]) for name in _OF_FEEDBACK},
+        **{name: p and [asdict(f) for f in p.features] for name, p in zip(_PRIORS, recovery["priors"], strict=True)},
         "history": list(recovery["history"]),
         "ids": [name for name in ("row_ids", "col_ids") if name in arrays],
         "outliers": None if outliers is None else len(outliers),
     }
     header = jsonable(header)
     if precision == "posterior":
+        if recovery["priors"] != (None, None):
+            raise ArgumentError(
+                'precision="posterior", but the recovery has features, whose coefficients belong to its factors as they are. '
+                "Leave precision out.",
+                argument="precision",
+                value="posterior",
+            )
         header, arrays = compressed(model, recovery["observations"], recovery["found"].noise, header, arrays)
     write_archive(path, header, arrays)
 
@@ -177,6 +187,18 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
     runs = tuple(record.of(StageRun, "runs", run) for run in entry("runs", list))
     if runs and "run" in columns and not np.array_equal(np.unique(columns["run"]), np.arange(len(runs))):
         raise fail(f"the history column 'run' does not number the {len(runs)} runs")
+    priors: list[Prior | None] = [None, None]
+    for side, name in enumerate(_PRIORS):
+        if header.get(name) is not None:
+            try:
+                features = read_feature_records(header[name])
+            except (KeyError, TypeError, ValueError) as error:
+                raise fail(f"the features of {name!r} are {_short(header[name])} ({error})") from error
+            width = s.size + (offsets is not None)
+            numbers = take(name, (2 + sum(len(feature.centre) for feature in features), width))
+            if numbers.dtype != s.dtype or not np.isfinite(numbers).all() or (numbers[-1] < 0).any():
+                raise fail(f"the array {name!r} is not finite, or not of the dtype of the singular values")
+            priors[side] = Prior(numbers[:-1], numbers[-1], features)
     outliers = None
     if header.get("outliers") is not None:
         count = (entry("outliers", int),)
@@ -200,6 +222,7 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         "col_ids": _read_ids(arrays, "col_ids", shape[1], fail) if "col_ids" in named else None,
         **feedback,
         "outliers": outliers,
+        "priors": tuple(priors),
     }
 
 
@@ -282,6 +305,7 @@ _NUMBERS = ("noise", "rank", "run")  # columns of the history that hold a number
 _NOT_SAVED = ("residuals",)
 _HELD_OUT = ("rmse", "standard_error", "count", "quantiles")
 _OF_FEEDBACK = {"weighting": Weighting, "ranking": RankingMeasures}
+_PRIORS = ("row_prior", "column_prior")
 _NO_BOUNDS = (-math.inf, math.inf)
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_SIZES, _is_size),

@@ -28,6 +28,7 @@ from dmf.observations import Observations, SampledEntries
 from dmf.recovery.messages import describe
 from dmf.recovery.model_files import are_names, read_model, write_model
 from dmf.recovery.names import as_name, positions_of
+from dmf.recovery.priors import Prior
 from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
@@ -63,6 +64,8 @@ class Recovery:
         Of implicit feedback: how well a first fit ranks counts that it did not see.
     outliers : Outliers or None
         Entries that were taken for corrupted and left out; None where none were looked for.
+    priors : (Prior or None, Prior or None)
+        What features say of new rows, and of new columns; None where there are none, or they have no part in the model.
     """
 
     model: LowRank
@@ -78,6 +81,7 @@ class Recovery:
     weighting: Weighting | None = None
     ranking: RankingMeasures | None = None
     outliers: Outliers | None = None
+    priors: tuple[Prior | None, Prior | None] = (None, None)
 
     @property
     def success(self) -> bool:
@@ -301,7 +305,10 @@ class Recovery:
         heldout = self.heldout
         if heldout is not None and heldout.residuals is not None:
             heldout = replace(heldout, residuals=to(heldout.residuals))
-        return replace(self, model=self.model.moved(to), observations=observations, heldout=heldout)
+        rows, cols = (None if prior is None else prior.moved(to) for prior in self.priors)
+        return replace(
+            self, model=self.model.moved(to), observations=observations, heldout=heldout, priors=(rows, cols)
+        )
 
     def save(self, path: str | os.PathLike, precision: str = "full") -> None:
         """Write all but the data and the held-out residuals to a model file (npz with a JSON header).

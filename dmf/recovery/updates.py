@@ -40,6 +40,12 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
             'complete all counts anew with feedback="implicit".',
             argument="recovery",
         )
+    if recovery.priors != (None, None):
+        raise ArgumentError(
+            "the recovery was fitted with features of rows or columns, which an update would not know of new ones. Use new_rows "
+            "or new_columns with features, or complete all entries anew.",
+            argument="recovery",
+        )
     if not isinstance(known, SampledEntries):
         raise ArgumentError(
             "the recovery holds no entries that it was fitted to (a loaded model has no data, other measurements are no "

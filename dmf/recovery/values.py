@@ -87,9 +87,9 @@ class Found:
     oversampling : float
         Different measurements for each degree of freedom of a matrix of this rank.
     undetermined : (tuple of int, tuple of int)
-        The rows and columns without any entry, which get the mean of the others. Of measurements fitted to rounding also those
-        in which other values fit as well: with fewer entries than the rank, or in blocks that too few entries join to the
-        largest one. Ascending.
+        The rows and columns without any entry, which get the mean of the others, or what features say. Of measurements fitted to
+        rounding also those in which other values fit as well: with fewer entries than the rank, or in blocks that too few entries
+        join to the largest one. Ascending.
     symmetric : bool
         Whether the measurements see the symmetric part of a matrix alone, which the recovery then is.
     constant : bool

@@ -352,4 +352,5 @@ def data_fingerprint(observations: Observations) -> str:
     (d1, d2), like = observations.shape, observations.like
     probe = gaussian((d1, 1), 0, like), gaussian((1, d2), 1, like)
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # the same bits with any number of threads
-        return fingerprint((observations.evaluate(*probe), observations.adjoint(observations.values, *probe)))
+        seen = observations.evaluate(*probe), observations.adjoint(observations.values, *probe)
+        return fingerprint((*seen, *(design.columns for design in getattr(observations, "known", ()) if design)))

@@ -1,10 +1,10 @@
-"""Factors and offsets fitted together, each with a prior whose mean depends on which entries were observed.
+"""Factors and offsets fitted together, each with a prior whose mean depends on what is known of the row or column.
 
     y_ij = mean + a_i + b_j + <u_i, v_j> + noise,    (u_i, a_i) ~ N(C^T f_i, spread),    (v_j, b_j) ~ N(D^T g_j, spread)
 
-with features f_i, g_j of the pattern of observed entries (`dmf.solvers.features`): their number, and an implicit term, a
-sum over the observed places of the row or column. Variational Bayes as in
-`dmf.solvers.homotopy`; the maps C and D, their relevance for each feature, the spreads and the noise are estimated from
+with features f_i, g_j (`dmf.solvers.features`): how many entries are seen, an implicit term, a sum over the observed places of
+the row or column, and what the user knows of it. Variational Bayes as in
+`dmf.solvers.homotopy`; the maps C and D, their relevance for each group of features, the spreads and the noise are estimated from
 the entries: features that tell nothing are switched off, and what remains is a factor model with random offsets.
 """
 
@@ -20,7 +20,8 @@ from dmf.arrays.backend import Array, device, from_host, host_dtype, namespace, 
 from dmf.models import LowRank
 from dmf.models.offsets import Offsets, fit_offsets
 from dmf.observations import Entries
-from dmf.solvers.features import OWN, pattern_features
+from dmf.observations.design import Design
+from dmf.solvers.features import designs, regression
 from dmf.solvers.outcomes import Outcome
 
 _FIRST = (
@@ -29,10 +30,12 @@ _FIRST = (
 _OFFSET_ROUNDS = 3  # of fitting offsets for a start
 _FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
 _ALIVE = 0.1  # as in dmf.solvers.homotopy
+_HIDDEN = (
+    10.0  # numbers, whose fit to noise tells as much as a component that prior means keep alive, but no entry shows
+)
 _STILL = (
     1e-3  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
 )
-_IRRELEVANT = 1e-6  # least relevance of the implicit term
 _LEAST = 1e-12  # of prior variances, relative to the mean square of the entries
 
 
@@ -42,8 +45,8 @@ class _Data:
 
     centred: Entries
     mean: float
-    features: tuple[Array, Array]  # (d1, p), (d2, q)
-    grams: tuple[np.ndarray, np.ndarray]  # (p, p), (q, q), of the features
+    designs: tuple[Design, Design]
+    grams: tuple[np.ndarray, np.ndarray]  # (p, p), (q, q), of the designs
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ class _Side:
 
     means: Array  # (n, w + 1)
     variances: Array  # (n, w + 1)
-    prior: Array  # (n, w + 1), the features times their map
+    prior: Array  # (n, w + 1), the design times its map
     spread: np.ndarray  # (w + 1,)
-    relevance: np.ndarray  # (p,), prior variance of the map in units of the spread
+    relevance: np.ndarray  # (g,), prior variance of the map of each group of columns, in units of the spread
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class _State:
     sides: tuple[_Side, _Side]
     noise: float
     square: float  # mean squared residual
+    hidden: float  # mean square of a component's entries that noise hides
     finished: Outcome | None = None
 
 
@@ -95,25 +99,26 @@ class HierarchicalBayes:
     def prepare(self, observations: Entries, start: Any) -> _Data:
         """The centred entries, and features of rows and columns."""
         mean, centred = observations.centred()
-        features = pattern_features(observations, self.seed)
-        rows, cols = (_on_host(namespace(f).matrix_transpose(f) @ f) for f in features)
-        return _Data(centred, mean, features, (rows, cols))
+        known = designs(observations, self.seed)
+        rows, cols = (_gram(design.columns) for design in known)
+        return _Data(centred, mean, known, (rows, cols))
 
     def init(self, data: _Data, start: LowRank | None) -> Any:
         """State before the first sweep."""
         centred, total = data.centred, data.centred.mean_square
         size = total / centred.mean_weight
         sides = []
-        for means, known in zip(self._means(data, size, start), data.features, strict=True):
+        for means, known in zip(self._means(data, size, start), data.designs, strict=True):
             xp = namespace(means)
             spread = np.full(means.shape[1], math.sqrt(size) / 10)
             spread[-1] = size / 10
             if self.noise:
                 seen = xp.mean(xp.astype(xp.any(means[:, :-1] != 0, axis=1), means.dtype))
                 spread = np.maximum(_column_means(means**2) / max(number(seen), 1e-300), _LEAST * size)
-            sides.append(_Side(means, 0 * means, 0 * means, spread, np.ones(known.shape[1])))
+            sides.append(_Side(means, 0 * means, 0 * means, spread, np.ones(len(known.groups))))
         noise = self.noise**2 if self.noise else _FIRST * total
-        return _State((sides[0], sides[1]), noise, total, Outcome.TRIVIAL if total == 0 else None)
+        hidden = _HIDDEN * noise / centred.n_measurements
+        return _State((sides[0], sides[1]), noise, total, hidden, Outcome.TRIVIAL if total == 0 else None)
 
     def _means(self, data: _Data, size: float, start: LowRank | None) -> tuple[Array, Array]:
         """Factors and offsets of rows and of columns, the offsets in the last column."""
@@ -152,7 +157,7 @@ class HierarchicalBayes:
         estimate = (fit.square + fit.uncertainty + state.noise * fit.freedom) / m
         noise = max(estimate, _LEAST * total)
         still = abs(square - state.square) <= _STILL * square and abs(noise - state.noise) <= _STILL * noise
-        return _State((rows, cols), noise, square, Outcome.NOISE_SETTLED if still else None)
+        return _State((rows, cols), noise, square, _HIDDEN * noise / m, Outcome.NOISE_SETTLED if still else None)
 
     def loss(self, state: Any) -> float:
         """Half the mean squared residual."""
@@ -176,7 +181,10 @@ class HierarchicalBayes:
             power.append(squares)
             spread.append(squares + _column_means(side.variances[:, :-1]))
         means, moments = (np.sqrt(p[0] * p[1]) for p in (power, spread))
-        return {"noise": math.sqrt(state.noise), "rank": int(np.sum(means > _ALIVE * np.maximum(moments, 1e-300)))}
+        alive = np.sum(means > _ALIVE * np.maximum(moments, 1e-300))
+        rows, cols = (_gram(side.means[:, :-1]) / side.means.shape[0] for side in state.sides)
+        shown = np.sum(np.linalg.eigvals(rows @ cols).real > state.hidden)  # squares of singular values, relative
+        return {"noise": math.sqrt(state.noise), "rank": int(min(alive, shown))}
 
     def advice(self, outcome: Outcome) -> str:
         """What to do after a run that ended like this."""
@@ -192,6 +200,10 @@ def _column_means(values: Array) -> np.ndarray:
 def _on_host(values: Array) -> np.ndarray:
     """The values on the host in float64."""
     return to_host(values).astype(np.float64)
+
+
+def _gram(columns: Array) -> np.ndarray:
+    return _on_host(namespace(columns).matrix_transpose(columns) @ columns)
 
 
 def _fitted(side: int, mine: _Side, other: _Side, data: _Data, noise: float) -> tuple[_Side, Any]:
@@ -214,25 +226,14 @@ def _fitted(side: int, mine: _Side, other: _Side, data: _Data, noise: float) -> 
     )
     means, variances = fit.rows[:, :-1], noise * fit.variances[:, :-1]
     size = total / centred.mean_weight
-    prior, relevance = _prior(means, mine, data.features[side], data.grams[side], size)
+    prior, relevance = _prior(means, mine, data.designs[side], data.grams[side], size)
     spread = np.maximum(_column_means((means - prior) ** 2 + variances), _LEAST * size)
     return _Side(means, variances, prior, spread, relevance), fit
 
 
-def _prior(means: Array, side: _Side, features: Array, gram: np.ndarray, size: float) -> tuple[Array, np.ndarray]:
-    """Prior means, by Bayesian regression of `means` on the features, and the relevance of each feature.
-
-    The features of the implicit term have one relevance together. Its estimate is the fixed point of MacKay, which needs a few
-    sweeps where that of expectation-maximisation needs hundreds, for most of so many coefficients are near their prior.
-    """
-    xp = namespace(means)
-    moments = _on_host(xp.matrix_transpose(features) @ means)
-    covariance = np.linalg.inv(gram + np.diag(1 / side.relevance))
-    coefficients = covariance @ moments
-    relevance = np.mean(coefficients**2 / side.spread, axis=1) + np.diag(covariance)
-    if features.shape[1] > OWN:
-        units = np.append(np.full(side.spread.size - 1, math.sqrt(size)), size)  # of squares of factors, and of offsets
-        squares = np.sum(coefficients[OWN:] ** 2 / units) / np.sum(side.spread / units)  # what dies has no say
-        determined = np.sum(1 - np.diag(covariance)[OWN:] / side.relevance[OWN:])  # effective number of coefficients
-        relevance[OWN:] = max(squares / max(determined, _LEAST), _IRRELEVANT)
-    return features @ from_host(coefficients.astype(host_dtype(means)), means), relevance
+def _prior(means: Array, side: _Side, design: Design, gram: np.ndarray, size: float) -> tuple[Array, np.ndarray]:
+    """Prior means, by Bayesian regression of `means` on the design, and the relevance of each group of its columns."""
+    moments = _on_host(namespace(means).matrix_transpose(design.columns) @ means)
+    units = np.append(np.full(side.spread.size - 1, math.sqrt(size)), size)  # of squares of factors, and of offsets
+    coefficients, relevance = regression(moments, gram, design.groups, side.relevance, side.spread, units)
+    return design.columns @ from_host(coefficients.astype(host_dtype(means)), means), relevance

@@ -392,3 +392,26 @@ def test_what_intervals_need(dmf_program, ratings, tmp_path):
     assert "--holdout" in error_line(dmf_program(*arguments, 0.9, code=1))
     assert "Invalid value for '--interval'" in dmf_program(*arguments, 1, code=2).stderr
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_features_tell_of_rows_without_entries(dmf_program, tmp_path):
+    rng = np.random.default_rng(0)
+    ages, kinds = rng.standard_normal(60), rng.integers(3, size=40)
+    lines = [
+        f"u{i},c{j},{2 * ages[i] + kinds[j] + 0.2 * rng.standard_normal():.4f}"
+        for i in range(50)
+        for j in range(40)
+        if rng.random() < 0.3
+    ]
+    (tmp_path / "r.csv").write_text("\n".join(["user,item,value", *lines]))
+    (tmp_path / "u.csv").write_text("\n".join(["user,age", *(f"u{i},{ages[i]}" for i in range(60))]))
+    (tmp_path / "i.csv").write_text("\n".join(["item,kind", *(f"c{j},kind {kinds[j]}" for j in range(40))]))
+    model = tmp_path / "m.npz"
+    features = "--row-features", tmp_path / "u.csv", "--column-features", tmp_path / "i.csv"
+    done = dmf_program("complete", tmp_path / "r.csv", "-o", model, *features)
+    assert "age (number)" in done.stdout
+    recovery = dmf.load(model)
+    assert recovery.shape == (60, 40)
+    found, known = recovery.predict_named([f"u{i}" for i in range(50, 60)], ["c0"] * 10)
+    assert known.all()
+    np.testing.assert_allclose(found, 2 * ages[50:] + kinds[0], atol=0.5)

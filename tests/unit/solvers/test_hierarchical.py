@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import dmf
+from dmf.observations.design import Design
 from dmf.solvers import hierarchical
 
 
@@ -30,9 +31,11 @@ def both(monkeypatch):
     """Error with the implicit term, and without it."""
 
     def errors(entries):
-        found, whole = error(entries), hierarchical.pattern_features
+        found, whole = error(entries), hierarchical.designs
         with monkeypatch.context() as patch:
-            patch.setattr(hierarchical, "pattern_features", lambda *a: tuple(f[:, :2] for f in whole(*a)))
+            patch.setattr(
+                hierarchical, "designs", lambda *a: tuple(Design(d.columns[:, :2], (1, 1)) for d in whole(*a))
+            )
             return found, error(entries)
 
     return errors
