@@ -6,6 +6,7 @@ import numpy as np
 
 _SHARE = 0.15  # of the observed cells in each fold
 _FOLDS = ((8_000, 5), (16_000, 3), (40_000, 2))  # folds of tables with fewer observed cells; else one
+_TURNS = 3  # in which held-out cells of a row are predicted
 _DECIMALS = 9  # of moments that columns are ordered by: sums depend on the order of rows by less
 
 
@@ -30,7 +31,7 @@ def natural_order(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def folds(table: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
-    """Disjoint sets of observed cells, as masks of the shape of the table, each a share of them.
+    """Disjoint sets of observed cells, each a share of them.
 
     Parameters
     ----------
@@ -39,6 +40,12 @@ def folds(table: np.ndarray, groups: np.ndarray, generator: np.random.Generator)
     groups : array of int, shape (d,)
         Columns of one group are held out together.
     generator : numpy Generator
+
+    Returns
+    -------
+    list of int arrays, shape (n, d)
+        Of each set, 0 where a cell is not in it, and else the turn in which it is predicted, from 1: cells of one row have
+        different ones, unless they are of one group, or more than there are turns.
     """
     first, place = np.unique(groups, return_index=True, return_inverse=True)[1:]
     row_order, column_order = natural_order(table[:, first])
@@ -46,10 +53,12 @@ def folds(table: np.ndarray, groups: np.ndarray, generator: np.random.Generator)
     order = generator.permutation(len(rows))
     count = next((number for limit, number in _FOLDS if len(rows) < limit), 1)
     size = min(max(int(_SHARE * len(rows)), 1), len(rows) - 1)  # something must be left to learn from
-    masks = []
+    sets = []
     for k in range(min(count, len(rows))):
         part = order[k * size : (k + 1) * size]
         cells = np.zeros((len(table), len(first)), bool)
-        cells[row_order[rows[part]], column_order[columns[part]]] = True
-        masks.append(cells[:, place])
-    return masks
+        cells[rows[part], columns[part]] = True
+        turns = np.empty(cells.shape, np.int8)
+        turns[np.ix_(row_order, column_order)] = np.where(cells, (np.cumsum(cells, axis=1) - 1) % _TURNS + 1, 0)
+        sets.append(turns[:, place])
+    return sets

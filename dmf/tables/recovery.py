@@ -139,8 +139,8 @@ class TableRecovery:
         """Intervals for the missing cells, from errors on held-out ones (split conformal prediction).
 
         A cell lies within ``mean +- q s``, s its standard deviation given the rest of its row; q is a quantile, for each column,
-        of errors on held-out cells in units of theirs. If cells are missing as they were held out, a share `coverage` of them
-        lies within, whatever the distribution.
+        of errors on held-out cells in units of theirs. If cells are missing at random, a share `coverage` of them lies within,
+        whatever the distribution; a little more, as fits to what is left know less than the one to all cells.
 
         Parameters
         ----------

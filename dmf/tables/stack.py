@@ -83,7 +83,7 @@ class HeldOut:
     truth : array, shape (m,)
         In units of the standardised columns.
     predictions, variances : arrays, shape (m,)
-        Of the weighted candidates.
+        Of the weighted candidates, fitted without these cells; each given all other observed cells of its row.
     candidates : tuple of Candidate
     weights, errors : arrays, shape (number of candidates,)
         Weight of each, and its root-mean-square error.
@@ -106,6 +106,21 @@ def _restored(margins, table, filled, variances, wanted):
         if rows.size:
             result[rows, j], spread[rows, j] = margins.expected(j, filled[rows, j], variances[rows, j])
     return result, spread
+
+
+def _said(model: Model, margins: Margins, table: np.ndarray, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances of held-out cells, given all others of their rows but those of the same turn.
+
+    So about as much is known of a row as when its holes are filled: held-out ones are observed, too.
+    """
+    latent, mean, variance = margins.latent(table), np.empty_like(table), np.empty_like(table)
+    for turn in range(1, int(turns.max()) + 1):
+        hidden = turns == turn
+        rows = hidden.any(axis=1)
+        filled, spread = model.moments(np.where(hidden, np.nan, latent)[rows])
+        restored = _restored(margins, table[rows], filled, spread, hidden[rows])
+        mean[hidden], variance[hidden] = (part[hidden[rows]] for part in restored)
+    return mean[turns > 0], variance[turns > 0]
 
 
 def combined(members: Sequence[Member], table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +162,8 @@ def choose(
     if len(table) > _MOST_ROWS:
         chosen = np.sort(natural_order(table)[0][generator.choice(len(table), _MOST_ROWS, replace=False)])
     table, weights = table[chosen], weights[chosen]
-    held_out = folds(table, groups, generator)
+    turns = folds(table, groups, generator)
+    held_out = [fold > 0 for fold in turns]
     holed = [np.where(held, np.nan, table) for held in held_out]
     held_weights = np.concatenate([np.broadcast_to(weights[:, None], held.shape)[held] for held in held_out])
     truth = np.concatenate([table[held] for held in held_out])
@@ -162,9 +178,7 @@ def choose(
         first = starts[k, space][start] if start is not None else None
         results = []
         for setting, model in family.path(latent, weights, first, seed, settings):
-            filled, spread = model.moments(latent)
-            mean, variance = _restored(margins[k, space], holed[k], filled, spread, held_out[k])
-            results.append((setting, mean[held_out[k]], variance[held_out[k]], model))
+            results.append((setting, *_said(model, margins[k, space], table, turns[k]), model))
         return results
 
     def error(prediction: np.ndarray) -> float:

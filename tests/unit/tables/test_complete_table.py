@@ -237,6 +237,17 @@ def test_new_rows_are_filled_by_the_model(numbers):
         recovery.filled(holed[:, :2])
 
 
+def test_held_out_cells_are_predicted_from_all_others_of_their_rows(rng):
+    """What one column says of its double is not lost because both are held out; the levels of a category are no such doubles."""
+    x = rng.standard_normal(300)
+    held = dmf.complete_table(np.column_stack([x, 2 * x + 1, rng.standard_normal(300)])).held_out
+    off = (held.truth - held.predictions)[held.columns < 2]
+    assert len(off) > 100 and np.sqrt(np.mean(off**2)) < 0.05
+    sorts = pd.DataFrame({"x": x, "y": rng.standard_normal(300), "sort": rng.choice(["a", "b", "c"], 300)})
+    held = dmf.complete_table(sorts).held_out
+    assert np.sqrt(np.mean((held.truth - held.predictions)[held.columns > 1] ** 2)) > 0.9
+
+
 def test_bounds_hold(numbers):
     holed = numbers[1]
     recovery = dmf.complete_table(holed, bounds={0: (-0.1, 0.2)})
