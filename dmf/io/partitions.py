@@ -1,37 +1,22 @@
 """Entries in partitions, row groups of Parquet files or parts of Dask collections: read and numbered by whoever has them.
 
-Ids are numbered in the order of their first appearance, as in one file. Partitions are looked at twice: for their ids, and to cut
-their entries into pieces for blocks of rows and of columns.
+Partitions are looked at twice: for their ids, and to cut their entries into pieces for blocks of rows and of columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dmf.arrays.backend import floating
 from dmf.errors import ArgumentError, FileError, ObservationError
-from dmf.io.forms import text_of
 from dmf.io.messages import listed, package
+from dmf.io.partition_ids import ids_of, numbered
 
 Names = tuple[Any, Any, Any]  # of the columns of rows, columns and values
-
-
-class Ids(NamedTuple):
-    """Ids of rows, or of columns, in the order of their first appearance.
-
-    Attributes
-    ----------
-    ids : pandas Index, shape (d,)
-    counts : int64 array, shape (d,)
-        Number of values of each.
-    """
-
-    ids: Any
-    counts: np.ndarray
 
 
 def row_groups(path: Any, names: Sequence[Any]) -> list[tuple[str, int]]:
@@ -111,51 +96,23 @@ def check_columns(columns: list[Any], names: Names) -> None:
             )
 
 
-def ids_of(partition: Any, names: Names) -> tuple[Ids, Ids, Any]:
-    """Ids of the rows and of the columns of a partition, and the dtype of its values."""
-    import pandas as pd
-
+def partition_ids(partition: Any, names: Names, number: int, parts: int) -> list[Any]:
+    """Ids of a partition by parts of their hashes, see `dmf.io.partition_ids`; the last one is the dtype of its values."""
     frame = frame_of(partition, names)
     values = _values(frame, names)
-    found = []
-    for name in names[:2]:
-        codes, ids = pd.factorize(frame[name])
-        if codes.size and codes.min() < 0:
-            raise ObservationError(
-                f"column {name!r} has no id in row {int(codes.argmin())} (from 0) of the partition that begins with "
-                f"{frame.iloc[0].to_dict()}, but every entry has one. Give it, or leave the row out.",
-                argument="frame",
-                value=None,
-            )
-        found.append(Ids(pd.Index(ids), np.bincount(codes[~np.isnan(values)], minlength=len(ids))))
-    return found[0], found[1], values.dtype
+    if isinstance(partition, tuple):
+        where = "{}, row group {}".format(*partition)
+    else:
+        where = f"the partition that begins with {frame.head(1).to_dict('records')}"
+    return [*ids_of([frame[name] for name in names[:2]], ~np.isnan(values), number, parts, where), values.dtype]
 
 
-def merged(parts: list[tuple[Ids, Ids, Any]]) -> tuple[Ids, Ids, Any]:
-    """Ids of several partitions, of the first one first."""
-    import pandas as pd
-
-    both = []
-    for side in (0, 1):
-        ids: Any = [part[side].ids for part in parts]
-        codes, unique = pd.factorize(ids[0].append(ids[1:]))
-        counts = np.bincount(codes, np.concatenate([part[side].counts for part in parts]), len(unique))
-        both.append(Ids(pd.Index(unique), counts.astype(np.int64)))
-    return both[0], both[1], np.result_type(*(part[2] for part in parts))
-
-
-def texts(ids: Any) -> tuple[str, ...]:
-    """Ids as text."""
-    return tuple(map(text_of, ids))
-
-
-def numbered_entries(partition: Any, names: Names, found: tuple[Ids, Ids, Any]) -> tuple[np.ndarray, ...]:
-    """Rows, columns (int32) and values of the entries of a partition, by the ids of all partitions."""
+def numbered_entries(partition: Any, names: Names, dtype: Any, *pieces: Any) -> tuple[np.ndarray, ...]:
+    """Rows, columns (int32) and values of the entries of a partition, of whose ids `pieces` hold the numbers."""
     frame = frame_of(partition, names)
-    values = _values(frame, names).astype(found[2])
+    values = _values(frame, names).astype(dtype)
     seen = ~np.isnan(values)
-    numbers = (side.ids.get_indexer(frame[name])[seen] for side, name in zip(found[:2], names[:2], strict=True))
-    rows, cols = (number.astype(np.int32) for number in numbers)
+    rows, cols = (numbered(frame[name], side, pieces)[seen] for side, name in enumerate(names[:2]))
     return rows, cols, values[seen]
 
 

@@ -231,6 +231,22 @@ def test_parquet(client, tmp_path):
     assert_same_entries(there, dmf.SampledEntries.from_frame(frame, *NAMES))
 
 
+def test_ids_that_partitions_hold_in_other_types(client, tmp_path):
+    """Whole numbers, floats and text with numbers between, each id in several files; numbered as in one table."""
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(6)
+    users = [rng.integers(-4, 9, 40), rng.integers(-4, 9, 40).astype(float), rng.integers(-4, 9, 40).astype(np.int32)]
+    items = [np.array([f"i{k}" for k in rng.integers(0, 9, 40)]) for _ in users]
+    frames = [
+        pandas.DataFrame({"user": user, "item": item, "stars": rng.random(40)})
+        for user, item in zip(users, items, strict=True)
+    ]
+    for k, frame in enumerate(frames):
+        frame.to_parquet(tmp_path / f"{k}.parquet", row_group_size=15)
+    there = DistributedEntries.from_parquet(tmp_path, *NAMES, client, BLOCKS)
+    assert_same_entries(there, dmf.SampledEntries.from_frame(pandas.concat(frames), *NAMES))
+
+
 def test_a_dask_frame(client):
     frame = table()
     parts = pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=3, sort=False)
@@ -286,7 +302,7 @@ def test_partitions_that_cannot_be_used(client, tmp_path):
     with pytest.raises(FileError, match="no column stars"):
         DistributedEntries.from_parquet(tmp_path, *NAMES, client)
     frame.assign(user=None).to_parquet(broken)
-    with pytest.raises(ObservationError, match="no id in row 0"):
+    with pytest.raises(ObservationError, match=r"broken\.parquet, row group 0"):
         DistributedEntries.from_parquet(broken, *NAMES, client)
     frame.assign(stars=np.inf).to_parquet(broken)
     with pytest.raises(ObservationError, match="infinite values"):

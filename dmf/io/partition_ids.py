@@ -1,0 +1,171 @@
+"""Ids in partitions, numbered by workers of which each knows a part of them: those whose hashes leave one remainder.
+
+They are numbered in the order of their first appearance, as in one file. The ids of a partition are cut by their hashes
+(`ids_of`), each part is put together (`merged`), the order of all comes from where each one appeared first (`ordered`, 16 bytes
+an id), and a partition gets back the numbers of its own ids, part by part (`numbers_of`).
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dmf.errors import ObservationError
+from dmf.io.forms import text_of
+
+_PARTITION = 2**40  # ids that one can have
+
+
+class Ids(NamedTuple):
+    """Different ids of rows, or of columns.
+
+    Attributes
+    ----------
+    ids : pandas Index, shape (d,)
+    counts : int64 array, shape (d,)
+        Number of values of each.
+    first : int64 array, shape (d,)
+        Ascending with the place of the first appearance in all partitions.
+    """
+
+    ids: Any
+    counts: np.ndarray
+    first: np.ndarray
+
+
+class Merged(NamedTuple):
+    """Ids of a part of the hashes in all partitions.
+
+    Attributes
+    ----------
+    found : Ids
+    places : list of int arrays
+        For each partition, where its ids of this part are in `found`.
+    """
+
+    found: Ids
+    places: list[np.ndarray]
+
+
+def ids_of(keys: Sequence[Any], seen: np.ndarray, number: int, parts: int, where: str) -> list[tuple[Ids, ...]]:
+    """Ids of each of some columns, by parts.
+
+    Parameters
+    ----------
+    keys : pandas Series, shape (m,) each
+    seen : bool array, shape (m,)
+        Which rows have a value.
+    number : int
+        Of the partition.
+    parts : int
+        Number of parts of the hashes.
+    where : str
+        Name of the partition in messages.
+
+    Raises
+    ------
+    ObservationError
+        If an id is missing.
+    """
+    both = []
+    for key in keys:
+        codes, ids = _factorized(key)
+        if codes.size and codes.min() < 0:
+            raise ObservationError(
+                f"column {key.name!r} has no id in row {int(codes.argmin())} (from 0) of {where}, but every entry has one. "
+                "Give it, or leave the row out.",
+                argument="frame",
+            )
+        counts, part = np.bincount(codes[seen], minlength=len(ids)), parts_of(ids, parts)
+        first = number * _PARTITION + np.arange(len(ids))
+        both.append([Ids(ids[part == k], counts[part == k], first[part == k]) for k in range(parts)])
+    return list(zip(*both, strict=True))
+
+
+def _factorized(key: Any) -> tuple[np.ndarray, Any]:
+    """Number of the id in each row of a column, by first appearance in it, and the ids."""
+    import pandas as pd
+
+    codes, ids = pd.factorize(key)
+    return codes, pd.Index(ids)
+
+
+def parts_of(ids: Any, parts: int) -> np.ndarray:
+    """Part of each id: the same for equal ids of different types, such as 1 and 1.0."""
+    from pandas.util import hash_array
+
+    if ids.dtype.kind in "iufb":
+        hashes = hash_array(ids.to_numpy(np.float64) + 0.0)  # without -0
+    else:
+        cells, hashes = np.asarray(ids, dtype=object), np.empty(len(ids), np.uint64)
+        real = np.fromiter((isinstance(cell, numbers.Real) for cell in cells), bool, len(cells))
+        hashes[real] = hash_array(cells[real].astype(np.float64) + 0.0)
+        hashes[~real] = hash_array(np.array([text_of(cell) for cell in cells[~real]], dtype=object), categorize=False)
+    return (hashes % np.uint64(parts)).astype(np.int64)
+
+
+def merged(pieces: Sequence[tuple[Ids, ...]]) -> tuple[Merged, ...]:
+    """One part of the ids of all partitions, in their order; for each column."""
+    import pandas as pd
+
+    found = []
+    for same in zip(*pieces, strict=True):
+        ids: Any = [each.ids for each in same]
+        codes, unique = pd.factorize(ids[0].append(ids[1:]))
+        counts = np.bincount(codes, np.concatenate([each.counts for each in same]), len(unique)).astype(np.int64)
+        first = np.empty(len(unique), np.int64)
+        first[codes[::-1]] = np.concatenate([each.first for each in same])[::-1]  # the first one is written last
+        ends = np.cumsum([len(each) for each in ids])[:-1]
+        found.append(Merged(Ids(pd.Index(unique), counts, first), np.split(codes, ends)))
+    return tuple(found)
+
+
+def appearances(part: tuple[Merged, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What `ordered` needs of a part: counts and first appearances."""
+    return [(each.found.counts, each.found.first) for each in part]
+
+
+def ordered(parts: Sequence[Any]) -> tuple[list[np.ndarray], list[Any]]:
+    """From the `appearances` of all parts: the counts of all ids in the order of their numbers, and the numbers by parts.
+
+    Returns
+    -------
+    counts : list of int64 arrays, shape (d,)
+        One for each column.
+    numbers : list of tuples of int32 arrays
+        For each part, one for each column.
+    """
+    counts, given = [], []
+    for same in zip(*parts, strict=True):
+        order = np.argsort(np.concatenate([first for _, first in same]))
+        numbers_of_all = np.empty(order.size, np.int32)
+        numbers_of_all[order] = np.arange(order.size, dtype=np.int32)
+        counts.append(np.concatenate([count for count, _ in same])[order])
+        given.append(np.split(numbers_of_all, np.cumsum([count.size for count, _ in same])[:-1]))
+    return counts, list(zip(*given, strict=True))
+
+
+def numbers_of(part: tuple[Merged, ...], order: Any, k: int) -> list[tuple[np.ndarray, ...]]:
+    """Numbers of the ids of part `k` in each partition, for each column."""
+    columns = [
+        [numbers_of_part[places] for places in each.places]
+        for each, numbers_of_part in zip(part, order[1][k], strict=True)
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def numbered(key: Any, side: int, pieces: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
+    """Number of the id in each row of a column of a partition, whose numbers all parts told; int32."""
+    codes, ids = _factorized(key)
+    part, found = parts_of(ids, len(pieces)), np.empty(len(ids), np.int32)
+    for k, piece in enumerate(pieces):
+        found[part == k] = piece[side]
+    return found[codes]
+
+
+def names_of(part: tuple[Merged, ...], order: Any, k: int) -> list[tuple[np.ndarray, list[str]]]:
+    """Numbers and names of the ids of part `k`, for each column."""
+    return [(given, list(map(text_of, each.found.ids))) for each, given in zip(part, order[1][k], strict=True)]
