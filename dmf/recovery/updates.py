@@ -1,18 +1,20 @@
 """New entries, rows and columns for a recovered matrix, without fitting all of it again.
 
-As a new module fits what an old model leaves, before both are compressed (Wang et al.): new rows and columns are folded in, the
-leading components of the residual of all entries join those of the model, a few sweeps of variational Bayes from there fit all of
-it, and components that the data do not support go.
+As a new module fits what an old model leaves, before both are compressed (Wang et al.): new rows and columns are folded in, with
+components of their own where what is left of their entries stands out of the noise; without new rows and columns the residual of
+all entries is looked at. A few sweeps of variational Bayes from there fit all of it, and components that the data do not support
+go.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import namespace, number
+from dmf.arrays.backend import Array, from_host, namespace, number, to_host
 from dmf.arrays.checks import check_kind
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import LowRank
@@ -20,14 +22,20 @@ from dmf.observations import SampledEntries
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import StageRun, oversampling
 from dmf.solvers.gauss_newton import refine
-from dmf.solvers.homotopy import VariationalBayes
+from dmf.solvers.hierarchical import HierarchicalBayes
+from dmf.solvers.homotopy import VariationalBayes, noise_edge
 from dmf.solvers.loop import run
 from dmf.solvers.outcomes import Outcome
+from dmf.solvers.runs import Run
 
-_GROWN = 5  # most components of the residual that join at once
-_LEVEL = 2.0  # first variance of the noise, over that of the recovery: components that were found stay
-_SWEEPS, _STEPS = 60, 60  # most sweeps of variational Bayes, and most Gauss-Newton steps
+_GROWN = 5  # most components that join at once
+_POWER_SWEEPS, _ROUNDS = 2, 30  # that find a component, and that fit it to new rows or columns, at most
+_DETERMINED = 2.0  # entries for each unknown, from which a component is looked for
+_FALLING = 0.995  # share of the squared residual below which one more round is worth it
+_SWEEPS, _STEPS = 60, 20  # most sweeps of variational Bayes, and most Gauss-Newton steps for each rank
+_MORE_NOISE = 1.5  # noise variance, over that of the recovery, at which another start is tried
 _NO_NOISE = 1e-5  # standard deviation of the noise, relative, that is taken for none
+_NEARLY_EXACT = 1e-2  # residual, relative, that Gauss-Newton steps carry to rounding without a further component
 
 
 def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
@@ -70,30 +78,34 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
             limit=str(known.dtype),
         )
     merged = _merged(known, observations)
-    old = recovery.model
-    places = [np.arange(size) for size in recovery.shape]
-    base = old.placed(places[0], places[1], merged.shape)
+    base = recovery.model.placed(np.arange(recovery.shape[0]), np.arange(recovery.shape[1]), merged.shape)
     offsets, base = base.offsets, replace(base, offsets=None)
-    whole = merged if offsets is None else _without(merged, offsets)
-    start = _grown(whole, _folded_in(whole, base, recovery))
+    new, whole = (e if offsets is None else _without(e, offsets) for e in (observations, merged))
     size = whole.mean_square
-    residual = 2 * number(whole.loss(*start.halves())) / whole.n_measurements
-    level = _LEVEL * max(recovery.found.noise**2, residual if recovery.found.exact else 0.0, _NO_NOISE**2 * size)
-    done = run(VariationalBayes(start=min(level, size), until=_NO_NOISE**2), whole, start, iterations=_SWEEPS)
-    runs, rank, noise, exact = [done], int(done.findings["rank"]), float(done.findings["noise"]), False
-    if recovery.found.exact and rank > 0:
-        refined = refine(whole, done.model.truncated(rank), rank, iterations=_STEPS)
-        exact = refined.outcome is Outcome.EXACT
-        runs += [refined]
-    model = replace(runs[-1 if exact else 0].model.truncated(rank), offsets=offsets)
-    loss = number(whole.loss(*replace(model, offsets=None).halves()))
+    least = _NEARLY_EXACT if recovery.found.exact else 0.0
+    level = max(recovery.found.noise**2, _NO_NOISE**2 * size)
+    start = _folded_in(new, base, recovery.shape, level, least**2 * size)
+    if merged.shape == recovery.shape and not recovery.found.exact:
+        start = _grown(whole, start, level)
+    runs = _exact_runs(whole, start) if recovery.found.exact else []
+    exact = bool(runs) and runs[-1].outcome is Outcome.EXACT
+    if not exact and offsets is not None and recovery.found.noise > 0:
+        solver: Any = HierarchicalBayes(start.width, recovery.settings.seed, recovery.found.noise)
+        runs = [run(solver, merged, replace(start, offsets=offsets), iterations=_SWEEPS)]
+        offsets = runs[-1].model.offsets
+    elif not exact:
+        runs += _noisy_runs(whole, start, level)
+    done = runs[-1]
+    rank = int(done.findings["rank"])
+    model = replace(done.model.truncated(rank), offsets=offsets)
+    loss = number(merged.loss(*model.factors()))
     found = replace(
         recovery.found,
         rank=rank,
-        noise=0.0 if exact else noise,
+        noise=0.0 if exact else float(done.findings["noise"]),
         exact=exact,
-        relative_residual=math.sqrt(2 * loss / whole.n_measurements / size) if size > 0 else 0.0,
-        oversampling=oversampling(whole.n_distinct, whole.shape, rank),
+        relative_residual=math.sqrt(2 * loss / merged.n_measurements / merged.mean_square) if size > 0 else 0.0,
+        oversampling=oversampling(merged.n_distinct, merged.shape, rank),
     )
     names = [
         ids if new == old else None
@@ -103,7 +115,7 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
         recovery,
         model=model,
         found=found,
-        outcome=runs[-1].outcome if exact else done.outcome,
+        outcome=done.outcome,
         history=done.history,
         runs=tuple(StageRun.of(r, "update", "update") for r in runs),
         observations=merged,
@@ -131,39 +143,111 @@ def _without(entries: SampledEntries, offsets) -> SampledEntries:
     return SampledEntries(entries.rows, entries.cols, rest, entries.shape, entries.weights)
 
 
-def _folded_in(entries: SampledEntries, model: LowRank, recovery: Recovery) -> LowRank:
-    """The model with factors for the new columns and rows, ridge regressions on those of the old."""
+def _folded_in(new: SampledEntries, model: LowRank, old: tuple[int, int], level: float, enough: float) -> LowRank:
+    """The model with factors for new columns and rows, and components of their own where these stand out."""
     left, right = model.halves()
     xp = namespace(left)
-    right = xp.matrix_transpose(right)
-    noise = max(recovery.found.noise**2, _NO_NOISE**2 * entries.mean_square)
-    for side in (1, 0):
-        count = recovery.shape[side]
-        if entries.shape[side] == count:
+    factors, rows, cols = [left, xp.matrix_transpose(right)], to_host(new.rows), to_host(new.cols)
+    for side, mask in ((1, (cols >= old[1]) & (rows < old[0])), (0, rows >= old[0])):
+        if not mask.any():
             continue
-        fixed = left if side == 1 else right
-        spread = model.s / count  # mean square of the fitted rows
-        penalty = noise / xp.maximum(spread, 1e-12 * spread[:1])
-        fitted = entries.ridge(side, fixed, penalty).rows[count:, :]
-        if side == 1:
-            right = xp.concat([right[:count, :], fitted])
-        else:
-            left = xp.concat([left[:count, :], fitted])
-    return LowRank.of_factors(left, xp.matrix_transpose(right))
+        mine = factors[side][: old[side], :]
+        other = factors[1 - side][: old[0], :] if side == 1 else factors[1]  # columns first, of the rows that are known
+        places = tuple(from_host(p, new.rows) for p in (rows - (1 - side) * old[0], cols - side * old[1]))
+        shape = (old[0], new.shape[1] - old[1]) if side == 1 else (new.shape[0] - old[0], new.shape[1])
+        spread = xp.sum(mine * mine, axis=0) / old[side]  # mean square of the fitted rows
+        penalty = level / xp.maximum(spread, 1e-12 * xp.max(spread))
+        other, fitted = _fitted_with_more(
+            new.chosen(mask, places[0], places[1], shape), side, other, penalty, level, enough
+        )
+        more = other.shape[1] - mine.shape[1]
+        factors[side] = xp.concat([xp.concat([mine, 0 * mine[:, :1] + 0 * other[:1, :more]], axis=1), fitted])
+        if side == 1 and new.shape[0] > old[0]:
+            other = xp.concat([other, xp.zeros_like(other[: new.shape[0] - old[0], :])])
+        factors[1 - side] = other
+    return LowRank.of_factors(factors[0], xp.matrix_transpose(factors[1]))
 
 
-def _grown(entries: SampledEntries, model: LowRank) -> LowRank:
-    """The model and the leading components of its residual, of the size that fits the residual best."""
+def _fitted_with_more(
+    entries: SampledEntries, side: int, fixed: Array, penalty: Array, level: float, enough: float
+) -> tuple[Array, Array]:
+    """The other factor, with components added until no more stand out, and rows (or columns) fitted to it.
+
+    A component is added as long as the mean squared residual is above `enough`.
+    """
+    xp = namespace(fixed)
+    edge = noise_edge(entries, level)
+    fitted = entries.ridge(side, fixed, penalty).rows
+    own_width, count = fixed.shape[1], fitted.shape[0]
+    for more in range(1, min(_GROWN, min(entries.shape) - own_width) + 1):
+        unknown = more * fixed.shape[0] + count * (own_width + more)
+        if entries.n_distinct < _DETERMINED * unknown:
+            break
+        residual = entries.values - _predicted(entries, side, fixed, fitted)
+        if number(xp.mean(residual * residual)) <= enough:
+            break
+        u, s, vt = entries.with_values(residual).surrogate_svd(1, 0, _POWER_SWEEPS)
+        if number(s[0]) <= edge:
+            break
+        root = xp.sqrt(s)
+        own = level * math.sqrt(entries.shape[0] * entries.shape[1]) / s
+        fixed = xp.concat([fixed, root * (u if side == 1 else xp.matrix_transpose(vt))], axis=1)
+        penalty, last = xp.concat([penalty, own]), math.inf
+        for _ in range(_ROUNDS):
+            fit = entries.ridge(side, fixed, penalty)
+            fitted, square = fit.rows, float(fit.square)
+            if square > _FALLING * last:
+                break
+            last = square
+            rest = entries.with_values(entries.values - _predicted(entries, side, fixed[:, :-1], fitted[:, :-1]))
+            fixed = xp.concat([fixed[:, :-1], rest.ridge(1 - side, fitted[:, -1:], own).rows], axis=1)
+        else:  # what this component will still fit is no other one
+            break
+    return fixed, fitted
+
+
+def _predicted(entries: SampledEntries, side: int, fixed: Array, fitted: Array) -> Array:
+    left, right = (fitted, fixed) if side == 0 else (fixed, fitted)
+    return entries.predict(left, namespace(right).matrix_transpose(right))
+
+
+def _grown(entries: SampledEntries, model: LowRank, level: float) -> LowRank:
+    """The model, with the leading component of its residual if that stands out of the noise."""
     left, right = model.halves()
     xp = namespace(left)
-    count = min(_GROWN, min(entries.shape) - model.width)
     residual = entries.values - entries.predict(left, right)
-    if count < 1 or not bool(xp.any(residual != 0)):
+    if model.width >= min(entries.shape) or not bool(xp.any(residual != 0)):
         return model
     rest = entries.with_values(residual)
-    u, s, vt = rest.surrogate_svd(count)
+    u, s, vt = rest.surrogate_svd(1, 0, _POWER_SWEEPS)
+    if number(s[0]) <= noise_edge(entries, level):
+        return model
     predicted = rest.predict(u * s, vt)
     square = number(xp.sum(predicted * predicted))
     share = abs(number(xp.sum(predicted * residual))) / square if square > 0 else 0.0
-    roots = xp.sqrt(share * s)
-    return LowRank.of_factors(xp.concat([left, u * roots], axis=1), xp.concat([right, roots[:, None] * vt]))
+    root = xp.sqrt(share * s)
+    return LowRank.of_factors(xp.concat([left, u * root], axis=1), xp.concat([right, root[:, None] * vt]))
+
+
+def _noisy_runs(entries: SampledEntries, start: LowRank, level: float) -> list[Run]:
+    """Variational Bayes from the start, and where it finds more noise than there was, from a spectral one; the best is last."""
+    solver = VariationalBayes(start=min(level, entries.mean_square), until=_NO_NOISE**2)
+    runs = [run(solver, entries, start, iterations=_SWEEPS)]
+    if runs[0].findings["noise"] ** 2 > _MORE_NOISE * level and start.width:
+        width = min(start.width + _GROWN, *entries.shape)
+        u, s, vt = entries.surrogate_svd(width, 0, _POWER_SWEEPS)
+        spectral = LowRank(u, abs(entries.best_scale(u * s, vt)) * s, vt)
+        runs.append(run(replace(solver, start=None), entries, spectral, iterations=_SWEEPS))
+    return sorted(runs, key=lambda done: -done.findings["noise"])
+
+
+def _exact_runs(entries: SampledEntries, start: LowRank) -> list[Run]:
+    """Gauss-Newton runs, each at one rank more, until one is exact."""
+    runs: list[Run] = []
+    while start.width and len(runs) <= _GROWN:
+        runs.append(refine(entries, start, start.width, iterations=_STEPS))
+        grown = _grown(entries, runs[-1].model, 0.0)
+        if runs[-1].outcome is Outcome.EXACT or grown.width == start.width:
+            break
+        start = grown
+    return runs

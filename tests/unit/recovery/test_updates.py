@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import dmf
 from dmf.errors import DmfError
@@ -49,6 +51,51 @@ def test_a_stream_of_updates_does_not_drift(rng):
     whole = dmf.complete(entries(matrix, mask), offsets=False)
     assert recovery.found.noise == pytest.approx(whole.found.noise, rel=0.02)
     assert error(recovery, truth) < 1.02 * error(whole, truth)
+
+
+@settings(max_examples=3)
+@given(seed=st.integers(0, 10**6), noise=st.sampled_from([0.05, 0.3]), own=st.booleans())
+def test_new_rows_columns_and_entries_at_once_are_those_of_a_fit_of_everything(seed, noise, own):
+    """Whatever comes first: 50 x 60 of 70 x 75 are known, in part; the new columns perhaps have a direction of their own."""
+    rng = np.random.default_rng(seed)
+    truth, matrix, mask = problem(rng, noise, (70, 75))
+    if own:
+        more = np.outer(rng.standard_normal(70), np.r_[np.zeros(60), rng.standard_normal(15)])
+        truth, matrix = truth + more, matrix + more
+    first = mask & (rng.random(mask.shape) < 0.8)
+    first[50:] = first[:, 60:] = False
+    old = dmf.complete(entries(matrix[:50, :60], first[:50, :60]), offsets=False)
+    updated = old.update(entries(matrix, mask & ~first))
+    whole = dmf.complete(entries(matrix, mask), offsets=False)
+    assert updated.found.rank == whole.found.rank == 3 + own
+    assert error(updated, truth) <= 1.02 * error(whole, truth)
+    assert updated.found.noise == pytest.approx(whole.found.noise, rel=0.02)
+
+
+def test_offsets_are_updated_with_the_rest(rng):
+    """Ratings of new users, and of old ones: within 2 % of a fit of everything, and of the same offsets."""
+    truth, matrix, mask = problem(rng, 0.3, (90, 60), 2, 0.3)
+    offsets = 3 + rng.standard_normal((90, 1)) + rng.standard_normal(60)
+    truth, matrix = truth + offsets, matrix + offsets
+    first = mask & (rng.random(mask.shape) < 0.9) & (np.arange(90) < 75)[:, None]
+    old = dmf.complete(entries(matrix[:75], first[:75]))
+    updated, whole = old.update(entries(matrix, mask & ~first)), dmf.complete(entries(matrix, mask))
+    assert updated.found.offsets and whole.found.offsets
+    assert error(updated, truth) <= 1.02 * error(whole, truth)
+    assert np.corrcoef(updated.offsets.row[75:], whole.offsets.row[75:])[0, 1] > 0.99
+
+
+def test_a_start_that_leads_astray_is_left(rng):
+    """Little noise and few entries in each new column: from the old model sweeps end at a wrong minimum, with more noise."""
+    truth, matrix, mask = problem(rng, 0.02, (200, 200), 3, 0.09)
+    own = np.outer(rng.standard_normal(200), np.r_[np.zeros(180), rng.standard_normal(20)])
+    truth, matrix = truth + own, matrix + own
+    old = dmf.complete(entries(matrix[:, :180], mask[:, :180]), offsets=False)
+    updated = old.update(entries(matrix, mask & (np.arange(200) >= 180)))
+    whole = dmf.complete(entries(matrix, mask), offsets=False)
+    assert len(updated.runs) == 2 and updated.runs[0].noise > 1.3 * updated.runs[1].noise
+    assert updated.found.noise == pytest.approx(whole.found.noise, rel=0.1)
+    assert error(updated, truth) < 1.1 * error(whole, truth)
 
 
 def test_what_is_no_update_is_refused(rng):
