@@ -12,6 +12,7 @@ from typing import Any
 from dmf.arrays.backend import Array, namespace, number, on_device_of, real_dtype
 from dmf.arrays.checks import check_bounds, check_choice, check_kind, check_option
 from dmf.arrays.linalg import dense_svd, factored_svd
+from dmf.completion.clipping import range_of_clipped
 from dmf.completion.determined import judged, symmetrised
 from dmf.completion.features import with_features, with_priors
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
@@ -100,7 +101,9 @@ def complete(
         the first fit ranks them.
     bounds : (float, float), optional
         Least and largest value of a prediction, such as (1, 5) for ratings, either may be infinite. The fit knows nothing of
-        them; observed entries are kept even if they lie outside.
+        them; observed entries are kept even if they lie outside. Unless given: where measured values, all different, pile up at
+        an end of their range, a model with offsets takes them for clipped there if held-out entries speak for it
+        (``found.clipped``), and predictions stay in that range.
     outliers : bool
         Whether some entries may be corrupted, by anything. These are found first and left out of all that follows, of the
         held-out errors, too; ``recovery.outliers`` tells them, and ``filled()`` says what the matrix should be there. Up to about
@@ -230,9 +233,10 @@ def _fitted(
         single = observations.shape == (1, 1)  # of one entry nothing but the mean is known
         told = observations.known != (None, None)
         offsets, plain = single or told or rounding > 0 or rest.share < _OFFSETS_GAIN, not single
+    clipped = range_of_clipped(observations, plan.seed) if offsets and rounding == 0 else None
     rounding = max(rounding, rounding_of(observations, observations.mean_square * rest.share))
     return with_exact_offsets(
-        fit(observations, plan, journal, offsets=offsets, plain=plain, rounding=rounding, whole=whole)
+        fit(observations, plan, journal, offsets=offsets, plain=plain, rounding=rounding, clipped=clipped, whole=whole)
     )
 
 

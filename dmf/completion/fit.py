@@ -101,6 +101,7 @@ def fit(
     offsets: bool = False,
     plain: bool = True,
     rounding: float | None = None,
+    clipped: tuple[float, float] | None = None,
     whole: Callable[[LowRank], LowRank] = lambda model: model,
 ) -> Recovery:
     """Recover a matrix of unknown rank and noise level.
@@ -115,6 +116,8 @@ def fit(
         Whether a model with row and column offsets is tried, and one without.
     rounding : float, optional
         See `Facts`; `rounding_of` the measurements as they are unless given.
+    clipped : (float, float), optional
+        See `Facts`.
     whole : callable
         Makes of a model of these observations the one that callbacks see.
 
@@ -124,7 +127,7 @@ def fit(
     """
     with observations.threads(), remembered_interrupts() as interrupts:
         core = dense_core(observations) if offsets and isinstance(observations, Entries) else None
-        facts = _facts(observations, plan, offsets, plain, core, rounding)
+        facts = _facts(observations, plan, offsets, plain, core, rounding, clipped)
         state, task = begin(facts)
         while task is not None:
             if core is not None and task.stage is not Stage.CORE:
@@ -145,7 +148,13 @@ def fit(
 
 
 def _facts(
-    observations: Observations, plan: Plan, offsets: bool, plain: bool, core: Submatrix | None, rounding: float | None
+    observations: Observations,
+    plan: Plan,
+    offsets: bool,
+    plain: bool,
+    core: Submatrix | None,
+    rounding: float | None,
+    clipped: tuple[float, float] | None,
 ) -> Facts:
     spread = observations.mean_square
     if offsets and isinstance(observations, Entries):
@@ -163,6 +172,7 @@ def _facts(
         offsets=offsets,
         plain=plain,
         core=None if core is None else core.observations.shape,
+        clipped=clipped,
     )
 
 
@@ -209,6 +219,7 @@ def _recovery(state: State, observations: Observations, plan: Plan, journal: Jou
         offsets=result.model.offsets is not None,
         relative_residual=relative_residual(result.loss, facts.mean_square),
         oversampling=oversampling(facts.n_distinct, facts.shape, result.rank),
+        clipped=facts.clipped if result is state.with_offsets else None,
     )
     model = result.model.truncated(result.rank)
     return Recovery(model, found, outcome, journal.history(), plan, None, tuple(journal.runs), observations)

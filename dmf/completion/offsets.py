@@ -55,7 +55,7 @@ def without_dominant_offsets(entries: Entries, seed: int) -> Rest:
     seed : int
         Of the entries held out, which tell what offsets leave.
     """
-    share = _share_of_heldout(_some_rows(entries, seed), seed)
+    share = _share_of_heldout(some_rows(entries, seed), seed)
     if share > _HARDLY_ANY:
         return Rest(entries, share)
     taken, rest = None, entries
@@ -97,7 +97,7 @@ def _leading_offsets(entries: Entries) -> Offsets:
     return Offsets(mean, 0 * fitted.row, 0 * fitted.col) if _HARDLY_ANY * centred.mean_square <= less else fitted
 
 
-def _some_rows(entries: Entries, seed: int) -> Entries:
+def some_rows(entries: Entries, seed: int) -> Entries:
     """Rows at random with about `_JUDGED` of many entries: whole passes for this alone would be a tenth of the fit."""
     rows, cols = entries.shape
     count = rows * _JUDGED // entries.n_measurements

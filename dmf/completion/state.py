@@ -53,6 +53,8 @@ class Facts:
         Whether a model with offsets is tried, and one without.
     core : (int, int) or None
         Shape of the dense core, where there is one.
+    clipped : (float, float) or None
+        Ends of the range in which values were clipped, where they were.
     """
 
     shape: tuple[int, int]
@@ -67,6 +69,7 @@ class Facts:
     offsets: bool = False
     plain: bool = True
     core: tuple[int, int] | None = None
+    clipped: tuple[float, float] | None = None
 
     def freedom(self, rank: int) -> int:
         """Degrees of freedom of a matrix of this rank."""

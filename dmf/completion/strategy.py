@@ -76,7 +76,9 @@ def step(state: State, task: Task, run: Run) -> Next:
 
 def _offsets_of_width(state: State, width: int) -> Next:
     stage = Stage.OFFSETS if state.facts.core is None else Stage.CORE
-    return replace(state, bound=width), Task(stage, HierarchicalBayes(width, state.facts.seed))
+    return replace(state, bound=width), Task(
+        stage, HierarchicalBayes(width, state.facts.seed, clipped=state.facts.clipped)
+    )
 
 
 def _after_offsets(state: State, found: Estimate) -> Next:
@@ -97,7 +99,7 @@ def _to_all_entries(state: State) -> Next:
     assert found is not None
     if state.facts.core is None:
         return _offsets_done(state, found)
-    solver = HierarchicalBayes(found.model.width, state.facts.seed, found.noise)
+    solver = HierarchicalBayes(found.model.width, state.facts.seed, found.noise, state.facts.clipped)
     most = 0 if state.exhausted else None
     return state, Task(Stage.SPREAD, solver, found.model, most)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dmf.io.messages import listed
@@ -40,6 +41,8 @@ def describe(
     if outcome is Outcome.UNDETERMINED:
         return _undetermined(found, ids)
     text = _model(found)
+    if found.clipped is not None:
+        text += f"; values clipped {_ends(found.clipped)}"
     if outcome is Outcome.SOLVED:
         return f"{text}; relative error {found.relative_residual:.3g}."
     text += f"; noise of standard deviation {found.noise:.3g}.{_without_entries(found, ids)}"
@@ -81,6 +84,10 @@ def _undetermined(found: Found, ids: Sequence[Sequence[str] | None]) -> str:
     if found.symmetric:
         return f"{text}see the symmetric part of the matrix alone: this is that part."
     return f"{text}do not determine {_open(found, ids)}: other values there fit as well. More measurements there would help."
+
+
+def _ends(clipped: tuple[float, float]) -> str:
+    return " and ".join(f"at {end:g}" for end in clipped if math.isfinite(end))
 
 
 def _model(found: Found) -> str:

@@ -256,7 +256,7 @@ class _Record:
     def _converted(self, name: str, value: Any) -> Any:
         if name == "outcome":
             return self.outcome(value)
-        if name == "bounds" and value is not None:
+        if name in ("bounds", "clipped") and value is not None:
             return tuple(end if n is None else float(n) for n, end in zip(value, _NO_BOUNDS, strict=True))
         if isinstance(value, list):
             return tuple(tuple(v) if isinstance(v, list) else v for v in value)
@@ -317,7 +317,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "rank": lambda value: value is None or _is_count(value),
     **dict.fromkeys(("exact", "symmetric", "constant", "outliers"), lambda value: isinstance(value, bool)),
     "offsets": lambda value: isinstance(value, bool) or value == "auto",
-    "bounds": _are_bounds,
+    **dict.fromkeys(("bounds", "clipped"), _are_bounds),
     "outcome": lambda value: isinstance(value, str),
     "undetermined": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_are_positions, value)),
     "quantiles": _are_quantiles,

@@ -113,7 +113,7 @@ class Recovery:
     @property
     def bounds(self) -> tuple[float, float] | None:
         """Least and largest value of a prediction; those beyond are moved there."""
-        return self.settings.bounds
+        return self.found.clipped if self.settings.bounds is None else self.settings.bounds
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -94,6 +94,9 @@ class Found:
         Whether the measurements see the symmetric part of a matrix alone, which the recovery then is.
     constant : bool
         Whether all entries are the same number: these hold no ranking.
+    clipped : (float, float) or None
+        Ends of the range in which the values were clipped, either may be infinite: of those at an end the model takes what was
+        measured to lie there or beyond, and predictions are moved into the range. None where they were not.
     """
 
     rank: int
@@ -105,6 +108,7 @@ class Found:
     undetermined: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     symmetric: bool = False
     constant: bool = False
+    clipped: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)

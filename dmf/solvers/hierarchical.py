@@ -21,6 +21,7 @@ from dmf.models import LowRank
 from dmf.models.offsets import Offsets, fit_offsets
 from dmf.observations import Entries
 from dmf.observations.design import Design
+from dmf.solvers.clipping import Clipped
 from dmf.solvers.features import designs, regression
 from dmf.solvers.outcomes import Outcome
 
@@ -47,6 +48,7 @@ class _Data:
     mean: float
     designs: tuple[Design, Design]
     grams: tuple[np.ndarray, np.ndarray]  # (p, p), (q, q), of the designs
+    clipped: Clipped | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class _State:
     noise: float
     square: float  # mean squared residual
     hidden: float  # mean square of a component's entries that noise hides
+    replaced: float = 0.0  # mean variance of what is in place of clipped values
     finished: Outcome | None = None
 
 
@@ -86,22 +89,27 @@ class HierarchicalBayes:
     noise : float, >= 0
         Standard deviation of the noise where the start is a fit: the spreads of factors and offsets are those of the start,
         in which rows of zeros are unknown. 0: the start gives nothing but the columns.
+    clipped : (float, float), optional
+        Ends of the range in which values were clipped, either may be infinite; see `dmf.solvers.clipping`.
     """
 
     width: int
     seed: int = 0
     noise: float = 0.0
+    clipped: tuple[float, float] | None = None
 
     def rescaled(self, unit: float) -> HierarchicalBayes:
         """The same for data in another unit."""
-        return replace(self, noise=self.noise / unit)
+        ends = None if self.clipped is None else (self.clipped[0] / unit, self.clipped[1] / unit)
+        return replace(self, noise=self.noise / unit, clipped=ends)
 
     def prepare(self, observations: Entries, start: Any) -> _Data:
         """The centred entries, and features of rows and columns."""
         mean, centred = observations.centred()
         known = designs(observations, self.seed)
         rows, cols = (_gram(design.columns) for design in known)
-        return _Data(centred, mean, known, (rows, cols))
+        clipped = None if self.clipped is None else Clipped.of(observations, self.clipped, centred)
+        return _Data(centred, mean, known, (rows, cols), clipped)
 
     def init(self, data: _Data, start: LowRank | None) -> Any:
         """State before the first sweep."""
@@ -118,7 +126,7 @@ class HierarchicalBayes:
             sides.append(_Side(means, 0 * means, 0 * means, spread, np.ones(len(known.groups))))
         noise = self.noise**2 if self.noise else _FIRST * total
         hidden = _HIDDEN * noise / centred.n_measurements
-        return _State((sides[0], sides[1]), noise, total, hidden, Outcome.TRIVIAL if total == 0 else None)
+        return _State((sides[0], sides[1]), noise, total, hidden, finished=Outcome.TRIVIAL if total == 0 else None)
 
     def _means(self, data: _Data, size: float, start: LowRank | None) -> tuple[Array, Array]:
         """Factors and offsets of rows and of columns, the offsets in the last column."""
@@ -150,14 +158,22 @@ class HierarchicalBayes:
         return state, iterations
 
     def _sweep(self, data: _Data, state: _State) -> _State:
-        m, total = data.centred.n_measurements, data.centred.mean_square
+        m, total, replaced = data.centred.n_measurements, data.centred.mean_square, 0.0
+        if data.clipped is not None:
+            rows, cols = (side.means for side in state.sides)
+            xp = namespace(rows)
+            left, right = xp.concat([rows, xp.ones_like(rows[:, :1])], axis=1), xp.matrix_transpose(_met(cols))
+            entries, replaced = data.clipped.expected(data.centred, left, right, state.noise)
+            data = replace(data, centred=entries)
         rows, _ = _fitted(0, *state.sides, data, state.noise)
         cols, fit = _fitted(1, state.sides[1], rows, data, state.noise)
         square = fit.square / m
         estimate = (fit.square + fit.uncertainty + state.noise * fit.freedom) / m
         noise = max(estimate, _LEAST * total)
         still = abs(square - state.square) <= _STILL * square and abs(noise - state.noise) <= _STILL * noise
-        return _State((rows, cols), noise, square, _HIDDEN * noise / m, Outcome.NOISE_SETTLED if still else None)
+        return _State(
+            (rows, cols), noise, square, _HIDDEN * noise / m, replaced / m, Outcome.NOISE_SETTLED if still else None
+        )
 
     def loss(self, state: Any) -> float:
         """Half the mean squared residual."""
@@ -184,7 +200,7 @@ class HierarchicalBayes:
         alive = np.sum(means > _ALIVE * np.maximum(moments, 1e-300))
         rows, cols = (_gram(side.means[:, :-1]) / side.means.shape[0] for side in state.sides)
         shown = np.sum(np.linalg.eigvals(rows @ cols).real > state.hidden)  # squares of singular values, relative
-        return {"noise": math.sqrt(state.noise), "rank": int(min(alive, shown))}
+        return {"noise": math.sqrt(state.noise + state.replaced), "rank": int(min(alive, shown))}
 
     def advice(self, outcome: Outcome) -> str:
         """What to do after a run that ended like this."""
@@ -206,6 +222,12 @@ def _gram(columns: Array) -> np.ndarray:
     return _on_host(namespace(columns).matrix_transpose(columns) @ columns)
 
 
+def _met(means: Array) -> Array:
+    """What the other side's factors and offsets are multiplied with: factors, ones, and offsets (n, w + 2)."""
+    xp = namespace(means)
+    return xp.concat([means[:, :-1], xp.ones_like(means[:, :1]), means[:, -1:]], axis=1)
+
+
 def _fitted(side: int, mine: _Side, other: _Side, data: _Data, noise: float) -> tuple[_Side, Any]:
     """One side fitted to the entries, the other one given, then its prior to it; and the regression.
 
@@ -213,13 +235,12 @@ def _fitted(side: int, mine: _Side, other: _Side, data: _Data, noise: float) -> 
     """
     xp, centred = namespace(mine.means), data.centred
     dtype, m, total = host_dtype(mine.means), centred.n_measurements, centred.mean_square
-    ones, zeros = xp.ones_like(other.means[:, :1]), xp.zeros_like(other.means[:, :1])
-    factor = xp.concat([other.means[:, :-1], ones, other.means[:, -1:]], axis=1)
+    zeros = xp.zeros_like(other.means[:, :1])
     spreads = xp.concat([other.variances[:, :-1], zeros, other.variances[:, -1:]], axis=1)
     penalty = np.append(noise / mine.spread, _FIXED * (m * total + noise))
     fit = centred.ridge(
         side,
-        factor,
+        _met(other.means),
         from_host(penalty.astype(dtype), mine.means),
         spreads,
         means=xp.concat([mine.prior, xp.ones_like(mine.prior[:, :1])], axis=1),

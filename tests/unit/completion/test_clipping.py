@@ -1,0 +1,75 @@
+"""Values that were clipped: seen where they pile up at an end of the range, and modelled where that predicts no worse."""
+
+import math
+
+import numpy as np
+import pytest
+
+import dmf
+from dmf.completion import calls
+from dmf.solvers.clipping import ends_of
+
+SHAPE, NOISE = (150, 100), 0.5
+
+
+def case(ends, seed=0, spoiled=0.0):
+    """Noisy entries of a matrix of rank 2 with offsets, clipped at the ends; a share of them is the upper end by accident."""
+    rng = np.random.default_rng(seed)
+    truth = rng.standard_normal((SHAPE[0], 2)) @ rng.standard_normal((2, SHAPE[1])) + rng.standard_normal((SHAPE[0], 1))
+    values = np.clip(truth + NOISE * rng.standard_normal(SHAPE), *ends)
+    values[rng.random(SHAPE) < spoiled] = ends[1]
+    seen = rng.random(SHAPE) < 0.4
+    rows, cols = np.nonzero(seen)
+    return np.clip(truth, *ends), ~seen, dmf.SampledEntries(rows, cols, values[rows, cols], SHAPE)
+
+
+@pytest.fixture(scope="module")
+def clipped():
+    truth, unseen, entries = case((-1.5, 2.0))
+    return truth, unseen, entries, dmf.complete(entries, offsets=True)
+
+
+def test_clipped_values_are_seen_and_predicted_better(clipped, monkeypatch):
+    truth, unseen, entries, found = clipped
+    assert found.found.clipped == (-1.5, 2.0)
+    assert "clipped at -1.5 and at 2" in found.message
+    monkeypatch.setattr(calls, "range_of_clipped", lambda *_: None)
+    plain = dmf.complete(entries, offsets=True)
+    off = [np.sqrt(np.mean((np.clip(r.product(), -1.5, 2) - truth)[unseen] ** 2)) for r in (found, plain)]
+    assert off[0] < 0.9 * off[1]
+    assert abs(found.found.noise - NOISE) < abs(plain.found.noise - NOISE)
+    assert found.found.rank == 2 < plain.found.rank
+
+
+def test_predictions_stay_in_the_range_unless_bounds_say_otherwise(clipped):
+    *_, entries, found = clipped
+    assert found.product().min() >= -1.5
+    assert found.product().max() <= 2.0
+    assert dmf.complete(entries, offsets=True, bounds=(-9, 9)).product().max() > 2.0
+
+
+def test_the_unit_does_not_matter(clipped):
+    *_, entries, found = clipped
+    other = dmf.complete(entries.with_values(1000 * entries.values), offsets=True)
+    np.testing.assert_allclose(other.product(), 1000 * found.product(), rtol=0, atol=1e-6)
+
+
+def test_a_model_file_knows_the_range(clipped, tmp_path):
+    clipped[-1].save(tmp_path / "model.npz")
+    assert dmf.load(tmp_path / "model.npz").found == clipped[-1].found
+
+
+def test_what_piles_up_without_being_clipped_is_left_as_it_is():
+    *_, entries = case((-math.inf, 5.0), spoiled=0.1)
+    assert ends_of(entries) == (-math.inf, 5.0)
+    assert dmf.complete(entries, offsets=True).found.clipped is None
+
+
+def test_ends_are_those_at_which_different_values_pile_up():
+    *_, entries = case((-1.5, math.inf))
+    assert ends_of(entries) == (-1.5, math.inf)
+    rounded = entries.with_values(np.round(entries.values))
+    weighted = dmf.SampledEntries(entries.rows, entries.cols, entries.values, SHAPE, np.ones(entries.n_measurements))
+    same = entries.with_values(np.ones(entries.n_measurements))
+    whole = case((-math.inf, math.inf))[-1]
+    assert [ends_of(e) for e in (rounded, weighted, same, whole)] == [None] * 4
