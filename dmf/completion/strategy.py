@@ -268,12 +268,22 @@ def _after_refine(state: State, found: Estimate) -> Next:
         before, variance = state.refined, found.noise_variance(state.facts)
         if before is None or variance < BETTER_FIT * before.noise_variance(state.facts):
             state = replace(state, refined=found)
-        return _not_exact(state)
+        return _settle(state) if _is_rounded(state, found, variance) else _not_exact(state)
     fewer = before_small_components(found.model)
     state = replace(state, exact=found)
     if fewer < found.rank:
         return _refined(state, replace(found, rank=fewer), TRIAL_STEPS, _exact)
     return _exact(state)
+
+
+def _is_rounded(state: State, found: Estimate, variance: float) -> bool:
+    """Whether all that this fit leaves is noise below the end of every homotopy, which would see nothing in it.
+
+    Such as measurements written with nine digits: no matrix of too low a rank fits that well.
+    """
+    facts = state.facts
+    below = variance < HOMOTOPY_LEVELS[-1] * facts.mean_square and facts.determined(found.rank, NOISE_OVERSAMPLING)
+    return below and found.outcome is Outcome.STATIONARY and state.exact is None and not state.exhausted
 
 
 def _not_exact(state: State) -> Next:

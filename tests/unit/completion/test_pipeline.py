@@ -268,10 +268,9 @@ def test_ctrl_c_between_two_runs_leaves_what_the_first_one_found(monkeypatch):
         dmf.complete(case.observations, offsets=False)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_one_seed_gives_one_result_at_any_number_of_threads(noise):
+def test_one_seed_gives_one_result_at_any_number_of_threads():
     """Bit for bit; 20,000 samples at width 6 are work enough for the parallel kernels."""
-    case = low_rank_case(0, (300, 250), 4, oversampling=20_000 / 2_184, noise=noise)
+    case = low_rank_case(0, (300, 250), 4, oversampling=20_000 / 2_184)
     found = []
     for count in (1, thread_count(), thread_count()):
         with dmf.threads(count):
@@ -329,6 +328,15 @@ def test_zeros_are_fitted_exactly(rng):
     zeros = dmf.complete(dmf.SampledEntries([0, 1, 2], [1, 0, 1], np.zeros(3), (3, 2)))
     assert zeros.found.exact and zeros.found.noise == zeros.found.rank == 0
     assert zeros.message.startswith("rank 0, no noise") and not zeros.product().any()
+
+
+@pytest.mark.parametrize("digits", [6, 9])
+def test_numbers_that_were_written_with_few_digits_are_noisy(digits, rng):
+    matrix = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 12))
+    recovery = dmf.complete(np.where(rng.random(matrix.shape) < 0.8, np.round(matrix, digits), np.nan))
+    assert recovery.found.rank == 2 and not recovery.found.exact
+    assert recovery.found.noise == pytest.approx(10.0**-digits / np.sqrt(12), rel=0.15)
+    np.testing.assert_allclose(recovery.product(), matrix, atol=20 * 10.0**-digits)
 
 
 @pytest.mark.parametrize(("smallest", "holdout"), [(1e-9, 0.1), (1e-7, 0)])

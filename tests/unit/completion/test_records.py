@@ -44,7 +44,7 @@ def test_every_run_is_told_once(seed, offsets, holdout, noise, iterations):
 
 
 def test_a_bound_searched_for_without_the_held_out_entries_is_not_searched_for_again():
-    case = low_rank_case(0, (150, 120), 12, oversampling=4.5, noise=0.1)
+    case = low_rank_case(0, (90, 80), 12, oversampling=3.5, noise=0.1)
     recovery = dmf.complete(case.observations, offsets=True, holdout=0.1)
     assert [run.fit for run in recovery.runs] == ["hold-out fit", "hold-out fit", "final fit"]
     assert (recovery.found.rank, recovery.settings.rank) == (12, None)

@@ -84,6 +84,18 @@ TABLE = {
         "NOISE REFINE LOWER REFINE LOWEST REFINE HOMOTOPY REFINE SETTLE END",
         NOISE,
     ),
+    "all that is left is below every homotopy": (
+        FACTS,
+        [(3, NONE), (3, {"outcome": Outcome.STATIONARY, "loss": 1e-14}), (3, NOISE)],
+        "NOISE REFINE SETTLE END",
+        NOISE,
+    ),
+    "as little as that from scarce data proves nothing": (
+        SCARCE,
+        [(4, NONE), (4, {"outcome": Outcome.STATIONARY, "loss": 1e-14})],
+        "NOISE REFINE LOWER",
+        None,
+    ),
     "the homotopy goes down level by level": (
         SCARCE,
         [(4, NOISE), (4, TOO_SLOW), (4, {"outcome": Outcome.PATH_END, "noise": 0.9e-3}), (4, TOO_SLOW),
