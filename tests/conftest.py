@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Kernels are compiled in the first example, so examples have no deadline.
-settings.register_profile("dmf", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dmf", deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("dmf"), max_examples=150)
 settings.load_profile("dmf")
 
