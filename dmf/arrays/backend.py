@@ -255,7 +255,7 @@ def real_dtype(array: Array, argument: str) -> Any:
     if array.dtype not in (xp.float32, xp.float64):
         reason = (
             "matrices here are real. The real and the imaginary part of a complex measurement of a real matrix are two real "
-            "measurements: pass both parts, one after the other."
+            "measurements: pass both parts, one after the other. A complex matrix is for dmf.gradient_descent."
             if xp.isdtype(array.dtype, "complex floating")
             else "dmf computes in float32 or float64 and never changes a floating dtype silently. Convert it first."
         )
