@@ -7,11 +7,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # Kernels are compiled in the first example, so examples have no deadline.
 settings.register_profile("dmf", deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("dmf"), max_examples=150)
+settings.register_profile("unshrunk", settings.get_profile("dmf"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("dmf")
 
 

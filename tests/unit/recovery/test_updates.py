@@ -37,6 +37,7 @@ def test_new_columns_with_a_direction_of_their_own_are_learned(noise, rng):
     assert updated.shape == (60, 80)
     assert updated.found.rank == whole.found.rank == 4
     assert updated.found.exact == (noise == 0)
+    assert len(updated.runs) == 1  # from what the new columns show: no other rank or start is tried
     assert error(updated, truth) <= (1.01 * error(whole, truth) if noise else 1e-9)
     assert updated.observations.n_measurements == mask.sum()
 
