@@ -8,7 +8,7 @@ from dmf.tables.gaussian import Gaussians, Patterns, Rows
 
 _SWEEPS = 15  # of EM at most; more of them fit the groups to single rows
 _SETTLED = 1e-4  # relative change of the log-likelihood that ends it
-_ROWS_PER_COMPONENT = 25  # at least
+_ROWS_PER_COMPONENT = 10  # at least
 _ROUNDS = 10  # of k-means
 _FEW, _MANY = (2, 3, 5, 8), (5, 12, 30)  # components, of tables of fewer rows than _LARGE, and of others
 _LARGE = 1_000
