@@ -26,7 +26,7 @@ from dmf.experiments.images import digits
 from dmf.nonlinear import compress_convolution
 
 EPOCHS, TUNING = 30, 10
-SHAPES = ((32, 32), (64, 32), (128, 64), (256, 128))
+SHAPES = ((32, 32), (64, 32), (128, 64))
 
 
 def unfolded(tensor, mode):

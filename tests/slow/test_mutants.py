@@ -75,11 +75,11 @@ MUTANTS = {  # part: (file, its tests, what stands there, what is put there)
         "turns = [-(h * s",
         "turns = [(h * s",
     ),
-    "distances: squares of one rank less": (
+    "distances: points beside the hyperboloid": (
         "completion/distances.py",
         "unit/completion/test_distances.py",
-        "    extra_rank = 2\n",
-        "    extra_rank = 1\n",
+        "height = np.sqrt(1 + np.sum(",
+        "height = np.sqrt(2 + np.sum(",
     ),
 }
 
