@@ -8,19 +8,22 @@ import zipfile
 from pathlib import Path
 
 _PACKAGE = "recbole==1.2.1"  # its wheel ships the 100,000 ratings as a sample of a file format
-_MEMBER = "recbole/dataset_example/ml-100k/ml-100k.inter"
+_MEMBER = "recbole/dataset_example/ml-100k/ml-100k."
 
 
 class NotToBeHad(Exception):  # noqa: N818
     """The ratings are not in the cache and cannot be fetched."""
 
 
-def movielens_100k() -> Path:
-    """File with the ratings of 943 users for 1,682 films. They may not be redistributed: pip fetches a package with them."""
+def movielens_100k(what: str = "inter") -> Path:
+    """File with the ratings of 943 users for 1,682 films ("inter"), or what is known of each "user" and each "item".
+
+    They may not be redistributed: pip fetches a package with them.
+    """
     cache = Path(
         os.environ.get("DMF_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dmf"
     )
-    path = cache / "ml-100k.inter"
+    path = cache / f"ml-100k.{what}"
     if path.is_file():
         return path
     with tempfile.TemporaryDirectory() as folder:
@@ -31,9 +34,9 @@ def movielens_100k() -> Path:
             reason = (fetched.stderr.strip().splitlines() or ["no wheel was found"])[-1]
             raise NotToBeHad(f"cannot fetch MovieLens-100K with `pip download {_PACKAGE}`: {reason}")
         with zipfile.ZipFile(wheels[0]) as archive:
-            ratings = archive.read(_MEMBER)
+            content = archive.read(f"{_MEMBER}{what}")
     cache.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_bytes(ratings)
+    partial.write_bytes(content)
     partial.replace(path)
     return path

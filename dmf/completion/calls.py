@@ -103,7 +103,7 @@ def complete(
         Least and largest value of a prediction, such as (1, 5) for ratings, either may be infinite. The fit knows nothing of
         them; observed entries are kept even if they lie outside. Unless given: where measured values, all different, pile up at
         an end of their range, a model with offsets takes them for clipped there if held-out entries speak for it
-        (``found.clipped``), and predictions stay in that range.
+        (``found.clipped``), and predicts what would be recorded.
     outliers : bool
         Whether some entries may be corrupted, by anything. These are found first and left out of all that follows, of the
         held-out errors, too; ``recovery.outliers`` tells them, and ``filled()`` says what the matrix should be there. Up to about

@@ -30,6 +30,7 @@ from dmf.recovery.model_files import are_names, read_model, write_model
 from dmf.recovery.names import as_name, positions_of
 from dmf.recovery.priors import Prior
 from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures, StageRun, Weighting
+from dmf.solvers.clipping import as_recorded
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
@@ -113,7 +114,7 @@ class Recovery:
     @property
     def bounds(self) -> tuple[float, float] | None:
         """Least and largest value of a prediction; those beyond are moved there."""
-        return self.found.clipped if self.settings.bounds is None else self.settings.bounds
+        return self.settings.bounds
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -125,7 +126,9 @@ class Recovery:
         return self.model.factors()
 
     def bounded(self, values: Array) -> Array:
-        """`values`, of any shape, moved into the bounds."""
+        """`values`, of any shape, moved into the bounds; where values were clipped, what is expected to be recorded."""
+        if self.found.clipped is not None:
+            values = as_recorded(values, self.found.clipped, self.found.noise)
         if self.bounds is None:
             return values
         return namespace(values).clip(values, *self.bounds)

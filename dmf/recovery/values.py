@@ -96,7 +96,7 @@ class Found:
         Whether all entries are the same number: these hold no ranking.
     clipped : (float, float) or None
         Ends of the range in which the values were clipped, either may be infinite: of those at an end the model takes what was
-        measured to lie there or beyond, and predictions are moved into the range. None where they were not.
+        measured to lie there or beyond, and predictions are expected values of what is clipped. None where they were not.
     """
 
     rank: int

@@ -19,6 +19,7 @@ from dmf.observations import Entries, SampledEntries
 _LEAST_SHARE = 1e-3  # of the entries, at an end: with fewer, to know that they were clipped changes nothing
 _LOOKED_AT = 1_000  # entries within the range, of which hardly any two are alike where values are not rounded
 _ALIKE = 0.05  # share of them
+_AT_ONCE = 2**20  # values whose expectations are computed together
 _LARGEST = 30.0  # standard deviations beyond which the normal distribution function is not asked
 
 
@@ -96,3 +97,29 @@ def ends_of(entries: Entries) -> tuple[float, float] | None:
         end if there else beyond for end, there, beyond in zip(ends, piled, (-math.inf, math.inf), strict=True)
     )
     return low, high
+
+
+def as_recorded(values: Array, ends: tuple[float, float], deviation: float) -> Array:
+    """Expected values of what is clipped at the ends, of which `values` are the means before; of any shape.
+
+    Parameters
+    ----------
+    values : array
+    ends : (float, float)
+        Either may be infinite.
+    deviation : float, > 0
+        Of what is clipped, around its mean.
+    """
+    from scipy.special import ndtr
+
+    means = to_host(values)
+    found = means.reshape(-1).copy()
+    for first in range(0, found.size, _AT_ONCE):
+        part = found[first : first + _AT_ONCE]
+        known = part.astype(np.float64)
+        for sign, end in zip((1, -1), ends, strict=True):
+            if math.isfinite(end):
+                inside = np.clip(sign * (known - end) / deviation, -_LARGEST, None)
+                density = np.exp(-np.minimum(inside**2, 2 * _LARGEST**2) / 2) / math.sqrt(2 * math.pi)
+                part += sign * deviation * (density - inside * ndtr(-inside))
+    return from_host(np.clip(found, *ends).reshape(means.shape), values)

@@ -7,7 +7,7 @@ import pytest
 
 import dmf
 from dmf.completion import calls
-from dmf.solvers.clipping import ends_of
+from dmf.solvers.clipping import as_recorded, ends_of
 
 SHAPE, NOISE = (150, 100), 0.5
 
@@ -41,11 +41,19 @@ def test_clipped_values_are_seen_and_predicted_better(clipped, monkeypatch):
     assert found.found.rank == 2 < plain.found.rank
 
 
-def test_predictions_stay_in_the_range_unless_bounds_say_otherwise(clipped):
-    *_, entries, found = clipped
+def test_predictions_are_expected_values_of_what_is_clipped():
+    rng, means = np.random.default_rng(0), np.array([[-3, -1.4, 0], [1.9, 2.5, 9]])
+    drawn = means + 0.5 * rng.standard_normal((100_000, *means.shape))
+    for ends in ((-1.5, 2.0), (-math.inf, 2.0), (-1.5, math.inf)):
+        expected = np.mean(np.clip(drawn, *ends), axis=0)
+        np.testing.assert_allclose(as_recorded(means, ends, 0.5), expected, rtol=0, atol=0.01)
+
+
+def test_predictions_stay_in_the_range(clipped):
+    *_, found = clipped
     assert found.product().min() >= -1.5
     assert found.product().max() <= 2.0
-    assert dmf.complete(entries, offsets=True, bounds=(-9, 9)).product().max() > 2.0
+    assert found.model.product().max() > 2.0
 
 
 def test_the_unit_does_not_matter(clipped):
