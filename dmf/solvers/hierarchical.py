@@ -191,15 +191,12 @@ class HierarchicalBayes:
 
     def findings(self, state: Any) -> dict[str, float]:
         """Noise level (standard deviation) and number of components that are there."""
-        power, spread = [], []
-        for side in state.sides:
-            squares = _column_means(side.means[:, :-1] ** 2)
-            power.append(squares)
-            spread.append(squares + _column_means(side.variances[:, :-1]))
+        grams = [_gram(side.means[:, :-1]) / side.means.shape[0] for side in state.sides]
+        power = [np.diag(gram) for gram in grams]
+        spread = [p + _column_means(side.variances[:, :-1]) for p, side in zip(power, state.sides, strict=True)]
         means, moments = (np.sqrt(p[0] * p[1]) for p in (power, spread))
         alive = np.sum(means > _ALIVE * np.maximum(moments, 1e-300))
-        rows, cols = (_gram(side.means[:, :-1]) / side.means.shape[0] for side in state.sides)
-        shown = np.sum(np.linalg.eigvals(rows @ cols).real > state.hidden)  # squares of singular values, relative
+        shown = np.sum(np.linalg.eigvals(grams[0] @ grams[1]).real > state.hidden)  # squared singular values, relative
         return {"noise": math.sqrt(state.noise + state.replaced), "rank": int(min(alive, shown))}
 
     def advice(self, outcome: Outcome) -> str:
