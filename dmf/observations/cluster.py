@@ -84,8 +84,10 @@ class Root(Held):
     def _known(self, side: int) -> list[Any]:
         workers = sorted(self._client.nthreads())
         lost = [at for at, future in self._blocks.items() if future is None or future.status not in _THERE]
-        places = [(*at, placed([workers[at[1] % len(workers)]] if workers else None)) for at in lost]
         if lost:
+            if not workers:
+                raise TimeoutError("there is no worker")
+            places = [(*at, placed([workers[at[1] % len(workers)]])) for at in lost]
             self._blocks.update(zip(lost, self._make_some(places), strict=True))
         return [future for at, future in self._blocks.items() if at[0] == side]
 

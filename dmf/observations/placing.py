@@ -176,7 +176,7 @@ def _shuffled(
     bounds = _cuts(starts[0], count), _cuts(starts[1], count)
 
     def make(lost: list[Any]) -> list[Any]:
-        numbers = [k + side * (bounds[0].size - 1) for side, k, _ in lost]
+        numbers = [k + side * (bounds[0].size - 1) for side, k, _ in lost]  # in the order of `pieces`
         workers = sorted(client.nthreads())
         found: list[Any] = [None] * len(sources)
         for first, worker in enumerate(workers):
@@ -185,9 +185,10 @@ def _shuffled(
         futures = []
         for at, (side, k, place) in enumerate(lost):
             own = int(bounds[side][k]), int(bounds[side][k + 1])
-            stays = [[workers[number % len(workers)]] == place["workers"] for number in range(len(found))]
+            homes = itertools.cycle(workers)  # where the sources are cut, unless a worker is lost meanwhile
             of_block = [
-                client.submit(piece_of, part, at, stay, pure=False) for part, stay in zip(found, stays, strict=True)
+                client.submit(piece_of, part, at, [home] == place["workers"], pure=False)
+                for part, home in zip(found, homes, strict=False)
             ]
             futures.append(client.submit(joined, of_block, own, bounds[1 - side], **place))
         return futures
