@@ -45,7 +45,7 @@ def calibrate(recovery: Recovery, held: Entries) -> Recovery:
             value=held.shape,
             limit=recovery.shape,
         )
-    residuals = held.entries - recovery.bounded(held.product(*recovery.factors()))
+    residuals = held.entries - recovery.predicted(held.product(*recovery.factors()))
     sizes = np.sort(np.abs(to_host(residuals).astype(np.float64)))
     count = sizes.shape[0]
     # Quantile k of `levels`: the residual that a new one exceeds with probability at most 1 - k / (levels + 1).

@@ -58,7 +58,7 @@ def top_columns(
     chosen, columns, values = _best_in_blocks(
         left, right, rows, count, lambda block: None if seen is None else _positions_in(block, seen)
     )
-    return chosen, columns, recovery.bounded(values)
+    return chosen, columns, recovery.predicted(values)
 
 
 def nearest_columns(recovery: Recovery, columns: Array, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -126,17 +126,20 @@ class Recovery:
         return self.model.factors()
 
     def bounded(self, values: Array) -> Array:
-        """`values`, of any shape, moved into the bounds; where values were clipped, what is expected to be recorded."""
-        if self.found.clipped is not None:
-            values = as_recorded(values, self.found.clipped, self.found.noise)
-        if self.bounds is None:
-            return values
-        return namespace(values).clip(values, *self.bounds)
+        """`values`, of any shape, moved into the bounds and, where values were clipped, into their range."""
+        for bounds in (self.found.clipped, self.bounds):
+            values = values if bounds is None else namespace(values).clip(values, *bounds)
+        return values
+
+    def predicted(self, values: Array) -> Array:
+        """What is predicted of values of the model, of any shape: within the bounds, and expected where values were clipped."""
+        clipped = self.found.clipped
+        return self.bounded(values if clipped is None else as_recorded(values, clipped, self.found.noise))
 
     def product(self) -> Array:
         """The recovered matrix, shape (d1, d2), offsets included and within the bounds."""
         self._check_memory()
-        return self.bounded(self.model.product())
+        return self.predicted(self.model.product())
 
     def predict(self, rows: Array, cols: Array) -> Array:
         """Entries of the recovered matrix, offsets included and within the bounds.
@@ -149,7 +152,7 @@ class Recovery:
         -------
         array, shape (m,)
         """
-        return self.bounded(self.model.entries(as_array(rows, "rows"), as_array(cols, "cols")))
+        return self.predicted(self.model.entries(as_array(rows, "rows"), as_array(cols, "cols")))
 
     def predict_named(self, row_ids: Sequence[str], col_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Entries for rows and columns given by name (by position counted from 0, where the data had no names).
@@ -213,7 +216,7 @@ class Recovery:
             row_offsets = np.append(to_host(self.offsets.row), 0)  # position -1 finds the 0
             col_offsets = np.append(to_host(self.offsets.col), 0)
             values[~known] = self.offsets.mean + row_offsets[rows[~known]] + col_offsets[cols[~known]]
-        return self.bounded(values), known
+        return self.predicted(values), known
 
     def _index(self, index: np.ndarray) -> Array:
         return from_host(index, self.model.s)

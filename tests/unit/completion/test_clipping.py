@@ -14,13 +14,17 @@ SHAPE, NOISE = (150, 100), 0.5
 
 def case(ends, seed=0, spoiled=0.0):
     """Noisy entries of a matrix of rank 2 with offsets, clipped at the ends; a share of them is the upper end by accident."""
+    truth, values, seen = recorded(ends, seed, spoiled)
+    rows, cols = np.nonzero(seen)
+    return np.clip(truth, *ends), ~seen, dmf.SampledEntries(rows, cols, values[rows, cols], SHAPE)
+
+
+def recorded(ends, seed=0, spoiled=0.0):
     rng = np.random.default_rng(seed)
     truth = rng.standard_normal((SHAPE[0], 2)) @ rng.standard_normal((2, SHAPE[1])) + rng.standard_normal((SHAPE[0], 1))
     values = np.clip(truth + NOISE * rng.standard_normal(SHAPE), *ends)
     values[rng.random(SHAPE) < spoiled] = ends[1]
-    seen = rng.random(SHAPE) < 0.4
-    rows, cols = np.nonzero(seen)
-    return np.clip(truth, *ends), ~seen, dmf.SampledEntries(rows, cols, values[rows, cols], SHAPE)
+    return truth, values, rng.random(SHAPE) < 0.4
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,17 @@ def test_predictions_stay_in_the_range(clipped):
     assert found.product().min() >= -1.5
     assert found.product().max() <= 2.0
     assert found.model.product().max() > 2.0
+
+
+def test_intervals_hold_what_is_recorded(clipped):
+    """90 % of it, near the ends as well."""
+    _, unseen, entries, _ = clipped
+    found = dmf.complete(entries, offsets=True, holdout=0.2)
+    values, (rows, cols) = recorded((-1.5, 2.0))[1][unseen], np.nonzero(unseen)
+    low, high = dmf.prediction_interval(found, rows, cols)
+    inside, predicted = (low <= values) & (values <= high), found.predict(rows, cols)
+    assert low.min() == -1.5 and high.max() == 2.0
+    assert all(part.mean() > 0.87 for part in (inside, inside[predicted > 1.5], inside[predicted < -1.0]))
 
 
 def test_the_unit_does_not_matter(clipped):
