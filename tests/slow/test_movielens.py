@@ -27,3 +27,13 @@ def test_reproduce_small(dmf_program, movielens, tmp_path):
     assert all(table[name]["best error"] < 0.5 for name in ("original", "compressed"))  # from 7 at the start
     assert {row["verdict"] for row in claims.values()} == {"same in kind"}
     assert (tmp_path / "movielens.png").exists()
+
+
+def test_what_is_known_of_users_and_films_helps(dmf_program, movielens):
+    """The files as they are, on the same held-out ratings."""
+    features = "--row-features", movielens_100k("user"), "--column-features", movielens_100k("item")
+    plain, told = (
+        as_json(dmf_program("complete", movielens, "--holdout", 0.2, "--json", *more))["heldout"]["rmse"]
+        for more in ((), features)
+    )
+    assert told < plain
