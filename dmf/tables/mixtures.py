@@ -8,16 +8,15 @@ from dmf.tables.gaussian import Gaussians, Patterns, Rows
 
 _SWEEPS = 15  # of EM at most; more of them fit the groups to single rows
 _SETTLED = 1e-4  # relative change of the log-likelihood that ends it
-_ROWS_PER_COMPONENT = 10  # at least
 _ROUNDS = 10  # of k-means
-_FEW, _MANY = (2, 3, 5, 8), (5, 12, 30)  # components, of tables of fewer rows than _LARGE, and of others
-_LARGE = 1_000
+_FEW = {2: 20, 3: 30, 5: 50, 8: 200}  # components, and the fewest rows that they are tried on
+_MANY, _LARGE = (5, 12, 30), 1_000  # components of tables of so many rows
 _SHOWN = 0.9  # share of the variance in the eigenvectors in which rows are grouped
 
 
 def component_counts(rows: float) -> tuple[int, ...]:
     """Numbers of components worth trying for a table of so many rows."""
-    return tuple(c for c in (_FEW if rows < _LARGE else _MANY) if rows >= c * _ROWS_PER_COMPONENT)
+    return tuple(c for c, least in _FEW.items() if rows >= least) if rows < _LARGE else _MANY
 
 
 def fit_mixture(table: np.ndarray, weights: np.ndarray, start: Gaussians, components: int) -> Gaussians:

@@ -61,10 +61,13 @@ class Member:
     margins: Margins
     model: Model
 
-    def expected(self, table: np.ndarray, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Table with the `wanted` of its holes filled by their means, and their variances; all holes unless `wanted` is given."""
-        filled, variances = self.model.moments(self.margins.latent(table))
-        return _restored(self.margins, table, filled, variances, np.isnan(table) if wanted is None else wanted)
+    def expected(self, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Table with its holes filled by their means, and their variances."""
+        filled, spread = self.model.moments(self.margins.latent(table))
+        mean, variance = np.array(table), np.zeros_like(table)
+        for j, holes in enumerate(np.isnan(table).T):
+            mean[holes, j], variance[holes, j] = self.margins.expected(j, filled[holes, j], spread[holes, j])
+        return mean, variance
 
     def draw(self, table: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Table with its holes filled by a draw."""
@@ -99,27 +102,21 @@ class HeldOut:
     errors: np.ndarray
 
 
-def _restored(margins, table, filled, variances, wanted):
-    result, spread = np.array(table), np.zeros_like(table)
-    for j in range(table.shape[1]):
-        rows = np.flatnonzero(wanted[:, j])
-        if rows.size:
-            result[rows, j], spread[rows, j] = margins.expected(j, filled[rows, j], variances[rows, j])
-    return result, spread
-
-
-def _said(model: Model, margins: Margins, table: np.ndarray, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _said(model: Model, margins: Margins, latent: np.ndarray, turns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means and variances of held-out cells, given all others of their rows but those of the same turn.
 
     So about as much is known of a row as when its holes are filled: held-out ones are observed, too.
     """
-    latent, mean, variance = margins.latent(table), np.empty_like(table), np.empty_like(table)
-    for turn in range(1, int(turns.max()) + 1):
-        hidden = turns == turn
-        rows = hidden.any(axis=1)
-        filled, spread = model.moments(np.where(hidden, np.nan, latent)[rows])
-        restored = _restored(margins, table[rows], filled, spread, hidden[rows])
-        mean[hidden], variance[hidden] = (part[hidden[rows]] for part in restored)
+    if not turns.any():
+        return np.empty(0), np.empty(0)
+    by_turn = [turns == turn for turn in range(1, int(turns.max()) + 1)]
+    rows = np.concatenate([np.flatnonzero(hidden.any(axis=1)) for hidden in by_turn])
+    hidden = np.concatenate([hidden[hidden.any(axis=1)] for hidden in by_turn])
+    filled, spread = model.moments(np.where(hidden, np.nan, latent[rows]))
+    mean, variance = np.empty_like(latent), np.empty_like(latent)
+    for j in range(latent.shape[1]):
+        at = np.flatnonzero(hidden[:, j])
+        mean[rows[at], j], variance[rows[at], j] = margins.expected(j, filled[at, j], spread[at, j])
     return mean[turns > 0], variance[turns > 0]
 
 
@@ -164,7 +161,6 @@ def choose(
     table, weights = table[chosen], weights[chosen]
     turns = folds(table, groups, generator)
     held_out = [fold > 0 for fold in turns]
-    holed = [np.where(held, np.nan, table) for held in held_out]
     held_weights = np.concatenate([np.broadcast_to(weights[:, None], held.shape)[held] for held in held_out])
     truth = np.concatenate([table[held] for held in held_out])
     starts: dict[tuple[int, float], dict[float, Model]] = {}
@@ -173,12 +169,13 @@ def choose(
     def tried(job: tuple[int, float, Any]) -> list[tuple[float, np.ndarray, np.ndarray, Model]]:
         k, space, (family, settings, start) = job
         if (k, space) not in margins:
-            margins[k, space] = fit_margins(holed[k], space, weights, bounds)
-        latent = margins[k, space].latent(holed[k])
+            margins[k, space] = fit_margins(np.where(turns[k] > 0, np.nan, table), space, weights, bounds)
+        latent = margins[k, space].latent(table)
+        left = np.where(turns[k] > 0, np.nan, latent)
         first = starts[k, space][start] if start is not None else None
         results = []
-        for setting, model in family.path(latent, weights, first, seed, settings):
-            results.append((setting, *_said(model, margins[k, space], table, turns[k]), model))
+        for setting, model in family.path(left, weights, first, seed, settings):
+            results.append((setting, *_said(model, margins[k, space], latent, turns[k]), model))
         return results
 
     def error(prediction: np.ndarray) -> float:
