@@ -36,6 +36,9 @@ from dmf.solvers.runs import Run
 PROOF_OVERSAMPLING = 1.05  # with fewer, an exact fit proves nothing
 NOISE_OVERSAMPLING = 2.0  # with fewer, noise is not believed at once
 FULL_BOUND_OVERSAMPLING = 2.5  # the same where all components that the bound allows are used
+LOW_NOISE_OVERSAMPLING = (
+    3.0  # the same where that noise is below the first of NOISE_LEVELS: a fit led astray looks like it
+)
 WIDE_OVERSAMPLING = 4.0  # with fewer at a width, a model with offsets does not begin with it
 
 FIRST_BOUND = 10  # on the rank, where none is given; doubled as long as all of it is used
@@ -183,7 +186,8 @@ def _larger_bound(state: State) -> Next:
             return _noise(state, grown)
     if not found.saw_noise:
         return _further_down(state, Stage.LOWEST, NOISE_LEVELS[2])
-    if facts.determined(bound, NOISE_OVERSAMPLING):
+    doubtful = found.rank == bound and found.noise**2 < NOISE_LEVELS[0] * facts.mean_square
+    if facts.determined(bound, LOW_NOISE_OVERSAMPLING if doubtful else NOISE_OVERSAMPLING):
         return _noisy(state)
     return _refined(state, found, TRIAL_STEPS, _homotopy)  # a good start, even so
 

@@ -330,6 +330,18 @@ def test_zeros_are_fitted_exactly(rng):
     assert zeros.message.startswith("rank 0, no noise") and not zeros.product().any()
 
 
+@pytest.mark.parametrize("seed", [193, 205])
+def test_a_fit_led_astray_is_not_taken_for_little_noise(seed):
+    """Where the rank is given and no component is left for what a wider start would correct."""
+    rng, n, rank = np.random.default_rng(seed), 120, 4
+    matrix = np.linalg.multi_dot([rng.standard_normal(shape) for shape in ((n, rank), (rank, rank), (rank, n))])
+    seen = np.zeros(n * n, bool)
+    seen[rng.choice(n * n, round(2.2 * rank * (2 * n - rank)), replace=False)] = True
+    recovery = dmf.complete(np.where(seen.reshape(n, n), matrix / matrix.std(), np.nan), rank, offsets=False)
+    assert recovery.found.exact
+    np.testing.assert_allclose(recovery.product(), matrix / matrix.std(), atol=1e-11)
+
+
 @pytest.mark.parametrize("digits", [6, 9])
 def test_numbers_that_were_written_with_few_digits_are_noisy(digits, rng):
     matrix = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 12))

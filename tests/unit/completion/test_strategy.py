@@ -64,6 +64,13 @@ TABLE = {
         Outcome.EXACT,
     ),
     "noise shows at a lower level": (FACTS, [(2, NONE), (2, TOO_SLOW), (3, NOISE)], "NOISE REFINE LOWER END", NOISE),
+    "so little noise from scarce data that need the whole bound is doubted": (
+        replace(SCARCE, rank=2),
+        [(2, NONE), (2, TOO_SLOW), (2, {"outcome": NOISE, "noise": 0.1})],
+        "NOISE REFINE LOWER REFINE",
+        None,
+    ),
+    "more noise is not": (replace(SCARCE, rank=2), [(2, NOISE)], "NOISE END", NOISE),
     "a larger bound, then exact": (
         FACTS,
         [(10, NONE), (10, TOO_SLOW), (10, NONE), (10, TOO_SLOW), (12, NONE), (12, EXACT)],
