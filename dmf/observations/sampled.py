@@ -270,9 +270,10 @@ class SampledEntries(Entries):
     def centred(self):
         xp = namespace(self.values)
         if self.weights is None:
-            mean = number(xp.mean(self.values))
+            mean = number(xp.sum(self.values, dtype=xp.float64)) / self.n_measurements
             return mean, self.with_values(frozen(self.values - mean))
-        mean = number(xp.sum(self._roots.by_row * self.values)) / number(xp.sum(self.weights))
+        total, weight = (xp.sum(a, dtype=xp.float64) for a in (self._roots.by_row * self.values, self.weights))
+        mean = number(total) / number(weight)
         return mean, self.with_values(frozen(self.values - mean * self._roots.by_row))
 
     def threads(self):
@@ -302,7 +303,8 @@ class SampledEntries(Entries):
         size = self.shape[0] * self.shape[1]
         if self.weights is None:
             return self.n_measurements / size
-        return number(namespace(self.weights).sum(self.weights)) / size
+        xp = namespace(self.weights)
+        return number(xp.sum(self.weights, dtype=xp.float64)) / size
 
     def ridge(self, side, factor, penalty, variances=None, start=None, means=None):
         check_least_squares(self, SampledEntries, "ridge")
@@ -363,13 +365,11 @@ class SampledEntries(Entries):
         With weights, that holds ``weights values / p``, p the sum of the weights over the size of the matrix.
         """
         rank = check_rank(rank, self.shape)
-        weights = self.values / self.gain
-        if self.weights is not None:
-            weights = weights * self._roots.by_row
-        prepared = self._kernel.prepare(weights)
+        weights = self.values if self.weights is None else self._roots.by_row * self.values
+        prepared, gain = self._kernel.prepare(weights), self.gain
         return truncated_svd(
-            lambda block: self.sparse_product(prepared, 0, block),
-            lambda block: self.sparse_product(prepared, 1, block),
+            lambda block: self.sparse_product(prepared, 0, block) / gain,
+            lambda block: self.sparse_product(prepared, 1, block) / gain,
             self.shape,
             rank,
             like=self.values,
