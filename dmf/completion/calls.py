@@ -1,9 +1,8 @@
-"""From data to a recovery in one call: `complete`, `factorize`, `sense`."""
+"""From data to a recovery in one call: `complete`, `sense`."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 
 from dmf.arrays.backend import Array, namespace, number, on_device_of, real_dtype
 from dmf.arrays.checks import check_bounds, check_choice, check_kind, check_option
-from dmf.arrays.linalg import dense_svd, factored_svd
+from dmf.arrays.linalg import factored_svd
 from dmf.completion.clipping import range_of_clipped
 from dmf.completion.determined import judged, symmetrised
 from dmf.completion.features import with_features, with_priors
@@ -20,22 +19,20 @@ from dmf.completion.implicit import complete_implicit, without_values
 from dmf.completion.offsets import Rest, with_exact_offsets, without_dominant_offsets
 from dmf.completion.outliers import without_outliers
 from dmf.completion.placement import better_on_host, solved_on_host
-from dmf.completion.state import UNITS_OF_ROUNDING, epsilon_of, relative_residual, rounding_of, to_rounding
+from dmf.completion.state import UNITS_OF_ROUNDING, epsilon_of, rounding_of
 from dmf.completion.submatrix import occupied_part
-from dmf.completion.visible_rank import visible_rank
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
-from dmf.observations import Entries, FullMatrix, LinearMeasurements, Observations
+from dmf.observations import Entries, LinearMeasurements, Observations
 from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.conversion import as_entries
 from dmf.recovery.intervals import calibrate
 from dmf.recovery.priors import expected_outside
 from dmf.recovery.results import Recovery
-from dmf.recovery.values import Found, Plan, oversampling
+from dmf.recovery.values import Plan
 from dmf.solvers.checkpoints import Checkpoint, CheckpointLike, data_fingerprint
 from dmf.solvers.loop import Callback
 from dmf.solvers.outcomes import Outcome
-from dmf.solvers.runs import History
 
 _OFFSETS_GAIN = 0.9  # offsets are taken if they alone cut the held-out mean square below this share
 _DISAGREEMENT = 10.0  # distance of two fits, over the error on held-out entries, that this error does not explain
@@ -153,7 +150,9 @@ def complete(
     if implicit:
         offsets = without_values(observations, offsets, bounds, outliers, features)
     observations, learned = with_features(observations, features, offsets)
-    plan = _plan(observations, rank, iterations, seed, offsets, check_option("holdout", holdout), check_bounds(bounds))
+    plan = checked_plan(
+        observations, rank, iterations, seed, offsets, check_option("holdout", holdout), check_bounds(bounds)
+    )
     plan = replace(plan, outliers=outliers)
     journal = Journal(callback, _expecting(f"complete {feedback}", observations, plan, checkpoint, resume))
     search = without_outliers(observations, plan, journal) if outliers else None
@@ -258,51 +257,6 @@ def _fitted_beside(
     return replace(recovery, model=with_offsets(recovery.model), found=found, observations=observations)
 
 
-def factorize(matrix: Any, rank: int | None = None, *, seed: int = 0) -> Recovery:
-    """Approximate a fully known matrix by one of low rank: its truncated singular value decomposition.
-
-    No network has to be trained for that: descent on the compressed network ends there (Kwon et al. 2024, appendix), and
-    `dmf.theory.reduced_dynamics` gives its path.
-
-    Parameters
-    ----------
-    matrix : array, shape (d1, d2), or FullMatrix
-    rank : int, 1 <= rank <= min(d1, d2), optional
-        Rank of the approximation; unless given, the number of singular values that stand out of noise, see
-        `dmf.completion.visible_rank.visible_rank`.
-    seed : int
-        Seed of the randomised singular value decomposition of large matrices.
-
-    Returns
-    -------
-    Recovery
-        ``product()`` gives the approximation, of all matrices of this rank the closest in the Frobenius norm.
-
-    Raises
-    ------
-    RankError, ArgumentError, ShapeError, DTypeError, ObservationError
-        If an argument is out of range or the matrix cannot be used.
-    """
-    observations = matrix if isinstance(matrix, FullMatrix) else FullMatrix(matrix)
-    plan = _plan(observations, rank, 0, seed)
-    begin = time.perf_counter()
-    u, s, vt = dense_svd(observations.matrix, min(observations.shape) if rank is None else rank, seed)
-    kept, noise = visible_rank(s, observations.shape) if rank is None else (rank, None)
-    model = LowRank(u, s, vt).truncated(kept)
-    square = 2 * number(observations.loss(*model.factors())) / observations.n_measurements
-    relative = relative_residual(square / 2, observations.mean_square)
-    exact = relative <= to_rounding(epsilon_of(observations))
-    found = Found(
-        rank=kept,
-        noise=0.0 if exact else math.sqrt(square) if noise is None else noise,
-        exact=exact,
-        relative_residual=relative,
-        oversampling=oversampling(observations.n_measurements, observations.shape, kept),
-    )
-    history = History({"iteration": [0], "loss": [square / 2], "seconds": [time.perf_counter() - begin]})
-    return Recovery(model, found, Outcome.SOLVED, history, plan, observations=observations).named()
-
-
 def sense(
     operator: Any,
     values: Array = None,
@@ -345,7 +299,7 @@ def sense(
     .. [1] Kwon et al., AISTATS 2024 (arXiv 2311.05061), section 3 (the network and its start).
     """
     observations = operator if isinstance(operator, Observations) else LinearMeasurements(operator, values, shape)
-    plan = _plan(observations, rank, iterations, seed)
+    plan = checked_plan(observations, rank, iterations, seed)
     kept = _expecting("sense", observations, plan, checkpoint, resume)
     if better_on_host(observations):
         return solved_on_host(partial(_sensed, kept), observations, plan, callback)
@@ -392,7 +346,7 @@ def _expecting(
     return kept
 
 
-def _plan(
+def checked_plan(
     observations: Observations,
     rank: Any,
     iterations: Any,

@@ -10,7 +10,8 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import svd_flip
 from sklearn.utils.validation import check_is_fitted
 
-from dmf.completion.calls import complete, factorize, solve_on
+from dmf.completion.calls import complete, solve_on
+from dmf.completion.factorization import factorize
 from dmf.errors import ShapeError
 from dmf.estimators.tables import DTYPES, in_dtype, observed, read_table, seed_of
 from dmf.observations import FullMatrix
