@@ -125,7 +125,7 @@ class HierarchicalBayes:
                 spread = np.maximum(_column_means(means**2) / max(number(seen), 1e-300), _LEAST * size)
             sides.append(_Side(means, 0 * means, 0 * means, spread, np.ones(len(known.groups))))
         noise = self.noise**2 if self.noise else _FIRST * total
-        hidden = _HIDDEN * noise / centred.n_measurements
+        hidden = _hidden(centred, noise)
         return _State((sides[0], sides[1]), noise, total, hidden, finished=Outcome.TRIVIAL if total == 0 else None)
 
     def _means(self, data: _Data, size: float, start: LowRank | None) -> tuple[Array, Array]:
@@ -172,7 +172,12 @@ class HierarchicalBayes:
         noise = max(estimate, _LEAST * total)
         still = abs(square - state.square) <= _STILL * square and abs(noise - state.noise) <= _STILL * noise
         return _State(
-            (rows, cols), noise, square, _HIDDEN * noise / m, replaced / m, Outcome.NOISE_SETTLED if still else None
+            (rows, cols),
+            noise,
+            square,
+            _hidden(data.centred, noise),
+            replaced / m,
+            Outcome.NOISE_SETTLED if still else None,
         )
 
     def loss(self, state: Any) -> float:
@@ -202,6 +207,11 @@ class HierarchicalBayes:
     def advice(self, outcome: Outcome) -> str:
         """What to do after a run that ended like this."""
         return "Allow more iterations." if outcome is Outcome.BUDGET else ""
+
+
+def _hidden(centred: Entries, noise: float) -> float:
+    """Mean square of a component's entries up to which noise of this variance, at weight 1, hides them."""
+    return _HIDDEN * noise / (centred.n_measurements * centred.mean_weight)
 
 
 def _column_means(values: Array) -> np.ndarray:
