@@ -281,12 +281,14 @@ def _after_refine(state: State, found: Estimate) -> Next:
 
 
 def _is_rounded(state: State, found: Estimate, variance: float) -> bool:
-    """Whether all that this fit leaves is noise below the end of every homotopy, which would see nothing in it.
+    """Whether all that this fit leaves is noise in which a homotopy would see nothing, down to its end.
 
-    Such as measurements written with nine digits: no matrix of too low a rank fits that well.
+    Such as that of measurements written with nine digits: no matrix of too low a rank fits that well. A component is seen at a
+    level of noise unless its mean square is far below that level times its degrees of freedom over the measurements.
     """
     facts = state.facts
-    below = variance < HOMOTOPY_LEVELS[-1] * facts.mean_square and facts.determined(found.rank, NOISE_OVERSAMPLING)
+    least = HOMOTOPY_LEVELS[-1] * facts.mean_square * facts.freedom(1) / facts.n_measurements
+    below = variance < least and facts.determined(found.rank, NOISE_OVERSAMPLING)
     return below and found.outcome is Outcome.STATIONARY and state.exact is None and not state.exhausted
 
 
