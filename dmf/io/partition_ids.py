@@ -25,10 +25,10 @@ class Ids(NamedTuple):
     Attributes
     ----------
     ids : pandas Index, shape (d,)
-    counts : int64 array, shape (d,)
+    counts : int array, shape (d,)
         Number of values of each.
-    first : int64 array, shape (d,)
-        Ascending with the place of the first appearance in all partitions.
+    first : int array, shape (d,)
+        Ascending with the place of the first appearance in the partition, or in all partitions.
     """
 
     ids: Any
@@ -50,7 +50,7 @@ class Merged(NamedTuple):
     places: list[np.ndarray]
 
 
-def ids_of(keys: Sequence[Any], seen: np.ndarray, number: int, parts: int, where: str) -> list[tuple[Ids, ...]]:
+def ids_of(keys: Sequence[Any], seen: np.ndarray, parts: int, where: str) -> list[tuple[Ids, ...]]:
     """Ids of each of some columns, by parts.
 
     Parameters
@@ -58,8 +58,6 @@ def ids_of(keys: Sequence[Any], seen: np.ndarray, number: int, parts: int, where
     keys : pandas Series, shape (m,) each
     seen : bool array, shape (m,)
         Which rows have a value.
-    number : int
-        Of the partition.
     parts : int
         Number of parts of the hashes.
     where : str
@@ -79,8 +77,10 @@ def ids_of(keys: Sequence[Any], seen: np.ndarray, number: int, parts: int, where
                 "Give it, or leave the row out.",
                 argument="frame",
             )
-        counts, part = np.bincount(codes[seen], minlength=len(ids)), parts_of(ids, parts)
-        first = number * _PARTITION + np.arange(len(ids))
+        counts = np.bincount(codes[seen], minlength=len(ids)).astype(
+            np.int32
+        )  # small: those of all partitions wait together
+        part, first = parts_of(ids, parts), np.arange(len(ids), dtype=np.int32)
         both.append([Ids(ids[part == k], counts[part == k], first[part == k]) for k in range(parts)])
     return list(zip(*both, strict=True))
 
@@ -108,7 +108,7 @@ def parts_of(ids: Any, parts: int) -> np.ndarray:
 
 
 def merged(pieces: Sequence[tuple[Ids, ...]]) -> tuple[Merged, ...]:
-    """One part of the ids of all partitions, in their order; for each column."""
+    """One part of the ids of all partitions, which come in their order; for each column."""
     import pandas as pd
 
     found = []
@@ -117,9 +117,10 @@ def merged(pieces: Sequence[tuple[Ids, ...]]) -> tuple[Merged, ...]:
         codes, unique = pd.factorize(ids[0].append(ids[1:]))
         counts = np.bincount(codes, np.concatenate([each.counts for each in same]), len(unique)).astype(np.int64)
         first = np.empty(len(unique), np.int64)
-        first[codes[::-1]] = np.concatenate([each.first for each in same])[::-1]  # the first one is written last
+        places = np.concatenate([each.first + np.int64(number * _PARTITION) for number, each in enumerate(same)])
+        first[codes[::-1]] = places[::-1]  # the first one is written last
         ends = np.cumsum([len(each) for each in ids])[:-1]
-        found.append(Merged(Ids(pd.Index(unique), counts, first), np.split(codes, ends)))
+        found.append(Merged(Ids(pd.Index(unique), counts, first), np.split(codes.astype(np.int32), ends)))
     return tuple(found)
 
 

@@ -96,7 +96,7 @@ def check_columns(columns: list[Any], names: Names) -> None:
             )
 
 
-def partition_ids(partition: Any, names: Names, number: int, parts: int) -> list[Any]:
+def partition_ids(partition: Any, names: Names, parts: int) -> list[Any]:
     """Ids of a partition by parts of their hashes, see `dmf.io.partition_ids`; the last one is the dtype of its values."""
     frame = frame_of(partition, names)
     values = _values(frame, names)
@@ -104,7 +104,7 @@ def partition_ids(partition: Any, names: Names, number: int, parts: int) -> list
         where = "{}, row group {}".format(*partition)
     else:
         where = f"the partition that begins with {frame.head(1).to_dict('records')}"
-    return [*ids_of([frame[name] for name in names[:2]], ~np.isnan(values), number, parts, where), values.dtype]
+    return [*ids_of([frame[name] for name in names[:2]], ~np.isnan(values), parts, where), values.dtype]
 
 
 def numbered_entries(partition: Any, names: Names, dtype: Any, *pieces: Any) -> tuple[np.ndarray, ...]:

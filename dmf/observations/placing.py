@@ -32,6 +32,8 @@ from dmf.observations.stored import Stored, read, stored
 from dmf.observations.workers import check_versions, gathered, scattered
 
 _BLOCK = 6_000_000  # samples, about: 72 MB in single precision
+_PARTITIONS = 8  # whose ids are put together in one task, about
+_MOST_SHARES = 64  # of the ids: each share of each partition is a task
 _FEWEST = 4  # blocks on each side, for some workers and threads; each costs a task and a copy of the factor it meets
 
 
@@ -123,13 +125,14 @@ def _of_partitions(parts: Sequence[Any], names: Names, client: Any, blocks: int 
     def submit(function: Callable[..., Any], *arguments: Any) -> Any:
         return client.submit(function, *arguments, pure=False)
 
-    shares = range(max(1, sum(client.nthreads().values())))
-    found = _computed(client, partition_ids, [(part, names, number, len(shares)) for number, part in enumerate(parts)])
+    shares = range(max(1, sum(client.nthreads().values()), min(len(parts) // _PARTITIONS, _MOST_SHARES)))
+    found = _computed(client, partition_ids, [(part, names, len(shares)) for part in parts])
     seen = [submit(merged, [submit(getitem, each, k) for each in found]) for k in shares]
     order = submit(ordered, [submit(appearances, each) for each in seen])
     counts, *dtypes = gathered(
         client, lambda: [submit(getitem, order, 0), *(submit(getitem, each, -1) for each in found)]
     )
+    found.clear()  # what they hold is in `seen`
     named = gathered(client, lambda: [submit(names_of, each, order, k) for k, each in enumerate(seen)])
     numbers = [submit(numbers_of, each, order, k) for k, each in enumerate(seen)]
     dtype = np.result_type(*dtypes)
