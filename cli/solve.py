@@ -221,9 +221,10 @@ def complete(
         "--offsets": offsets is not None,
         "--outliers": options["outliers"],
         "--precision posterior": precision == "posterior",
+        "--row-features": row_features,
+        "--column-features": column_features,
+        "--device": device != "cpu",
     }
-    of_matrices |= {"--row-features": row_features, "--column-features": column_features}
-    of_matrices["--device"] = device != "cpu"
     if is_table(found, stated["layout"], of_matrices, reasons):
         complete_table(file, found, filled, model, report, options["bounds"], reasons, seed, as_json)
         return

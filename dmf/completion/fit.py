@@ -10,7 +10,7 @@ import numpy as np
 
 from dmf.arrays.interrupts import remembered_interrupts
 from dmf.completion.state import Facts, Stage, State, Task, relative_residual, rounding_of
-from dmf.completion.strategy import begin, interrupted, step, width_of_noisy
+from dmf.completion.strategy import begin, chosen_width, interrupted, step
 from dmf.completion.submatrix import Submatrix, dense_core
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
@@ -143,7 +143,7 @@ def fit(
                 break
             state, task = step(state, task, done)
             del done
-        journal.chosen = width_of_noisy(state)
+        journal.chosen = chosen_width(state)
         return _recovery(state, observations, plan, journal)
 
 

@@ -272,7 +272,7 @@ def _after_refine(state: State, found: Estimate) -> Next:
         before, variance = state.refined, found.noise_variance(state.facts)
         if before is None or variance < BETTER_FIT * before.noise_variance(state.facts):
             state = replace(state, refined=found)
-        return _settle(state) if _is_rounded(state, found, variance) else _not_exact(state)
+        return _settle(state) if _is_below_homotopies(state, found, variance) else _not_exact(state)
     fewer = before_small_components(found.model)
     state = replace(state, exact=found)
     if fewer < found.rank:
@@ -280,11 +280,11 @@ def _after_refine(state: State, found: Estimate) -> Next:
     return _exact(state)
 
 
-def _is_rounded(state: State, found: Estimate, variance: float) -> bool:
+def _is_below_homotopies(state: State, found: Estimate, variance: float) -> bool:
     """Whether all that this fit leaves is noise in which a homotopy would see nothing, down to its end.
 
-    Such as that of measurements written with nine digits: no matrix of too low a rank fits that well. A component is seen at a
-    level of noise unless its mean square is far below that level times its degrees of freedom over the measurements.
+    Such as that of measurements written with nine digits: no matrix of too low a rank fits that well. At a level of noise a
+    component is seen if its mean square is above that level times its degrees of freedom, over the number of measurements.
     """
     facts = state.facts
     least = HOMOTOPY_LEVELS[-1] * facts.mean_square * facts.freedom(1) / facts.n_measurements
@@ -335,7 +335,7 @@ def _noisy_outcome(state: State) -> Outcome:
     return state.broken or (Outcome.BUDGET if state.exhausted else Outcome.NOISE_SETTLED)
 
 
-def width_of_noisy(state: State) -> int | None:
+def chosen_width(state: State) -> int | None:
     """Width of the model with offsets that was chosen; None where noise was in doubt, so that one without was tried."""
     return None if state.with_offsets is None or state.estimate is not None else state.with_offsets.model.width
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -258,7 +259,7 @@ def _checked(table: FeatureTable, argument: str) -> FeatureTable:
                 limit="finite",
             )
     if table.ids is not None and len(set(table.ids)) < len(table.ids):
-        repeated = next(i for i in table.ids if table.ids.count(i) > 1)
+        repeated = Counter(table.ids).most_common(1)[0][0]
         raise ArgumentError(
             f"{argument} has the id {repeated!r} more than once. Give each one set of features.",
             argument=argument,
