@@ -28,14 +28,14 @@ from dmf.solvers.loop import run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
 
-_GROWN = 5  # most components that join at once
+_MOST_NEW_COMPONENTS = 5  # most components that join at once
 _POWER_SWEEPS, _ROUNDS = 2, 30  # that find a component, and that fit it to new rows or columns, at most
-_DETERMINED = 2.0  # entries for each unknown, from which a component is looked for
-_FALLING = 0.995  # share of the squared residual below which one more round is worth it
+_LEAST_OVERSAMPLING = 2.0  # entries for each unknown, from which a component is looked for
+_NEXT_ROUND_SHARE = 0.995  # share of the squared residual below which one more round is worth it
 _SWEEPS, _STEPS = 60, 20  # most sweeps of variational Bayes, and most Gauss-Newton steps for each rank
-_MORE_NOISE = 1.5  # noise variance, over that of the recovery, at which another start is tried
-_NO_NOISE = 1e-5  # standard deviation of the noise, relative, that is taken for none
-_NEARLY_EXACT = 1e-2  # residual, relative, that Gauss-Newton steps carry to rounding without a further component
+_DOUBTED_NOISE_RATIO = 1.5  # noise variance, over that of the recovery, at which another start is tried
+_NOISE_TAKEN_FOR_NONE = 1e-5  # standard deviation of the noise, relative, that is taken for none
+_POLISHED_RESIDUAL = 1e-2  # residual, relative, that Gauss-Newton steps carry to rounding without a further component
 
 
 def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
@@ -82,8 +82,8 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
     offsets, base = base.offsets, replace(base, offsets=None)
     new, whole = (e if offsets is None else _without(e, offsets) for e in (observations, merged))
     size = whole.mean_square
-    least = _NEARLY_EXACT if recovery.found.exact else 0.0
-    level = max(recovery.found.noise**2, _NO_NOISE**2 * size)
+    least = _POLISHED_RESIDUAL if recovery.found.exact else 0.0
+    level = max(recovery.found.noise**2, _NOISE_TAKEN_FOR_NONE**2 * size)
     start = _folded_in(new, base, recovery.shape, level, least**2 * size)
     if merged.shape == recovery.shape and not recovery.found.exact:
         start = _grown(whole, start, level)
@@ -179,9 +179,9 @@ def _fitted_with_more(
     edge = noise_edge(entries, level)
     fitted = entries.ridge(side, fixed, penalty).rows
     own_width, count = fixed.shape[1], fitted.shape[0]
-    for more in range(1, min(_GROWN, min(entries.shape) - own_width) + 1):
+    for more in range(1, min(_MOST_NEW_COMPONENTS, min(entries.shape) - own_width) + 1):
         unknown = more * fixed.shape[0] + count * (own_width + more)
-        if entries.n_distinct < _DETERMINED * unknown:
+        if entries.n_distinct < _LEAST_OVERSAMPLING * unknown:
             break
         residual = entries.values - _predicted(entries, side, fixed, fitted)
         if number(xp.mean(residual * residual)) <= enough:
@@ -196,7 +196,7 @@ def _fitted_with_more(
         for _ in range(_ROUNDS):
             fit = entries.ridge(side, fixed, penalty)
             fitted, square = fit.rows, float(fit.square)
-            if square > _FALLING * last:
+            if square > _NEXT_ROUND_SHARE * last:
                 break
             last = square
             rest = entries.with_values(entries.values - _predicted(entries, side, fixed[:, :-1], fitted[:, :-1]))
@@ -231,10 +231,10 @@ def _grown(entries: SampledEntries, model: LowRank, level: float) -> LowRank:
 
 def _noisy_runs(entries: SampledEntries, start: LowRank, level: float) -> list[Run]:
     """Variational Bayes from the start, and where it finds more noise than there was, from a spectral one; the best is last."""
-    solver = VariationalBayes(start=min(level, entries.mean_square), until=_NO_NOISE**2)
+    solver = VariationalBayes(start=min(level, entries.mean_square), until=_NOISE_TAKEN_FOR_NONE**2)
     runs = [run(solver, entries, start, iterations=_SWEEPS)]
-    if runs[0].findings["noise"] ** 2 > _MORE_NOISE * level and start.width:
-        width = min(start.width + _GROWN, *entries.shape)
+    if runs[0].findings["noise"] ** 2 > _DOUBTED_NOISE_RATIO * level and start.width:
+        width = min(start.width + _MOST_NEW_COMPONENTS, *entries.shape)
         u, s, vt = entries.surrogate_svd(width, 0, _POWER_SWEEPS)
         spectral = LowRank(u, abs(entries.best_scale(u * s, vt)) * s, vt)
         runs.append(run(replace(solver, start=None), entries, spectral, iterations=_SWEEPS))
@@ -244,7 +244,7 @@ def _noisy_runs(entries: SampledEntries, start: LowRank, level: float) -> list[R
 def _exact_runs(entries: SampledEntries, start: LowRank) -> list[Run]:
     """Gauss-Newton runs, each at one rank more, until one is exact."""
     runs: list[Run] = []
-    while start.width and len(runs) <= _GROWN:
+    while start.width and len(runs) <= _MOST_NEW_COMPONENTS:
         runs.append(refine(entries, start, start.width, iterations=_STEPS))
         grown = _grown(entries, runs[-1].model, 0.0)
         if runs[-1].outcome is Outcome.EXACT or grown.width == start.width:

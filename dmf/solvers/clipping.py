@@ -17,10 +17,10 @@ from dmf.arrays.backend import Array, from_host, frozen, namespace, number, to_h
 from dmf.observations import Entries, SampledEntries
 
 _LEAST_SHARE = 1e-3  # of the entries, at an end: with fewer, to know that they were clipped changes nothing
-_LOOKED_AT = 1_000  # entries within the range, of which hardly any two are alike where values are not rounded
-_ALIKE = 0.05  # share of them
-_AT_ONCE = 2**20  # values whose expectations are computed together
-_LARGEST = 30.0  # standard deviations beyond which the normal distribution function is not asked
+_SAMPLE_SIZE = 1_000  # entries within the range, of which hardly any two are alike where values are not rounded
+_SHARE_ALIKE = 0.05  # share of them
+_CHUNK_SIZE = 2**20  # values whose expectations are computed together
+_LARGEST_DEVIATION = 30.0  # standard deviations beyond which the normal distribution function is not asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Clipped:
 
         deviation = math.sqrt(noise)
         fitted, ends = (to_host(a).astype(np.float64) for a in (self.entries.product(left, right), self.entries.values))
-        beyond = np.clip(self.signs * (ends - fitted) / deviation, -_LARGEST, _LARGEST)
+        beyond = np.clip(self.signs * (ends - fitted) / deviation, -_LARGEST_DEVIATION, _LARGEST_DEVIATION)
         ratio = np.exp(-(beyond**2) / 2 - math.log(2 * math.pi) / 2 - log_ndtr(-beyond))
         there = to_host(entries.values).copy()
         there[self.places] = fitted + self.signs * deviation * ratio
@@ -88,10 +88,10 @@ def ends_of(entries: Entries) -> tuple[float, float] | None:
     piled = [count > max(_LEAST_SHARE * entries.n_measurements, 1) for count in at]
     if not any(piled) or ends[0] == ends[1] or sum(at) > entries.n_measurements / 2:
         return None
-    step = max(entries.n_measurements // (4 * _LOOKED_AT), 1)
+    step = max(entries.n_measurements // (4 * _SAMPLE_SIZE), 1)
     some = to_host(values[::step])
-    within = some[(some > ends[0]) & (some < ends[1])][:_LOOKED_AT]
-    if np.unique(within).size < (1 - _ALIKE) * within.size or within.size < 2:
+    within = some[(some > ends[0]) & (some < ends[1])][:_SAMPLE_SIZE]
+    if np.unique(within).size < (1 - _SHARE_ALIKE) * within.size or within.size < 2:
         return None
     low, high = (
         end if there else beyond for end, there, beyond in zip(ends, piled, (-math.inf, math.inf), strict=True)
@@ -114,12 +114,12 @@ def as_recorded(values: Array, ends: tuple[float, float], deviation: float) -> A
 
     means = to_host(values)
     found = means.reshape(-1).copy()
-    for first in range(0, found.size, _AT_ONCE):
-        part = found[first : first + _AT_ONCE]
+    for first in range(0, found.size, _CHUNK_SIZE):
+        part = found[first : first + _CHUNK_SIZE]
         known = part.astype(np.float64)
         for sign, end in zip((1, -1), ends, strict=True):
             if math.isfinite(end):
-                inside = np.clip(sign * (known - end) / deviation, -_LARGEST, None)
-                density = np.exp(-np.minimum(inside**2, 2 * _LARGEST**2) / 2) / math.sqrt(2 * math.pi)
+                inside = np.clip(sign * (known - end) / deviation, -_LARGEST_DEVIATION, None)
+                density = np.exp(-np.minimum(inside**2, 2 * _LARGEST_DEVIATION**2) / 2) / math.sqrt(2 * math.pi)
                 part += sign * deviation * (density - inside * ndtr(-inside))
     return from_host(np.clip(found, *ends).reshape(means.shape), values)

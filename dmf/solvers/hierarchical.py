@@ -25,19 +25,19 @@ from dmf.solvers.clipping import Clipped
 from dmf.solvers.features import designs, regression
 from dmf.solvers.outcomes import Outcome
 
-_FIRST = (
+_FIRST_NOISE = (
     0.1  # noise variance of the first sweep, over that of the entries: from above, components die before they are seen
 )
 _OFFSET_ROUNDS = 3  # of fitting offsets for a start
-_FIXED = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
-_ALIVE = 0.1  # as in dmf.solvers.homotopy
-_HIDDEN = (
+_HOLDING_PENALTY = 1e6  # penalty, over the largest diagonal possible, that holds a coefficient at its mean
+_ALIVE_SHARE = 0.1  # as in dmf.solvers.homotopy
+_HIDDEN_NUMBERS = (
     10.0  # numbers, whose fit to noise tells as much as a component that prior means keep alive, but no entry shows
 )
-_STILL = (
+_SETTLED_CHANGE = (
     1e-3  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
 )
-_LEAST = 1e-12  # of prior variances, relative to the mean square of the entries
+_LEAST_VARIANCE = 1e-12  # of prior variances, relative to the mean square of the entries
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,10 @@ class HierarchicalBayes:
             spread[-1] = size / 10
             if self.noise:
                 seen = xp.mean(xp.astype(xp.any(means[:, :-1] != 0, axis=1), means.dtype))
-                spread = np.maximum(_column_means(means**2) / max(number(seen), 1e-300), _LEAST * size)
+                spread = np.maximum(_column_means(means**2) / max(number(seen), 1e-300), _LEAST_VARIANCE * size)
             sides.append(_Side(means, 0 * means, 0 * means, spread, np.ones(len(known.groups))))
-        noise = self.noise**2 if self.noise else _FIRST * total
-        hidden = _hidden(centred, noise)
+        noise = self.noise**2 if self.noise else _FIRST_NOISE * total
+        hidden = _hidden_square(centred, noise)
         return _State((sides[0], sides[1]), noise, total, hidden, finished=Outcome.TRIVIAL if total == 0 else None)
 
     def _means(self, data: _Data, size: float, start: LowRank | None) -> tuple[Array, Array]:
@@ -169,13 +169,16 @@ class HierarchicalBayes:
         cols, fit = _fitted(1, state.sides[1], rows, data, state.noise)
         square = fit.square / m
         estimate = (fit.square + fit.uncertainty + state.noise * fit.freedom) / m
-        noise = max(estimate, _LEAST * total)
-        still = abs(square - state.square) <= _STILL * square and abs(noise - state.noise) <= _STILL * noise
+        noise = max(estimate, _LEAST_VARIANCE * total)
+        still = (
+            abs(square - state.square) <= _SETTLED_CHANGE * square
+            and abs(noise - state.noise) <= _SETTLED_CHANGE * noise
+        )
         return _State(
             (rows, cols),
             noise,
             square,
-            _hidden(data.centred, noise),
+            _hidden_square(data.centred, noise),
             replaced / m,
             Outcome.NOISE_SETTLED if still else None,
         )
@@ -200,7 +203,7 @@ class HierarchicalBayes:
         power = [np.diag(gram) for gram in grams]
         spread = [p + _column_means(side.variances[:, :-1]) for p, side in zip(power, state.sides, strict=True)]
         means, moments = (np.sqrt(p[0] * p[1]) for p in (power, spread))
-        alive = np.sum(means > _ALIVE * np.maximum(moments, 1e-300))
+        alive = np.sum(means > _ALIVE_SHARE * np.maximum(moments, 1e-300))
         shown = np.sum(np.linalg.eigvals(grams[0] @ grams[1]).real > state.hidden)  # squared singular values, relative
         return {"noise": math.sqrt(state.noise + state.replaced), "rank": int(min(alive, shown))}
 
@@ -209,9 +212,9 @@ class HierarchicalBayes:
         return "Allow more iterations." if outcome is Outcome.BUDGET else ""
 
 
-def _hidden(centred: Entries, noise: float) -> float:
+def _hidden_square(centred: Entries, noise: float) -> float:
     """Mean square of a component's entries up to which noise of this variance, at weight 1, hides them."""
-    return _HIDDEN * noise / (centred.n_measurements * centred.mean_weight)
+    return _HIDDEN_NUMBERS * noise / (centred.n_measurements * centred.mean_weight)
 
 
 def _column_means(values: Array) -> np.ndarray:
@@ -244,7 +247,7 @@ def _fitted(side: int, mine: _Side, other: _Side, data: _Data, noise: float) -> 
     dtype, m, total = host_dtype(mine.means), centred.n_measurements, centred.mean_square
     zeros = xp.zeros_like(other.means[:, :1])
     spreads = xp.concat([other.variances[:, :-1], zeros, other.variances[:, -1:]], axis=1)
-    penalty = np.append(noise / mine.spread, _FIXED * (m * total + noise))
+    penalty = np.append(noise / mine.spread, _HOLDING_PENALTY * (m * total + noise))
     fit = centred.ridge(
         side,
         _met(other.means),
@@ -255,7 +258,7 @@ def _fitted(side: int, mine: _Side, other: _Side, data: _Data, noise: float) -> 
     means, variances = fit.rows[:, :-1], noise * fit.variances[:, :-1]
     size = total / centred.mean_weight
     prior, relevance = _prior(means, mine, data.designs[side], data.grams[side], size)
-    spread = np.maximum(_column_means((means - prior) ** 2 + variances), _LEAST * size)
+    spread = np.maximum(_column_means((means - prior) ** 2 + variances), _LEAST_VARIANCE * size)
     return _Side(means, variances, prior, spread, relevance), fit
 
 
