@@ -80,6 +80,10 @@ class FullMatrix(Observations):
         dense = namespace(weights, left, right).reshape(weights, self.shape)
         return dense @ conjugate_transpose(right), conjugate_transpose(left) @ dense
 
+    def evaluate(self, left, right):
+        residual = left @ right - self.matrix
+        return half_square(residual), residual @ conjugate_transpose(right), conjugate_transpose(left) @ residual
+
     def loss(self, left, right):
         return half_square(left @ right - self.matrix)
 

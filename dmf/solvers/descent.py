@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dmf.arrays.backend import number, to_host
+from dmf.arrays.backend import Array, number, to_host
 from dmf.arrays.checks import REDUCTIONS, check_choice, check_option, layer_factors, random_generator
 from dmf.arrays.linalg import chain_product
 from dmf.errors import ArgumentError
@@ -67,7 +67,7 @@ class GradientDescent:
         for step in range(iterations):
             weights, gradients, _ = state
             kept = weights if shrink == 1 else tuple(shrink * w for w in weights)
-            moved = tuple(w - rate * g for w, g, rate in zip(kept, gradients, rates, strict=True))
+            moved = tuple(map(_moved, kept, gradients, rates))
             following = self._state(observations, moved)
             if not math.isfinite(following[2]):
                 return state, step
@@ -76,8 +76,13 @@ class GradientDescent:
 
     def _state(self, observations, weights):
         scale = scale_of(self.reduction, observations)
-        loss, gradients = loss_and_gradients(weights, observations.evaluate)
-        return weights, tuple(scale * g for g in gradients), scale * number(loss)
+
+        def evaluate(left, right):  # scaled here, the two products carry the factor into every gradient
+            loss, *products = observations.evaluate(left, right)
+            return scale * number(loss), *(scale * product for product in products)
+
+        loss, gradients = loss_and_gradients(weights, evaluate)
+        return weights, gradients, loss
 
     def loss(self, state: Any) -> float:
         """Training loss of a state."""
@@ -102,6 +107,13 @@ class GradientDescent:
             f"{self.outer_scale:g}.",
             Outcome.BUDGET: "Allow more iterations if the loss is still falling.",
         }.get(outcome, "")
+
+
+def _moved(weight: Array, gradient: Array, rate: float) -> Array:
+    """``weight - rate * gradient``, of which only the result is new memory."""
+    moved = -rate * gradient
+    moved += weight
+    return moved
 
 
 class CompressedDescent(GradientDescent):
