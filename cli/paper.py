@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,9 +129,9 @@ def _reproduce_all(small: bool, output: Path, checkpoint: Checkpoint | None, see
         report = reproduce_all(output, small, seeds, progress, checkpoint, ALL)
     rows = report["table"]
     title = f"The papers' experiments{', small versions' if small else ''}, seed {', '.join(map(str, seeds))}"
-    shown = {report["titles"][name]: (path, report["notes"][name]) for name, path in pictures.items()}
+    shown = {f"{report['titles'][name]} ({name})": (path, report["notes"][name]) for name, path in pictures.items()}
     write_gallery(page, title, rows, shown)
-    verdicts = [row["verdict"] for row in rows if row["verdict"] != "not published"]
+    verdicts = [row["verdict"] for row in rows if not math.isnan(row["published"])]
     agree = sum(verdict.startswith(("agrees", "same in kind", "within")) for verdict in verdicts)
     lines = [
         f"{agree} of {len(verdicts)} published numbers agree; not run, as they need data or peers: {', '.join(WITH_DATA)}"

@@ -70,7 +70,9 @@ def burer_monteiro(
         "iterations to a loss of 1e-10, compressed over Burer-Monteiro", 14.0,
         done["compressed"] / plain[rank].iterations_to(1e-10, "loss"),
     )  # fmt: skip
-    experiment.quotient("these iterations, original over compressed", 1.27, done["original"] / done["compressed"])
+    experiment.quotient(
+        "iterations to a loss of 1e-10, original over compressed", 1.27, done["original"] / done["compressed"]
+    )
     return experiment
 
 

@@ -78,7 +78,7 @@ def factorization(
     done = [curve.iterations_to(1e-10, "loss") for curve in (original, compressed)]
     experiment.claim("iterations to a loss of 1e-10, original", 80_000, done[0], 0.15)
     experiment.claim("iterations to a loss of 1e-10, compressed", 61_000, done[1])
-    experiment.quotient("these iterations, original over compressed", 1.31, done[0] / done[1])
+    experiment.quotient("iterations to a loss of 1e-10, original over compressed", 1.31, done[0] / done[1])
     return experiment
 
 
@@ -105,7 +105,7 @@ def sensing(
     reached = [curve.iterations_to(1e-2) for curve in (original, compressed)]
     experiment.claim("iterations to an error of 1e-2, original", 900, reached[0], 0.15)
     experiment.claim("iterations to an error of 1e-2, compressed", 750, reached[1])
-    experiment.quotient("these iterations, original over compressed", 1.2, reached[0] / reached[1])
+    experiment.quotient("iterations to an error of 1e-2, original over compressed", 1.2, reached[0] / reached[1])
     ends = [float(curve.run.history["error"][-1]) for curve in (original, compressed)]
     experiment.claim("error at the end, original", 7e-6, ends[0], 1.0)
     experiment.claim("error at the end, compressed", 4e-6, ends[1], 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -43,12 +44,17 @@ def times(shape: Sequence[int]) -> str:
 
 
 def number(value: Any) -> str:
-    """A number as summaries show it: whole ones with their digits in groups, others with four digits; else its text."""
+    """A number as summaries show it: whole ones with their digits in groups, others with four digits; else its text.
+
+    Of NaN, where there is none, a dash.
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
 
 
 def package(name: str, path: object, extra: str) -> Any:

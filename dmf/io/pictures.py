@@ -6,12 +6,15 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
 from dmf.io.writing import write_atomically
 
 _COLORS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#6a4c93")
+_LINES = tuple((color, line) for line in ("-", "--", ":") for color in _COLORS)  # one for each curve of a picture
+_MOST_INSIDE = 3  # curves whose legend has room among them
 _FLOOR = 1e-17  # zeros cannot be drawn on a logarithmic axis
 
 
@@ -55,12 +58,13 @@ def plot_errors(
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     labels = {"iteration": "iteration", "seconds": "time (s)"} if timed else {"iteration": "iteration"}
-    figure = Figure(figsize=(9.5 if timed else 6, 3.8), layout="constrained")
+    inside = len(curves) <= _MOST_INSIDE
+    figure = Figure(figsize=((9.5 if timed else 6) + (0 if inside else 2.5), 3.8), layout="constrained")
     axes = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     for axis, (clock, label) in zip(axes, labels.items(), strict=True):
-        for color, (name, history) in zip(_COLORS * len(curves), curves, strict=False):
+        for (color, line), (name, history) in zip(cycle(_LINES), curves, strict=False):
             errors = np.maximum(history[column], _FLOOR)
-            axis.plot(history[clock], errors, color=color, label=name, linewidth=2)
+            axis.plot(history[clock], errors, line, color=color, label=name, linewidth=2)
             axis.plot(history[clock][-1:], errors[-1:], "o", color=color, markersize=5)
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
@@ -71,7 +75,10 @@ def plot_errors(
     axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0].set_ylim(*limits)
     axes[0].set_ylabel(error)
-    axes[0].legend(frameon=False)
+    if inside:
+        axes[0].legend(frameon=False)
+    else:
+        figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside right center")
     figure.suptitle(title, fontsize=11)
     save_figure(figure, path)
 

@@ -149,10 +149,11 @@ def write_gallery(
     rows : sequence of mappings
         Of the table, each with the same columns; one at least.
     pictures : mapping of str to (path, str)
-        Title of each picture to its file and a note.
+        Title of each picture to its file and a note, which may be empty.
     """
     images = "\n".join(
-        f"<h2>{html.escape(name)}</h2>\n{_image(name, Path(file).read_bytes())}\n<p>{html.escape(note)}</p>"
+        f"<h2>{html.escape(name)}</h2>\n{_image(name, Path(file).read_bytes())}"
+        + (f"\n<p>{html.escape(note)}</p>" if note else "")
         for name, (file, note) in pictures.items()
     )
     header = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])

@@ -1,9 +1,13 @@
 """The paper's experiments as commands: what takes a second or two here, the others in tests/slow."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
+
+from dmf.experiments.catalogue import EXPERIMENTS
+from dmf.experiments.results import Experiment
 
 from cli.program import error_line
 
@@ -61,6 +65,25 @@ def test_reproduce_all(dmf_program, tmp_path, monkeypatch):
     page = (tmp_path / "all.html").read_text()
     assert page.count("<img ") == 1
     assert "<td>same in kind</td>" in page
+
+
+def test_only_published_numbers_are_counted(dmf_program, tmp_path, monkeypatch):
+    """A number of ours that was not reached, and for which none is published, is a dash in the table and counts for nothing."""
+
+    def made_up(small, seed, progress, checkpoint):
+        found = Experiment("made-up", "Made up", "error", {}, small)
+        found.quotient("old over new", 2.0, 3.0)
+        found.finding("share", math.nan)
+        return found
+
+    monkeypatch.setitem(EXPERIMENTS, "made-up", made_up)
+    monkeypatch.setattr("dmf.experiments.everything.draw", lambda result, path: path.write_bytes(b""))
+    monkeypatch.setattr("dmf_cli.paper.ALL", ("made-up",))
+    done = dmf_program("reproduce", "all", "--small", "-o", tmp_path)
+    assert "1 of 1 published numbers agree" in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if "share" in line)
+    assert line.split() == ["made-up", "share", "-", "-", "-", "not", "reached"]
+    assert "nan" not in (tmp_path / "all.html").read_text()
 
 
 def test_only_all_takes_several_seeds(dmf_program):

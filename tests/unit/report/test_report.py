@@ -71,7 +71,7 @@ def test_a_noise_level_that_is_unknown(tmp_path):
     recovery = dmf.factorize(np.eye(3))
     recovery = replace(recovery, found=replace(recovery.found, exact=False, noise=np.nan))
     write_report(tmp_path / "r.html", recovery, {})
-    assert "<td>noise</td><td>nan</td>" in (tmp_path / "r.html").read_text()
+    assert "<td>noise</td><td>-</td>" in (tmp_path / "r.html").read_text()
 
 
 def test_other_suffixes_are_refused(tmp_path):
