@@ -14,7 +14,7 @@ from dmf.arrays.threads import one_blas_thread
 _OVERSAMPLING = 10
 _DENSE_SVD_LIMIT = 500  # LAPACK takes 0.1 s at this size; its cost grows with the cube
 _TALL = (
-    200_000  # numbers of a matrix for which two passes of Cholesky QR take half of the time of Householder's or less
+    65_000  # numbers of a matrix from which on two passes of Cholesky QR take less time than Householder's reflections
 )
 _NEARLY = 0.1  # largest entry of Q^T Q - I after a first pass that a second one corrects to rounding
 

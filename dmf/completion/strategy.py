@@ -17,6 +17,7 @@ data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -78,10 +79,10 @@ def step(state: State, task: Task, run: Run) -> Next:
 
 
 def _offsets_of_width(state: State, width: int) -> Next:
-    stage = Stage.OFFSETS if state.facts.core is None else Stage.CORE
-    return replace(state, bound=width), Task(
-        stage, HierarchicalBayes(width, state.facts.seed, clipped=state.facts.clipped)
-    )
+    facts, before = state.facts, state.with_offsets
+    most_noise = math.inf if before is None else before.noise
+    solver = HierarchicalBayes(width, facts.seed, clipped=facts.clipped, most_noise=most_noise)
+    return replace(state, bound=width), Task(Stage.OFFSETS if facts.core is None else Stage.CORE, solver)
 
 
 def _after_offsets(state: State, found: Estimate) -> Next:

@@ -37,6 +37,7 @@ _HIDDEN_NUMBERS = (
 _SETTLED_CHANGE = (
     1e-3  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
 )
+_SLOW_RISE = 1e-2  # relative, of the noise variance in one sweep: the first sweeps raise it faster, or it falls
 _LEAST_VARIANCE = 1e-12  # of prior variances, relative to the mean square of the entries
 
 
@@ -91,17 +92,20 @@ class HierarchicalBayes:
         in which rows of zeros are unknown. 0: the start gives nothing but the columns.
     clipped : (float, float), optional
         Ends of the range in which values were clipped, either may be infinite; see `dmf.solvers.clipping`.
+    most_noise : float
+        Standard deviation of the noise above which the fit is of no use: a run whose noise level rises slowly ends there.
     """
 
     width: int
     seed: int = 0
     noise: float = 0.0
     clipped: tuple[float, float] | None = None
+    most_noise: float = math.inf
 
     def rescaled(self, unit: float) -> HierarchicalBayes:
         """The same for data in another unit."""
         ends = None if self.clipped is None else (self.clipped[0] / unit, self.clipped[1] / unit)
-        return replace(self, noise=self.noise / unit, clipped=ends)
+        return replace(self, noise=self.noise / unit, clipped=ends, most_noise=self.most_noise / unit)
 
     def prepare(self, observations: Entries, start: Any) -> _Data:
         """The centred entries, and features of rows and columns."""
@@ -174,14 +178,9 @@ class HierarchicalBayes:
             abs(square - state.square) <= _SETTLED_CHANGE * square
             and abs(noise - state.noise) <= _SETTLED_CHANGE * noise
         )
-        return _State(
-            (rows, cols),
-            noise,
-            square,
-            _hidden_square(data.centred, noise),
-            replaced / m,
-            Outcome.NOISE_SETTLED if still else None,
-        )
+        rises = 0 <= noise - state.noise <= _SLOW_RISE * noise and noise + replaced / m > self.most_noise**2
+        finished = Outcome.NOISIER if rises else Outcome.NOISE_SETTLED if still else None
+        return _State((rows, cols), noise, square, _hidden_square(data.centred, noise), replaced / m, finished)
 
     def loss(self, state: Any) -> float:
         """Half the mean squared residual."""

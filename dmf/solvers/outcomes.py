@@ -25,6 +25,7 @@ class Outcome(Enum):
     DISAGREED = "the fit to all entries contradicts the one without the held-out entries, which is kept"
     CONTRADICTED = "the residual contradicts a noise level as low as this"
     OVERFITTED = "more components would be needed than the measurements determine"
+    NOISIER = "the noise level rises above that of a fit with fewer components"
     UNPROMISING = "the loss falls too slowly for the right rank"
     RUNAWAY = "the matrix has grown far beyond what was measured, and no step lowers the residual further"
     BUDGET = "the iterations are used up"
