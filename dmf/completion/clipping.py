@@ -29,7 +29,7 @@ def range_of_clipped(entries: Any, seed: int) -> tuple[float, float] | None:
     kept, held = some_rows(entries, seed).split(_HELD_OUT, seed)
     width, xp, squares = min(_WIDTH, *kept.shape), namespace(held.entries), []
     for clipped in (None, ends):
-        solver: Any = HierarchicalBayes(width, seed, clipped=clipped)
+        solver: Any = HierarchicalBayes(width, seed, clipped=clipped, implicit=False)
         done = run(solver, kept, None, iterations=_SWEEPS)
         off = xp.clip(done.model.entries(held.rows, held.cols), *ends) - held.entries
         squares.append(number(xp.sum(off * off)))

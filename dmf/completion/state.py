@@ -98,6 +98,8 @@ class Estimate:
     loss : float
         Half the mean squared residual.
     outcome : Outcome
+    explained : float
+        Share of the variance of factors or offsets that their prior means explain, where they have any.
     """
 
     model: LowRank
@@ -105,13 +107,13 @@ class Estimate:
     noise: float
     loss: float
     outcome: Outcome
+    explained: float = 0.0
 
     @classmethod
     def of(cls, run: Run) -> Estimate:
         """The estimate of a run of a low-rank solver."""
-        return cls(
-            run.model, int(run.findings["rank"]), run.findings["noise"], float(run.history.loss[-1]), run.outcome
-        )
+        found, loss = run.findings, float(run.history.loss[-1])
+        return cls(run.model, int(found["rank"]), found["noise"], loss, run.outcome, found.get("explained", 0.0))
 
     def noise_variance(self, facts: Facts) -> float:
         """Mean squared residual, for each measurement that the degrees of freedom of this rank leave."""

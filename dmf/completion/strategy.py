@@ -49,6 +49,7 @@ HOMOTOPIES = {Stage.HOMOTOPY: Continuation(), Stage.SLOW_HOMOTOPY: Continuation(
 # A homotopy ends at a level that needs too many components. Noise of a variance up to this multiple of the level explains them:
 EXPLAINING_NOISE = 6.0  # noise that variational Bayes sees
 EXPLAINING_NOISE_BESIDE_OFFSETS = 50.0  # noise that offsets alone leave
+EXPLAINED_BY_CHANCE = 0.03  # of the variance in the core: prior means that explain no more say nothing of the rest
 NOISE_SHARE = 1e-2  # of the variance of the data; noise above it is beyond doubt
 ENTRIES_TRIED_ANYWAY = 5_000  # with no more, an exact fit is tried even where noise is seen: they may mislead
 BETTER_FIT = 0.5  # a fit is better than another one if it leaves less than this share of its noise variance
@@ -103,7 +104,8 @@ def _to_all_entries(state: State) -> Next:
     assert found is not None
     if state.facts.core is None:
         return _offsets_done(state, found)
-    solver = HierarchicalBayes(found.model.width, state.facts.seed, found.noise, state.facts.clipped)
+    implicit = found.explained > EXPLAINED_BY_CHANCE
+    solver = HierarchicalBayes(found.model.width, state.facts.seed, found.noise, state.facts.clipped, implicit=implicit)
     most = 0 if state.exhausted else None
     return state, Task(Stage.SPREAD, solver, found.model, most)
 

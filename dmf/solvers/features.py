@@ -20,7 +20,7 @@ _IRRELEVANT, _LEAST = 1e-6, 1e-12  # least relevance, and least number of coeffi
 _SWEEPS = 6  # of the randomised singular value decomposition: with 4, predictions of two seeds differ by a tenth of their error
 
 
-def designs(observations: Entries, seed: int = 0) -> tuple[Design, Design]:
+def designs(observations: Entries, seed: int = 0, implicit: bool = True) -> tuple[Design, Design]:
     """Designs of rows and of columns: a constant, how many entries are seen, the implicit term, and what else is known.
 
     With P the pattern, n its row sums and V an orthonormal basis, the implicit features of rows are ``diag(n)^-1/2 P V``: if
@@ -33,6 +33,8 @@ def designs(observations: Entries, seed: int = 0) -> tuple[Design, Design]:
     observations : Entries
     seed : int
         Seed of the randomised singular value decomposition.
+    implicit : bool
+        Whether the implicit term is part of them.
 
     Returns
     -------
@@ -49,8 +51,8 @@ def designs(observations: Entries, seed: int = 0) -> tuple[Design, Design]:
     xp = namespace(like)
     counts = [xp.astype(observations.counts(side), observations.dtype) for side in (0, 1)]
     scales = [(1 / xp.sqrt(xp.where(n > 0, n, xp.ones_like(n))))[:, None] for n in counts]
-    dimensions = min(_MOST, min(shape) // _SIZE_FOR_EACH)
-    implicit: list[list[Array]] = [[], []]
+    dimensions = min(_MOST, min(shape) // _SIZE_FOR_EACH) if implicit else 0
+    terms: list[list[Array]] = [[], []]
     if dimensions:
         u, _, vt = truncated_svd(
             lambda block: scales[0] * observations.pattern_product(0, scales[1] * block),
@@ -62,10 +64,10 @@ def designs(observations: Entries, seed: int = 0) -> tuple[Design, Design]:
             sweeps=_SWEEPS,
         )
         bases = xp.matrix_transpose(vt), u
-        implicit = [[scales[side] * observations.pattern_product(side, bases[side])] for side in (0, 1)]
+        terms = [[scales[side] * observations.pattern_product(side, bases[side])] for side in (0, 1)]
     rows, cols = (
         Design.of([xp.ones_like(n)[:, None], _relative(xp.log1p(n))[:, None], *more]).beside(known)
-        for n, more, known in zip(counts, implicit, observations.known, strict=True)
+        for n, more, known in zip(counts, terms, observations.known, strict=True)
     )
     return rows, cols
 

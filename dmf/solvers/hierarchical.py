@@ -37,7 +37,7 @@ _HIDDEN_NUMBERS = (
 _SETTLED_CHANGE = (
     1e-3  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
 )
-_SLOW_RISE = 1e-2  # relative, of the noise variance in one sweep: the first sweeps raise it faster, or it falls
+_RISES = 10  # of the noise, sweep after sweep: with fewer it may still fall, as components come apart
 _LEAST_VARIANCE = 1e-12  # of prior variances, relative to the mean square of the entries
 
 
@@ -70,6 +70,7 @@ class _State:
     square: float  # mean squared residual
     hidden: float  # mean square of a component's entries that noise hides
     replaced: float = 0.0  # mean variance of what is in place of clipped values
+    rises: int = 0  # sweeps in a row that raised the noise
     finished: Outcome | None = None
 
 
@@ -93,7 +94,9 @@ class HierarchicalBayes:
     clipped : (float, float), optional
         Ends of the range in which values were clipped, either may be infinite; see `dmf.solvers.clipping`.
     most_noise : float
-        Standard deviation of the noise above which the fit is of no use: a run whose noise level rises slowly ends there.
+        Standard deviation of the noise above which the fit is of no use: a run whose noise level goes on rising ends there.
+    implicit : bool
+        Whether prior means have the implicit term. Its singular vectors cost as much as some sweeps.
     """
 
     width: int
@@ -101,6 +104,7 @@ class HierarchicalBayes:
     noise: float = 0.0
     clipped: tuple[float, float] | None = None
     most_noise: float = math.inf
+    implicit: bool = True
 
     def rescaled(self, unit: float) -> HierarchicalBayes:
         """The same for data in another unit."""
@@ -110,7 +114,7 @@ class HierarchicalBayes:
     def prepare(self, observations: Entries, start: Any) -> _Data:
         """The centred entries, and features of rows and columns."""
         mean, centred = observations.centred()
-        known = designs(observations, self.seed)
+        known = designs(observations, self.seed, self.implicit)
         rows, cols = (_gram(design.columns) for design in known)
         clipped = None if self.clipped is None else Clipped.of(observations, self.clipped, centred)
         return _Data(centred, mean, known, (rows, cols), clipped)
@@ -178,9 +182,10 @@ class HierarchicalBayes:
             abs(square - state.square) <= _SETTLED_CHANGE * square
             and abs(noise - state.noise) <= _SETTLED_CHANGE * noise
         )
-        rises = 0 <= noise - state.noise <= _SLOW_RISE * noise and noise + replaced / m > self.most_noise**2
-        finished = Outcome.NOISIER if rises else Outcome.NOISE_SETTLED if still else None
-        return _State((rows, cols), noise, square, _hidden_square(data.centred, noise), replaced / m, finished)
+        rises = state.rises + 1 if noise > state.noise else 0
+        too_noisy = rises >= _RISES and noise + replaced / m > self.most_noise**2
+        finished = Outcome.NOISIER if too_noisy else Outcome.NOISE_SETTLED if still else None
+        return _State((rows, cols), noise, square, _hidden_square(data.centred, noise), replaced / m, rises, finished)
 
     def loss(self, state: Any) -> float:
         """Half the mean squared residual."""
@@ -197,14 +202,19 @@ class HierarchicalBayes:
         return state.finished
 
     def findings(self, state: Any) -> dict[str, float]:
-        """Noise level (standard deviation) and number of components that are there."""
+        """Noise level (standard deviation), number of components that are there, and what prior means explain.
+
+        "explained" is the largest share of the variance of factors, or offsets, of rows or columns.
+        """
         grams = [_gram(side.means[:, :-1]) / side.means.shape[0] for side in state.sides]
         power = [np.diag(gram) for gram in grams]
         spread = [p + _column_means(side.variances[:, :-1]) for p, side in zip(power, state.sides, strict=True)]
         means, moments = (np.sqrt(p[0] * p[1]) for p in (power, spread))
         alive = np.sum(means > _ALIVE_SHARE * np.maximum(moments, 1e-300))
         shown = np.sum(np.linalg.eigvals(grams[0] @ grams[1]).real > state.hidden)  # squared singular values, relative
-        return {"noise": math.sqrt(state.noise + state.replaced), "rank": int(min(alive, shown))}
+        explained = max(_explained(side) for side in state.sides)
+        noise = math.sqrt(state.noise + state.replaced)
+        return {"noise": noise, "rank": int(min(alive, shown)), "explained": explained}
 
     def advice(self, outcome: Outcome) -> str:
         """What to do after a run that ended like this."""
@@ -214,6 +224,13 @@ class HierarchicalBayes:
 def _hidden_square(centred: Entries, noise: float) -> float:
     """Mean square of a component's entries up to which noise of this variance, at weight 1, hides them."""
     return _HIDDEN_NUMBERS * noise / (centred.n_measurements * centred.mean_weight)
+
+
+def _explained(side: _Side) -> float:
+    """Share of the variance of factors, or of offsets, that prior means explain: the larger one."""
+    variances = _column_means(side.prior**2) - _column_means(side.prior) ** 2
+    parts = [(variances[at].sum(), side.spread[at].sum()) for at in (slice(-1), slice(-1, None))]
+    return max(float(told / (told + rest)) if told > 0 else 0.0 for told, rest in parts)
 
 
 def _column_means(values: Array) -> np.ndarray:

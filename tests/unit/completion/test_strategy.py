@@ -17,13 +17,14 @@ SCARCE = replace(FACTS, n_distinct=600, n_measurements=600)  # 2.0 only up to ra
 NOISE, NONE = Outcome.NOISE_SETTLED, Outcome.NO_NOISE
 
 
-def result(rank, outcome, *, noise=0.5, loss=0.1, nit=1, sizes=None, offsets=False):
+def result(rank, outcome, *, noise=0.5, loss=0.1, nit=1, sizes=None, offsets=False, explained=0.0):
     """A run of a solver that found this."""
     s = np.linspace(2, 1, max(rank, 1)) if sizes is None else np.array(sizes, float)
     ones = np.ones((60, s.size))
     history = History({"iteration": [0, nit], "loss": [1.0, loss], "seconds": [0.0, 0.1]})
     added = Offsets(0.0, np.zeros(60), np.zeros(60)) if offsets else None
-    return Run(None, LowRank(ones, s, ones.T, added), outcome, "", history, {"rank": rank, "noise": noise})
+    found = {"rank": rank, "noise": noise, "explained": explained}
+    return Run(None, LowRank(ones, s, ones.T, added), outcome, "", history, found)
 
 
 EXACT = {"outcome": Outcome.EXACT, "loss": 1e-30}
@@ -236,3 +237,12 @@ def test_tasks_carry_what_the_runs_found():
     core = replace(OFFSETS, core=(12, 12))
     state, spread, _ = follow(core, [result(3, NOISE, offsets=True, nit=100)])
     assert spread.most == 0 and spread.start is state.with_offsets.model  # the budget is spent, all rows are needed
+    wide = follow(replace(OFFSETS, rank=None), [result(10, NOISE, offsets=True, noise=0.3)])[1]
+    assert wide.solver.most_noise == 0.3 and strategy.begin(OFFSETS)[1].solver.most_noise == np.inf
+
+
+@pytest.mark.parametrize(("explained", "implicit"), [(0.01, False), (0.1, True)])
+def test_an_implicit_term_that_told_nothing_in_the_core_is_left_out(explained, implicit):
+    core = replace(OFFSETS, core=(12, 12))
+    assert strategy.begin(core)[1].solver.implicit
+    assert follow(core, [result(3, NOISE, offsets=True, explained=explained)])[1].solver.implicit is implicit

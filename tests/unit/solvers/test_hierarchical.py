@@ -6,6 +6,9 @@ import pytest
 import dmf
 from dmf.observations.design import Design
 from dmf.solvers import hierarchical
+from dmf.solvers.hierarchical import HierarchicalBayes
+from dmf.solvers.loop import run
+from dmf.solvers.outcomes import Outcome
 
 
 def table(rng, chosen, shape=(600, 300), share=0.06, noise=1.0):
@@ -82,3 +85,31 @@ def test_held_out_entries_are_no_part_of_the_pattern(rng):
     errors = dmf.complete(afresh, offsets=True).predict(held.rows, held.cols) - held.values
     told = dmf.complete(entries, offsets=True, holdout=0.2).heldout.rmse
     assert told == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-9)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_what_prior_means_explain(rng, chosen):
+    entries = table(rng, chosen)
+    found, without = (
+        run(HierarchicalBayes(4, implicit=implicit), entries, None, iterations=200).findings["explained"]
+        for implicit in (True, False)
+    )
+    assert 0 <= without < (0.05 if chosen else 0.03)  # where rows look into what they like, counts say a little
+    assert found > 0.1 if chosen else found < 0.03
+
+
+def test_a_fit_noisier_than_it_may_be_ends_there(rng):
+    """If its noise rises steadily; where it rises and falls again, as that of few components that are there, it goes on."""
+    values = np.round(2 * rng.standard_normal((60, 40)))  # no components at all, in many
+    seen = rng.random(values.shape) < 0.5
+    entries = dmf.SampledEntries(*np.nonzero(seen), values[seen], values.shape)
+    whole, level = run(HierarchicalBayes(8), entries, None, iterations=200), 1.9
+    bound = run(HierarchicalBayes(8, most_noise=level), entries, None, iterations=200)
+    assert bound.outcome is Outcome.NOISIER and not bound.success and bound.findings["noise"] > level
+    np.testing.assert_array_equal(bound.history["noise"], whole.history["noise"][: bound.nit + 1])
+    assert bound.nit < whole.nit
+    few = table(rng, chosen=False)
+    whole = run(HierarchicalBayes(4), few, None, iterations=200)
+    level = 1.01 * whole.findings["noise"]
+    assert max(whole.history["noise"]) > level
+    assert run(HierarchicalBayes(4, most_noise=level), few, None, iterations=200).outcome is Outcome.NOISE_SETTLED
