@@ -33,21 +33,23 @@ class Factors:
     spread: np.ndarray
     noise: np.ndarray
 
-    def rows(self, table: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """Rows, a chunk at a time: mean (n, r + 1) and covariance (n, r + 1, r + 1) of (1, x) given what is observed."""
+    def rows(self, known: np.ndarray, seen: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Rows, a chunk at a time: mean (n, r + 1) and covariance (n, r + 1, r + 1) of (1, x) given what is observed.
+
+        `known` (n, d) has zeros where nothing is observed, `seen` too, and ones elsewhere.
+        """
         width = self.loadings.shape[1]
         products = (self.loadings[:, :, None] * self.loadings[:, None, :] + self.spread) / self.noise[:, None, None]
         flat, scaled = products.reshape(len(products), -1), self.loadings / self.noise[:, None]
-        step = max(_CHUNK // width**2, 1)
-        for first in range(0, len(table), step):
+        step, one = max(_CHUNK // width**2, 1), np.eye(width - 1)
+        for first in range(0, len(known), step):
             part = slice(first, first + step)
-            seen = ~np.isnan(table[part])
-            normal = (seen.astype(float) @ flat).reshape(-1, width, width)
-            target = np.where(seen, table[part], 0) @ scaled
+            normal = (seen[part] @ flat).reshape(-1, width, width)
             covariance = np.zeros_like(normal)
-            covariance[:, 1:, 1:] = np.linalg.inv(normal[:, 1:, 1:] + np.eye(width - 1))
+            covariance[:, 1:, 1:] = inverse = np.linalg.inv(normal[:, 1:, 1:] + one)
             mean = np.ones((len(normal), width))
-            mean[:, 1:] = np.einsum("nab,nb->na", covariance[:, 1:, 1:], target[:, 1:] - normal[:, 1:, 0])
+            target = known[part] @ scaled[:, 1:] - normal[:, 1:, 0]
+            mean[:, 1:] = (inverse @ target[:, :, None])[:, :, 0]
             yield part, mean, covariance
 
     def moments(self, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +63,7 @@ class Factors:
         filled, variances = np.array(table), np.zeros_like(table)
         d, width = self.loadings.shape
         products = self.loadings[:, :, None] * self.loadings[:, None, :]
-        for part, mean, covariance in self.rows(table):
+        for part, mean, covariance in self.rows(*_known(table)):
             holes = np.isnan(table[part])
             second = (covariance + mean[:, :, None] * mean[:, None, :]).reshape(-1, width**2)
             variance = covariance.reshape(-1, width**2) @ products.reshape(d, -1).T
@@ -73,7 +75,7 @@ class Factors:
     def draw(self, table: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """The table with its holes filled by a draw from their conditional distribution."""
         result, noise = np.array(table), np.sqrt(self.noise)
-        for part, mean, covariance in self.rows(table):
+        for part, mean, covariance in self.rows(*_known(table)):
             roots = np.zeros_like(covariance)
             roots[:, 1:, 1:] = np.linalg.cholesky(covariance[:, 1:, 1:])
             drawn = mean + np.einsum("nab,nb->na", roots, generator.standard_normal(mean.shape))
@@ -115,60 +117,84 @@ def low_rank_path(
     .. [1] Lim, Teh, KDD Cup 2007 (variational Bayes for factor models); Ilin, Raiko, JMLR 2010 (with missing values).
     """
     n, d = table.shape
-    seen = ~np.isnan(table)
+    data = _Data.of(table, weights)
     model = Factors(np.zeros((d, 1)), np.zeros((d, 1, 1)), np.ones(d))
     for rank in map(int, ranks):
         if rank >= min(n, d):
             return
-        model = _widened(model, table, seen, weights, rank)
+        model = _widened(model, data, rank)
         scales = np.ones(rank + 1)
         for _ in range(_SWEEPS):
             before = model.noise
-            model, scales = _sweep(model, table, seen, weights, scales)
+            model, scales = _sweep(model, data, scales)
             if np.max(np.abs(model.noise / before - 1)) < _SETTLED:
                 break
         yield rank, model
 
 
-def _widened(model, table, seen, weights, rank) -> Factors:
+def _known(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The table with zeros in its holes, and ones where it has none."""
+    seen = ~np.isnan(table)
+    return np.where(seen, table, 0), seen.astype(float)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A table as sweeps need it: values and places observed (n, d), plain and times the weights, and sums of the latter."""
+
+    known: np.ndarray
+    seen: np.ndarray
+    weighted: np.ndarray
+    weighted_seen: np.ndarray
+    weights: np.ndarray
+    counts: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, table: np.ndarray, weights: np.ndarray) -> _Data:
+        known, seen = _known(table)
+        weighted, weighted_seen = known * weights[:, None], seen * weights[:, None]
+        return cls(
+            known, seen, weighted, weighted_seen, weights, weighted_seen.sum(axis=0), np.sum(weighted * known, axis=0)
+        )
+
+
+def _widened(model: Factors, data: _Data, rank: int) -> Factors:
     """With leading directions of what the model leaves of the observed cells, by power iteration from its largest rows."""
     d, width = model.loadings.shape
-    rest = np.empty_like(table)
-    for part, mean, _ in model.rows(table):
-        rest[part] = np.where(seen[part], table[part] - mean @ model.loadings.T, 0)
-    rest *= np.sqrt(weights)[:, None] / np.sqrt(model.noise)
+    rest = np.array(data.known)
+    for part, mean, _ in model.rows(data.known, data.seen):
+        rest[part] -= data.seen[part] * (mean @ model.loadings.T)
+    rest *= np.sqrt(data.weights)[:, None] / np.sqrt(model.noise)
     count = rank + 1 - width
     largest = np.argsort(-np.sum(rest**2, axis=1), kind="stable")[: 2 * count + 4]
     basis = np.linalg.qr(rest[largest].T)[0]
     for _ in range(2):
         basis = np.linalg.qr(rest.T @ (rest @ basis))[0]
     left, s, _ = np.linalg.svd(basis.T @ (rest.T @ rest @ basis))
-    added = basis @ left[:, :count] * np.sqrt(s[:count] / max(weights.sum(), 1))
+    added = basis @ left[:, :count] * np.sqrt(s[:count] / max(data.weights.sum(), 1))
     loadings = np.column_stack([model.loadings, added * np.sqrt(model.noise)[:, None]])
     spread = np.zeros((d, rank + 1, rank + 1))
     spread[:, :width, :width] = model.spread
     return replace(model, loadings=loadings, spread=spread)
 
 
-def _sweep(model, table, seen, weights, scales) -> tuple[Factors, np.ndarray]:
+def _sweep(model: Factors, data: _Data, scales: np.ndarray) -> tuple[Factors, np.ndarray]:
     """Rows, then loadings, noise and the prior variances of the loadings (`scales`)."""
     d, width = model.loadings.shape
-    seconds, cross, squares = np.zeros((d, width * width)), np.zeros((d, width)), np.zeros(d)
-    for part, mean, covariance in model.rows(table):
-        second = (covariance + mean[:, :, None] * mean[:, None, :]) * weights[part, None, None]
-        here = np.where(seen[part], table[part], 0)
-        seconds += seen[part].astype(float).T @ second.reshape(len(second), -1)
-        cross += here.T @ (mean * weights[part, None])
-        squares += weights[part] @ here**2
-    counts = weights @ seen
+    seconds, cross = np.zeros((d, width * width)), np.zeros((d, width))
+    for part, mean, covariance in model.rows(data.known, data.seen):
+        second = covariance + mean[:, :, None] * mean[:, None, :]
+        seconds += data.weighted_seen[part].T @ second.reshape(len(second), -1)
+        cross += data.weighted[part].T @ mean
     seconds = seconds.reshape(d, width, width)
     prior = np.diag(1 / scales)
     prior[0, 0] = 0.1
     spread = np.linalg.inv(seconds / model.noise[:, None, None] + prior)
-    loadings = np.einsum("dab,db->da", spread, cross) / model.noise[:, None]
-    rest = squares - 2 * np.sum(loadings * cross, axis=1)
-    rest += np.einsum("dab,dab->d", seconds, loadings[:, :, None] * loadings[:, None, :] + spread)
-    common = rest.sum() / counts.sum()
-    noise = np.maximum((rest + 2 * _PRIOR_ROWS * common) / (counts + 2 * _PRIOR_ROWS), _LEAST_NOISE)
-    scales = np.mean(loadings**2 + np.diagonal(spread, axis1=1, axis2=2), axis=0)
+    loadings = (spread @ cross[:, :, None])[:, :, 0] / model.noise[:, None]
+    squared = loadings[:, :, None] * loadings[:, None, :] + spread
+    rest = data.squares - 2 * np.sum(loadings * cross, axis=1) + np.sum(seconds * squared, axis=(1, 2))
+    common = rest.sum() / data.counts.sum()
+    noise = np.maximum((rest + 2 * _PRIOR_ROWS * common) / (data.counts + 2 * _PRIOR_ROWS), _LEAST_NOISE)
+    scales = np.einsum("daa->a", squared) / d
     return Factors(loadings, spread, noise), np.maximum(scales, 1e-8)
