@@ -3,7 +3,7 @@
     python benchmarks/out_of_core.py                # 250,000,000 samples, two workers of 2 GB
     python benchmarks/out_of_core.py --samples 25000000 --limit 1.5GB
 
-Ratings of a skewed popularity are written as Parquet, 2,000,000 a file, 12 bytes each; the workers write 24 more. A LocalCluster
+Ratings of a skewed popularity are written as Parquet, 2,000,000 a file, 12 bytes each; the workers write 60 more. A LocalCluster
 of two workers with one thread each reads them: seconds until all blocks are placed. Then sweeps over them, both sides fitted at
 width 18 with variances, alternate with sweeps of one process with two threads over a tenth of them in memory. Printed: the ratio
 of the samples a second (target: at least 0.5), and the peak of the resident sets of all processes together before the sweeps in
@@ -116,7 +116,7 @@ def main(samples: int, limit: str, sweeps: int, folder: Path | None, no_save: bo
         with (
             dask.config.set({"distributed.scheduler.work-stealing": False}),
             LocalCluster(
-                2, threads_per_worker=1, memory_limit=limit, dashboard_address=":0", local_directory=place
+                n_workers=2, threads_per_worker=1, memory_limit=limit, dashboard_address=":0", local_directory=place
             ) as cluster,
             Client(cluster) as client,
             dmf.threads(min(2, dmf.arrays.threads.thread_count())),

@@ -1,8 +1,9 @@
 """Ids in partitions, numbered by workers of which each knows a part of them: those whose hashes leave one remainder.
 
-They are numbered in the order of their first appearance, as in one file. The ids of a partition are cut by their hashes
-(`ids_of`), each part is put together (`merged`), the order of all comes from where each one appeared first (`ordered`, 16 bytes
-an id), and a partition gets back the numbers of its own ids, part by part (`numbers_of`).
+They are numbered in the order of their first appearance, as in one file. Each partition numbers its own ids (`codes_of`,
+`merged`) and cuts them by their hashes (`shared`). Each part of those of all partitions is put together (`merged`), and the order
+of all comes from where each one appeared first (`ordered`, 16 bytes an id). A partition gets back the numbers of its own,
+part by part (`numbers_of`).
 """
 
 from __future__ import annotations
@@ -37,29 +38,27 @@ class Ids(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """Ids of a part of the hashes in all partitions.
+    """Ids of several pieces.
 
     Attributes
     ----------
     found : Ids
-    places : list of int arrays
-        For each partition, where its ids of this part are in `found`.
+    places : list of int32 arrays
+        For each piece, where its ids are in `found`.
     """
 
     found: Ids
     places: list[np.ndarray]
 
 
-def ids_of(keys: Sequence[Any], seen: np.ndarray, parts: int, where: str) -> list[tuple[Ids, ...]]:
-    """Ids of each of some columns, by parts.
+def codes_of(keys: Sequence[Any], seen: np.ndarray, where: str) -> tuple[tuple[np.ndarray, ...], tuple[Ids, ...]]:
+    """For each of some columns the number of the id in each row that has a value, by first appearance, and the ids.
 
     Parameters
     ----------
     keys : pandas Series, shape (m,) each
     seen : bool array, shape (m,)
         Which rows have a value.
-    parts : int
-        Number of parts of the hashes.
     where : str
         Name of the partition in messages.
 
@@ -68,29 +67,29 @@ def ids_of(keys: Sequence[Any], seen: np.ndarray, parts: int, where: str) -> lis
     ObservationError
         If an id is missing.
     """
+    import pandas as pd
+
     both = []
     for key in keys:
-        codes, ids = _factorized(key)
+        codes, ids = pd.factorize(key)
         if codes.size and codes.min() < 0:
             raise ObservationError(
                 f"column {key.name!r} has no id in row {int(codes.argmin())} (from 0) of {where}, but every entry has one. "
                 "Give it, or leave the row out.",
                 argument="frame",
             )
-        counts = np.bincount(codes[seen], minlength=len(ids)).astype(
-            np.int32
-        )  # small: those of all partitions wait together
-        part, first = parts_of(ids, parts), np.arange(len(ids), dtype=np.int32)
-        both.append([Ids(ids[part == k], counts[part == k], first[part == k]) for k in range(parts)])
-    return list(zip(*both, strict=True))
+        codes = codes[seen].astype(np.int32)
+        both.append((codes, Ids(pd.Index(ids), np.bincount(codes, minlength=len(ids)), np.arange(len(ids)))))
+    codes, ids = zip(*both, strict=True)
+    return codes, ids
 
 
-def _factorized(key: Any) -> tuple[np.ndarray, Any]:
-    """Number of the id in each row of a column, by first appearance in it, and the ids."""
-    import pandas as pd
-
-    codes, ids = pd.factorize(key)
-    return codes, pd.Index(ids)
+def shared(ids: Ids, parts: int) -> tuple[list[Ids], np.ndarray]:
+    """Ids of a partition by parts of their hashes, and where these are among all of the partition; int32."""
+    part = parts_of(ids.ids, parts)
+    order = np.argsort(part, kind="stable").astype(np.int32)
+    places = np.split(order, np.cumsum(np.bincount(part, minlength=parts))[:-1])
+    return [Ids(ids.ids[at], ids.counts[at].astype(np.int32), at) for at in places], order
 
 
 def parts_of(ids: Any, parts: int) -> np.ndarray:
@@ -108,7 +107,7 @@ def parts_of(ids: Any, parts: int) -> np.ndarray:
 
 
 def merged(pieces: Sequence[tuple[Ids, ...]]) -> tuple[Merged, ...]:
-    """One part of the ids of all partitions, which come in their order; for each column."""
+    """The ids of some pieces, which come in the order of the partitions, put together; for each column."""
     import pandas as pd
 
     found = []
@@ -156,15 +155,6 @@ def numbers_of(part: tuple[Merged, ...], order: Any, k: int) -> list[tuple[np.nd
         for each, numbers_of_part in zip(part, order[1][k], strict=True)
     ]
     return list(zip(*columns, strict=True))
-
-
-def numbered(key: Any, side: int, pieces: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
-    """Number of the id in each row of a column of a partition, whose numbers all parts told; int32."""
-    codes, ids = _factorized(key)
-    part, found = parts_of(ids, len(pieces)), np.empty(len(ids), np.int32)
-    for k, piece in enumerate(pieces):
-        found[part == k] = piece[side]
-    return found[codes]
 
 
 def names_of(part: tuple[Merged, ...], order: Any, k: int) -> list[tuple[np.ndarray, list[str]]]:

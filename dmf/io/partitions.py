@@ -1,11 +1,11 @@
 """Entries in partitions, row groups of Parquet files or parts of Dask collections: read and numbered by whoever has them.
 
-Partitions are looked at twice: for their ids, and to cut their entries into pieces for blocks of rows and of columns.
+Each is read once: what is kept of it are its ids, and its entries with the numbers that its ids have in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ import numpy as np
 from dmf.arrays.backend import floating
 from dmf.errors import ArgumentError, FileError, ObservationError
 from dmf.io.messages import listed, package
-from dmf.io.partition_ids import ids_of, numbered
+from dmf.io.partition_ids import codes_of, merged, shared
 
 Names = tuple[Any, Any, Any]  # of the columns of rows, columns and values
 
 
-def row_groups(path: Any, names: Sequence[Any]) -> list[tuple[str, int]]:
-    """Files and numbers of the row groups of a Parquet file, or of all in a folder.
+def row_groups(path: Any, names: Sequence[Any]) -> list[tuple[str, int, int]]:
+    """File, number and length of each row group of a Parquet file, or of all in a folder.
 
     Raises
     ------
@@ -29,11 +29,11 @@ def row_groups(path: Any, names: Sequence[Any]) -> list[tuple[str, int]]:
     """
     groups = []
     for file in _files(path):
-        found, count = _schema(file)
+        found, lengths = _schema(file)
         missing = [str(name) for name in names if name not in found]
         if missing:
             raise FileError(f"{file}: no column {', '.join(missing)}; its columns are {', '.join(listed(found))}.")
-        groups += [(str(file), number) for number in range(count)]
+        groups += [(str(file), number, length) for number, length in enumerate(lengths)]
     return groups
 
 
@@ -54,34 +54,42 @@ def _files(path: Any) -> list[Path]:
     return files
 
 
-def _schema(file: Path) -> tuple[list[str], int]:
-    """Names of columns, and number of row groups."""
+def _schema(file: Path) -> tuple[list[str], list[int]]:
+    """Names of columns, and lengths of the row groups."""
     parquet = package("pyarrow.parquet", file, "dask")
     try:
         with parquet.ParquetFile(file) as opened:
-            return opened.schema_arrow.names, opened.num_row_groups
+            lengths = [opened.metadata.row_group(number).num_rows for number in range(opened.num_row_groups)]
+            return opened.schema_arrow.names, lengths
     except Exception as error:
         raise FileError(f"{file}: no Parquet file that can be read: {error}") from error
 
 
-def frame_of(partition: Any, names: Sequence[Any]) -> Any:
-    """A partition as a pandas data frame: itself, or one that is read where it is a file and the number of a row group.
+def read_group(group: tuple[str, int, int], names: Sequence[Any]) -> Any:
+    """A row group as a pandas data frame.
 
     Raises
     ------
     FileError
         If it cannot be read; the message names the file.
     """
-    if not isinstance(partition, tuple):
-        return partition
     import pyarrow.parquet as parquet
 
-    file, number = partition
+    file, number, _ = group
     try:
         with parquet.ParquetFile(file) as opened:
             return opened.read_row_group(number, columns=list(names)).to_pandas()
     except Exception as error:
         raise FileError(f"{file}: row group {number} cannot be read: {error}") from error
+
+
+def _frames(partition: Any, names: Names) -> Iterator[tuple[Any, str]]:
+    """The data frames of a partition, one after another, and their names in messages: of a list of row groups, or itself."""
+    if isinstance(partition, list):
+        for group in partition:
+            yield read_group(group, names), "{}, row group {}".format(*group)
+    else:
+        yield partition, f"the partition that begins with {partition.head(1).to_dict('records')}"
 
 
 def check_columns(columns: list[Any], names: Names) -> None:
@@ -96,24 +104,49 @@ def check_columns(columns: list[Any], names: Names) -> None:
             )
 
 
-def partition_ids(partition: Any, names: Names, parts: int) -> list[Any]:
-    """Ids of a partition by parts of their hashes, see `dmf.io.partition_ids`; the last one is the dtype of its values."""
-    frame = frame_of(partition, names)
-    values = _values(frame, names)
-    if isinstance(partition, tuple):
-        where = "{}, row group {}".format(*partition)
-    else:
-        where = f"the partition that begins with {frame.head(1).to_dict('records')}"
-    return [*ids_of([frame[name] for name in names[:2]], ~np.isnan(values), parts, where), values.dtype]
+def partition_ids(partition: Any, names: Names, parts: int) -> tuple[list[Any], Any]:
+    """Ids of a partition, and its entries.
+
+    Parameters
+    ----------
+    partition : list of row groups, or pandas DataFrame
+    names : names of columns
+    parts : int
+        Of the hashes of the ids; see `dmf.io.partition_ids`.
+
+    Returns
+    -------
+    ids : list of (Ids, Ids)
+        Of rows and of columns, for each part.
+    entries : (rows, cols, values, orders)
+        Whose rows and columns (int32) have the numbers of their ids in the partition; `orders` are those of `shared`.
+    """
+    codes, values, ids = [], [], []
+    for frame, where in _frames(partition, names):
+        found = _values(frame, names)
+        seen = ~np.isnan(found)
+        some, of_frame = codes_of([frame[name] for name in names[:2]], seen, where)
+        codes.append(some)
+        values.append(found[seen])
+        ids.append(of_frame)
+    whole = merged(ids)
+    rows, cols = (
+        np.concatenate([place[code] for place, code in zip(each.places, same, strict=True)])
+        for each, same in zip(whole, zip(*codes, strict=True), strict=True)
+    )
+    both, orders = zip(*(shared(each.found, parts) for each in whole), strict=True)
+    return list(zip(*both, strict=True)), (rows, cols, np.concatenate(values), orders)
 
 
-def numbered_entries(partition: Any, names: Names, dtype: Any, *pieces: Any) -> tuple[np.ndarray, ...]:
-    """Rows, columns (int32) and values of the entries of a partition, of whose ids `pieces` hold the numbers."""
-    frame = frame_of(partition, names)
-    values = _values(frame, names).astype(dtype)
-    seen = ~np.isnan(values)
-    rows, cols = (numbered(frame[name], side, pieces)[seen] for side, name in enumerate(names[:2]))
-    return rows, cols, values[seen]
+def numbered_entries(entries: Any, dtype: Any, *pieces: Any) -> tuple[np.ndarray, ...]:
+    """Rows, columns (int32) and values of the entries of a partition, of whose ids `pieces` hold the numbers, part by part."""
+    *codes, values, orders = entries
+    found = []
+    for code, order, numbers in zip(codes, orders, zip(*pieces, strict=True), strict=True):
+        table = np.empty(order.size, np.int32)
+        table[order] = np.concatenate(numbers)
+        found.append(table[code])
+    return *found, values.astype(dtype)
 
 
 def chunk_counts(chunk: Any, first: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -143,20 +176,6 @@ def chunk_entries(chunk: Any, first: tuple[int, int], dtype: Any) -> tuple[np.nd
     rows, cols = np.nonzero(~np.isnan(chunk))
     values = chunk[rows, cols].astype(dtype)
     return (rows + first[0]).astype(np.int32), (cols + first[1]).astype(np.int32), values
-
-
-def pieces(entries: tuple[np.ndarray, ...], bounds: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, ...]]:
-    """Entries by blocks: those of rows, then those of columns, each (own number, the other one, value)."""
-    parts = []
-    for side, inner in enumerate(bounds):
-        own, other = entries[side], entries[1 - side]
-        blocks = np.arange(inner.size - 1, dtype=np.min_scalar_type(inner.size))  # few bits: a radix sort
-        block = np.repeat(blocks, np.diff(inner))[own]
-        order = np.argsort(block, kind="stable")
-        ends = np.cumsum(np.bincount(block, minlength=blocks.size))[:-1]
-        cut = [np.split(array[order], ends) for array in (own, other, entries[2])]
-        parts += list(zip(*cut, strict=True))
-    return parts
 
 
 def _values(frame: Any, names: Names) -> np.ndarray:

@@ -31,7 +31,7 @@ import numpy as np
 from dmf.arrays.threads import threads
 from dmf.observations.block import Block, call, local_folder
 from dmf.observations.stored import Stored, read, stored
-from dmf.observations.workers import answered, gathered, scattered
+from dmf.observations.workers import answered, finished, gathered, scattered
 
 _THERE = ("pending", "finished")  # states of futures
 
@@ -146,11 +146,8 @@ class Layout:
     def homes(self, side: int, blocks: Held) -> list[Any]:
         """For each block the worker that has it, or had it when last asked; others may take its tasks where that is gone."""
         if side not in self._homes:
-            from distributed import wait
-
             futures = blocks.of(side)
-            with self.client.as_current():  # `wait` asks the default client, which may be another one, or none
-                answered(self.client, futures, partial(wait, futures))
+            finished(self.client, futures)
             where = self.client.who_has(futures)
             self._homes[side] = [list(where.get(future.key, ()))[:1] or None for future in futures]
         return self._homes[side]

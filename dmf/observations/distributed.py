@@ -6,10 +6,10 @@ returns its rows and some sums. Sums are added in the order of the blocks, which
 on any number of workers. Factors, and whatever has a number for each row or column, live with the client. Of the entries no more
 comes to the client than those that are held out; all of them come where somebody asks for it (`gathered`, `fill`).
 
-Blocks of what workers read themselves lie in files on their disks, which are mapped into memory while a pass works on them; so
-does what is read until it is sorted into blocks, each sample twice, 12 bytes in single precision. A worker's memory is then that
-of one block for each of its threads beside what Python needs, however many samples there are: give it 2 GB. Entries that the
-client sends are held in memory, and moved to disk by Dask where that is short.
+Blocks of what workers read themselves lie in files on their disks, which are mapped into memory while a pass works on them: 24
+bytes a sample in single precision. So do the samples as they were read, 12 bytes more, for blocks that are lost; and, until all
+are placed, another 24. A worker's memory is then that of one block for each of its threads beside what Python needs, however many
+samples there are: give it 2 GB. Entries that the client sends are held in memory, and moved to disk by Dask where that is short.
 
 To Dask what lies in files seems small, so where workers read the data themselves, switch its work stealing off (the setting
 distributed.scheduler.work-stealing of the scheduler; `dmf complete --cluster local` does so): it would move blocks that look
@@ -130,7 +130,7 @@ class DistributedEntries(Entries):
     def from_dask(
         cls, frame: Any, row: Any, column: Any, value: Any, client: Any, blocks: int | None = None
     ) -> DistributedEntries:
-        """Entries of a long Dask data frame: one for each row that has a value; it is computed twice unless it is persisted.
+        """Entries of a long Dask data frame: one for each row that has a value.
 
         Parameters
         ----------

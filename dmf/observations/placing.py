@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import getitem
 from typing import Any
 
@@ -13,7 +13,7 @@ from dmf.arrays.backend import floating
 from dmf.arrays.checks import check_option
 from dmf.errors import ArgumentError, ShapeError
 from dmf.io.forms import Form
-from dmf.io.partition_ids import appearances, merged, names_of, numbers_of, ordered
+from dmf.io.partition_ids import Merged, appearances, merged, names_of, numbers_of, ordered
 from dmf.io.partitions import (
     Names,
     check_columns,
@@ -21,19 +21,20 @@ from dmf.io.partitions import (
     chunk_entries,
     numbered_entries,
     partition_ids,
-    pieces,
     row_groups,
 )
+from dmf.kernels.sorting import move
 from dmf.observations.block import local_folder
 from dmf.observations.checks import check_shape, check_two_dimensions, nothing_left
 from dmf.observations.cluster import Blocks, Layout, Root, built, joined
 from dmf.observations.sampled import SampledEntries
 from dmf.observations.stored import Stored, read, stored
-from dmf.observations.workers import check_versions, gathered, scattered
+from dmf.observations.workers import check_versions, finished, gathered, scattered
 
-_BLOCK = 6_000_000  # samples, about: 72 MB in single precision
+_BLOCK = 6_000_000  # samples, about, of a block and of what a task reads: 72 MB in single precision
 _PARTITIONS = 8  # whose ids are put together in one task, about
 _MOST_SHARES = 64  # of the ids: each share of each partition is a task
+_AHEAD = 2  # blocks for each thread, whose pieces are on their way at a time
 _FEWEST = 4  # blocks on each side, for some workers and threads; each costs a task and a copy of the factor it meets
 
 
@@ -68,8 +69,10 @@ def read_from_parquet(path: Any, names: Names, client: Any, blocks: int | None) 
     """Blocks of entries in Parquet files, and their ids; see `DistributedEntries.from_parquet`."""
     groups = row_groups(path, names)
     check_versions(client)
-
-    return _of_partitions(groups, names, client, blocks)
+    lengths = [length for *_, length in groups]
+    tasks = max(-(-sum(lengths) // _BLOCK), 4 * sum(client.nthreads().values()))
+    cuts = _cuts(np.concatenate([[0], np.cumsum(lengths)]), tasks)
+    return _of_partitions([groups[a:b] for a, b in itertools.pairwise(cuts.tolist())], names, client, blocks)
 
 
 def read_from_dask(frame: Any, names: Names, client: Any, blocks: int | None) -> tuple[Blocks, Form]:
@@ -113,7 +116,7 @@ def _not_of_dask(argument: str, given: Any, kind: str) -> ArgumentError:
 
 
 def _of_partitions(parts: Sequence[Any], names: Names, client: Any, blocks: int | None) -> tuple[Blocks, Form]:
-    """Ids first, then samples: each partition is read twice.
+    """Ids first, then samples, which wait with the numbers of ids in their partition: 12 bytes each in single precision.
 
     Workers number the ids, each a part of them; see `dmf.io.partition_ids`. The client gets their counts and, as models hold
     them, their names: for 1e8 ids of 12 letters 7 GB, where factors of width 18 in single precision with their variances and
@@ -126,22 +129,39 @@ def _of_partitions(parts: Sequence[Any], names: Names, client: Any, blocks: int 
         return client.submit(function, *arguments, pure=False)
 
     shares = range(max(1, sum(client.nthreads().values()), min(len(parts) // _PARTITIONS, _MOST_SHARES)))
-    found = _computed(client, partition_ids, [(part, names, len(shares)) for part in parts])
-    seen = [submit(merged, [submit(getitem, each, k) for each in found]) for k in shares]
+    found = _computed(client, learned, [(part, names, len(shares)) for part in parts])
+    seen = [submit(put_together, [submit(getitem, each, k) for each in found]) for k in shares]
     order = submit(ordered, [submit(appearances, each) for each in seen])
     counts, *dtypes = gathered(
         client, lambda: [submit(getitem, order, 0), *(submit(getitem, each, -1) for each in found)]
     )
-    found.clear()  # what they hold is in `seen`
+    entries = [submit(getitem, each, -2) for each in found]
+    found.clear()  # the ids that they hold are in `seen`
     named = gathered(client, lambda: [submit(names_of, each, order, k) for k, each in enumerate(seen)])
-    numbers = [submit(numbers_of, each, order, k) for k, each in enumerate(seen)]
+    numbers = [submit(given_back, each, order, k) for k, each in enumerate(seen)]
     dtype = np.result_type(*dtypes)
     sources = [
-        (part, names, dtype, *(submit(getitem, each, number) for each in numbers)) for number, part in enumerate(parts)
+        (each, dtype, *(submit(getitem, part, number) for part in numbers)) for number, each in enumerate(entries)
     ]
     made = _shuffled(client, counts, dtype, blocks, numbered_entries, sources)
     rows, cols = (_texts(part, count.size) for part, count in zip(zip(*named, strict=True), counts, strict=True))
     return made, Form(rows, cols)
+
+
+def learned(partition: Any, names: Names, parts: int) -> list[Any]:
+    """Ids of a partition by parts, its entries, all on this worker's disk, and the dtype of its values."""
+    ids, entries = partition_ids(partition, names, parts)
+    return [*stored(ids, local_folder()), *stored([entries], local_folder()), entries[2].dtype]
+
+
+def put_together(pieces: Sequence[Any]) -> tuple[Merged, ...]:
+    """One part of the ids of all partitions."""
+    return merged([read(piece) for piece in pieces])
+
+
+def given_back(part: tuple[Merged, ...], order: Any, k: int) -> list[Stored]:
+    """Numbers of the ids of part `k` in each partition, on this worker's disk."""
+    return stored(numbers_of(part, order, k), local_folder())
 
 
 def _texts(parts: Sequence[tuple[np.ndarray, list[str]]], size: int) -> tuple[str, ...]:
@@ -152,14 +172,23 @@ def _texts(parts: Sequence[tuple[np.ndarray, list[str]]], size: int) -> tuple[st
     return tuple(names.tolist())
 
 
-def _computed(
-    client: Any, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], **options: Any
-) -> list[Any]:
-    """Futures of a function of some arguments, in one graph with what these are of: Dask reads only what it works on."""
+def _computed(client: Any, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Futures of a function of some arguments, in one graph with what these are of: Dask reads only what it works on.
+
+    They are dealt out to the workers, in each call alike.
+    """
     from dask import delayed
 
-    made = delayed(function, pure=False, traverse=False)
-    return client.compute([made(*each) for each in arguments], **options)
+    made, workers = delayed(function, pure=False, traverse=False), sorted(client.nthreads())
+    found: list[Any] = [None] * len(arguments)
+    for first, worker in enumerate(workers or [None]):
+        part = slice(first, None, len(workers) or 1)
+        found[part] = client.compute(
+            [made(*each) for each in arguments[part]],
+            workers=worker and [worker],
+            allow_other_workers=worker is not None,
+        )
+    return found
 
 
 def _shuffled(
@@ -179,14 +208,13 @@ def _shuffled(
     bounds = _cuts(starts[0], count), _cuts(starts[1], count)
 
     def make(lost: list[Any]) -> list[Any]:
-        numbers = [k + side * (bounds[0].size - 1) for side, k, _ in lost]  # in the order of `pieces`
-        workers = sorted(client.nthreads())
-        found: list[Any] = [None] * len(sources)
-        for first, worker in enumerate(workers):
-            some = [(bounds, numbers, entries_of, *source) for source in sources[first :: len(workers)]]
-            found[first :: len(workers)] = _computed(client, cut, some, workers=[worker], allow_other_workers=True)
-        futures = []
+        numbers = {k + side * (bounds[0].size - 1) for side, k, _ in lost}
+        found = _computed(client, cut, [(bounds, numbers, entries_of, *source) for source in sources])
+        workers, ahead = sorted(client.nthreads()), _AHEAD * sum(client.nthreads().values())
+        futures: list[Any] = []
         for at, (side, k, place) in enumerate(lost):
+            if at >= ahead:  # a worker that is ahead of the others would read pieces for all their blocks
+                finished(client, [futures[at - ahead]])
             own = int(bounds[side][k]), int(bounds[side][k + 1])
             homes = itertools.cycle(workers)  # where the sources are cut, unless a worker is lost meanwhile
             of_block = [
@@ -199,10 +227,24 @@ def _shuffled(
     return Blocks(Layout(client, bounds, dtype, weighted=False), Root(client, [b.size - 1 for b in bounds], make))
 
 
-def cut(bounds: Any, numbers: list[int], entries_of: Callable[..., Any], *source: Any) -> list[Stored]:
+def cut(bounds: Any, numbers: set[int], entries_of: Callable[..., Any], *source: Any) -> list[Stored]:
     """Pieces of a source for some blocks; they wait on this worker's disk until all sources are cut."""
-    found = pieces(entries_of(*source), bounds)
-    return stored([found[number] for number in numbers], local_folder())
+    entries = entries_of(*map(read, source))
+    some = (piece for number, piece in enumerate(pieces(entries, bounds)) if number in numbers)
+    return stored(some, local_folder())
+
+
+def pieces(entries: tuple[np.ndarray, ...], bounds: tuple[np.ndarray, np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+    """Entries by blocks: those of rows, then those of columns, each (own number, the other one, value)."""
+    for side, inner in enumerate(bounds):
+        own, other, values = entries[side], entries[1 - side], entries[2]
+        block = np.repeat(np.arange(inner.size - 1, dtype=np.int32), np.diff(inner))[own]
+        ends = np.cumsum(np.bincount(block, minlength=inner.size - 1))
+        starts = np.concatenate([[0], ends[:-1]])
+        sorted_by_block = [np.empty_like(array) for array in (own, other, values)]
+        for index, moved in zip((own, other), sorted_by_block[:2], strict=True):
+            move(block, starts.copy(), index, values, moved, sorted_by_block[2])
+        yield from zip(*(np.split(array, ends[:-1]) for array in sorted_by_block), strict=True)
 
 
 def piece_of(found: list[Any], at: int, stays: bool) -> Any:

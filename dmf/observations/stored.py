@@ -7,7 +7,7 @@ import mmap
 import pickle
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ class _File:
         return begin if 0 <= begin <= len(found) - content.nbytes else None
 
 
-def stored(objects: Sequence[Any], folder: str, known: Sequence[_File] = ()) -> list[Stored]:
+def stored(objects: Iterable[Any], folder: str, known: Sequence[_File] = ()) -> list[Stored]:
     """Objects with their arrays in one new file; those that lie in `known` files, mapped now, are not written again.
 
     Raises

@@ -76,6 +76,14 @@ def answered(client: Any, futures: Any, call: Callable[[], Awaitable[Any]]) -> A
     return client.sync(watch)
 
 
+def finished(client: Any, futures: list[Any]) -> None:
+    """Wait until some futures have their results, or errors; see `answered`."""
+    from distributed import wait
+
+    with client.as_current():  # `wait` asks the default client, which may be another one, or none
+        answered(client, futures, partial(wait, futures))
+
+
 def _give_up(client: Any, futures: list[Any]) -> None:
     """Cancel what is left of a try: tasks that killed a worker would be begun on the next one."""
     with contextlib.suppress(*lost()):

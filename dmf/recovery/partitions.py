@@ -19,7 +19,7 @@ import numpy as np
 from dmf.arrays.checks import positive_integer
 from dmf.arrays.threads import threads
 from dmf.errors import FileError, ObservationError, ShapeError
-from dmf.io.partitions import frame_of, row_groups
+from dmf.io.partitions import read_group, row_groups
 from dmf.observations import DistributedEntries, SampledEntries
 from dmf.observations.workers import check_versions, gathered, scattered
 from dmf.recovery.intervals import half_width
@@ -172,11 +172,11 @@ def _places(recovery: Recovery, seen: DistributedEntries) -> list[np.ndarray]:
 
 
 def _predict_group(
-    recovery: Recovery, group: tuple[str, int], names: tuple[str, str], file: Path, half: float | None
+    recovery: Recovery, group: tuple[str, int, int], names: tuple[str, str], file: Path, half: float | None
 ) -> tuple[int, int]:
     import pandas as pd
 
-    frame, places = frame_of(group, names), []
+    frame, places = read_group(group, names), []
     for name, known, size in zip(names, (recovery.row_ids, recovery.col_ids), recovery.shape, strict=True):
         codes, ids = pd.factorize(frame[name])
         if codes.size and codes.min() < 0:
