@@ -17,9 +17,7 @@ light. Nothing is gained by it, as tasks are where their blocks are.
 
 Blocks are results of tasks, kept by futures; a sweep adds tasks that are forgotten when their results are fetched, so that no
 graph grows. Where a worker is lost, Dask computes its blocks again, or, if these depend on what the client sent, the client
-sends it again; the task is then repeated.
-
-Bytes of a sweep, and what the largest problems would cost: see `dmf.observations.cluster`.
+sends it again; the task is then repeated. Bytes of a sweep, and what the largest problems would cost: `dmf.observations.cluster`.
 """
 
 from __future__ import annotations
