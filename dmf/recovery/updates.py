@@ -90,7 +90,9 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
     runs = _exact_runs(whole, start) if recovery.found.exact else []
     exact = bool(runs) and runs[-1].outcome is Outcome.EXACT
     if not exact and offsets is not None and recovery.found.noise > 0:
-        solver: Any = HierarchicalBayes(start.width, recovery.settings.seed, recovery.found.noise)
+        solver: Any = HierarchicalBayes(
+            start.width, recovery.settings.seed, recovery.found.noise, recovery.found.clipped
+        )
         runs = [run(solver, merged, replace(start, offsets=offsets), iterations=_SWEEPS)]
         offsets = runs[-1].model.offsets
     elif not exact:

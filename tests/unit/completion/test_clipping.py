@@ -82,6 +82,15 @@ def test_a_model_file_knows_the_range(clipped, tmp_path):
     assert dmf.load(tmp_path / "model.npz").found == clipped[-1].found
 
 
+def test_an_update_knows_the_range_too():
+    truth, unseen, entries = case((-1.5, 2.0))
+    kept, held = entries.split(0.3, 0)
+    refit, updated = dmf.complete(entries, offsets=True), dmf.complete(kept, offsets=True).update(held)
+    off = [np.sqrt(np.mean((r.product() - truth)[unseen] ** 2)) for r in (refit, updated)]
+    assert off[1] < 1.03 * off[0]
+    assert updated.found.noise == pytest.approx(refit.found.noise, rel=0.02)
+
+
 def test_what_piles_up_without_being_clipped_is_left_as_it_is():
     *_, entries = case((-math.inf, 5.0), spoiled=0.1)
     assert ends_of(entries) == (-math.inf, 5.0)
