@@ -234,7 +234,7 @@ def column_rows(recovery: dmf.TableRecovery) -> list[dict[str, Any]]:
 def _interval(recovery: dmf.Recovery) -> float | None:
     """Half the width of the intervals shown; None where the hold-out does not support them."""
     try:
-        return half_width(recovery, _SHOWN)
+        return half_width(recovery, _SHOWN, timed=True)
     except dmf.errors.ArgumentError:
         return None
 

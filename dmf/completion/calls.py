@@ -13,6 +13,7 @@ from dmf.arrays.checks import check_bounds, check_choice, check_kind, check_opti
 from dmf.arrays.linalg import factored_svd
 from dmf.completion.clipping import range_of_clipped
 from dmf.completion.determined import judged, symmetrised
+from dmf.completion.drift import with_drift
 from dmf.completion.features import with_features, with_priors
 from dmf.completion.fit import FINAL, HOLD_OUT, Journal, fit
 from dmf.completion.implicit import complete_implicit, without_values
@@ -23,7 +24,7 @@ from dmf.completion.state import UNITS_OF_ROUNDING, epsilon_of, rounding_of
 from dmf.completion.submatrix import occupied_part
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
-from dmf.observations import Entries, LinearMeasurements, Observations
+from dmf.observations import Entries, LinearMeasurements, Observations, SampledEntries
 from dmf.observations.checks import check_rank, check_scale
 from dmf.observations.conversion import as_entries
 from dmf.recovery.intervals import calibrate
@@ -45,6 +46,7 @@ def complete(
     *,
     feedback: str = "explicit",
     weights: Any = None,
+    time: Any = None,
     row_features: Any = None,
     column_features: Any = None,
     offsets: bool | str = "auto",
@@ -80,6 +82,11 @@ def complete(
     weights : array, data frame or SciPy sparse matrix, shape (d1, d2), optional
         How much an entry counts: the noise variance of an entry is that of the model over its weight; see
         `SampledEntries`, which have weights of their own. Looked at where `data` are observed.
+    time : array, data frame or SciPy sparse matrix, shape (d1, d2), optional
+        When an entry was observed: numbers of any unit, or datetimes; see `SampledEntries`, which have times of their own. Rows
+        and columns whose values rise and fall with time (see `dmf.models.drift`) then do so in the model: ``drift`` holds how,
+        and ``predict(rows, cols, times)`` adds it. It is left out where held-out entries are not predicted better, or without
+        noise. Values are not taken for clipped then.
     row_features, column_features : array (d1, p) and (d2, q), data frame or dict, optional
         What is known of rows and of columns besides entries: numbers, or texts for categories ("a|b": both). They shift the prior
         means of factors and offsets as far as the entries say; what tells nothing is switched off. Of rows and columns without
@@ -145,7 +152,7 @@ def complete(
             limit=(True, False, "auto"),
         )
     check_kind("outliers", outliers, bool, "Pass True where some entries may be corrupted.")
-    observations = as_entries(data, weights)
+    observations = as_entries(data, weights, time)
     features = row_features, column_features
     if implicit:
         offsets = without_values(observations, offsets, bounds, outliers, features)
@@ -199,6 +206,11 @@ def _agree(first: Recovery, second: Recovery) -> bool:
 def _completed(observations: Entries, plan: Plan, journal: Journal) -> Recovery:
     """One fit to all of these entries; rows and columns without any take no part in it, and get what is expected."""
     recovery = _completed_part(observations, plan, journal)
+    if observations.times is not None:
+        assert isinstance(observations, SampledEntries)
+        known = replace(plan, rank=journal.chosen or plan.rank, offsets=recovery.found.offsets)
+        recovery = with_drift(recovery, observations, partial(_completed_part, plan=known, journal=journal))
+        recovery = replace(recovery, settings=plan)
     constant = recovery.found.exact and recovery.found.rank <= 1 and _are_equal(observations)
     return replace(recovery, found=replace(recovery.found, constant=constant))
 
@@ -232,7 +244,8 @@ def _fitted(
         single = observations.shape == (1, 1)  # of one entry nothing but the mean is known
         told = observations.known != (None, None)
         offsets, plain = single or told or rounding > 0 or rest.share < _OFFSETS_GAIN, not single
-    clipped = range_of_clipped(observations, plan.seed) if offsets and rounding == 0 else None
+    timeless = observations.times is None  # what is left of clipped values without drift ends nowhere
+    clipped = range_of_clipped(observations, plan.seed) if offsets and rounding == 0 and timeless else None
     rounding = max(rounding, rounding_of(observations, observations.mean_square * rest.share))
     return with_exact_offsets(
         fit(observations, plan, journal, offsets=offsets, plain=plain, rounding=rounding, clipped=clipped, whole=whole)

@@ -80,6 +80,7 @@ def without_values(
         ("offsets", offsets, offsets is True),
         ("bounds", bounds, bounds is not None),
         ("weights", "given", observations.weights is not None),
+        ("time", "given", observations.times is not None),
         ("outliers", outliers, outliers),
         *((name, "given", data is not None) for name, data in zip(FEATURES, features, strict=True)),
     ):

@@ -80,9 +80,9 @@ def _is_rectangular(data: Sequence[Any]) -> bool:
     return all(isinstance(row, (list, tuple)) for row in data) and len({len(row) for row in data}) == 1
 
 
-def read_long(frame: Any, row: Any, column: Any, value: Any) -> Entries:
+def read_long(frame: Any, row: Any, column: Any, value: Any, time: Any = None) -> Entries:
     """Entries of a long data frame: one for each row that has a value; see `dmf.SampledEntries.from_frame`."""
-    wanted = {"row": row, "column": column, "value": value}
+    wanted = {"row": row, "column": column, "value": value} | ({} if time is None else {"time": time})
     names = list(frame) if isinstance(frame, dict) else getattr(frame, "column_names", getattr(frame, "columns", None))
     if names is None:
         raise ArgumentError(
@@ -102,13 +102,22 @@ def read_long(frame: Any, row: Any, column: Any, value: Any) -> Entries:
     _number_ids(rows, frame[row], f"row ({row!r})")
     _number_ids(cols, frame[column], f"column ({column!r})")
     values = _numbers(frame[value], f"column {value!r}")
-    if not len(rows) == len(cols) == len(values):
-        raise ShapeError(
-            "row, column and value have different lengths, but an entry has one of each.", argument="frame"
-        )
+    times = None if time is None else times_of(frame[time], f"column {time!r}")
+    if not len(rows) == len(cols) == len(values) == len(values if times is None else times):
+        raise ShapeError(f"{', '.join(wanted)} have different lengths, but an entry has one of each.", argument="frame")
     stack = Stack(values.dtype)
     stack.add(values)
-    return entries_and_holes(rows, cols, stack, 0)[0]
+    return entries_and_holes(rows, cols, stack, 0, times)[0]
+
+
+def times_of(column: Any, where: str) -> np.ndarray:
+    """Numbers of a column of any library, or seconds since 1970 of its dates, in float64; NaN for missing ones."""
+    cells = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+    if cells.dtype == object and is_time(getattr(column, "dtype", "")):  # of pandas, with a time zone
+        cells = column.to_numpy("datetime64[us]")
+    if cells.dtype.kind == "M":
+        return np.where(np.isnat(cells), np.nan, cells.astype("datetime64[us]").astype(np.int64) / 1e6)
+    return _numbers(column, where).astype(np.float64)
 
 
 def _number_ids(ids: Numbering, column: Any, where: str) -> None:

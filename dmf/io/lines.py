@@ -57,7 +57,9 @@ def read_lines(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     return replace(entries, notes=notes, text=layout)
 
 
-def entries_and_holes(rows: Numbering, cols: Numbering, stack: Stack, column: int) -> tuple[Entries, np.ndarray]:
+def entries_and_holes(
+    rows: Numbering, cols: Numbering, stack: Stack, column: int, times: np.ndarray | None = None
+) -> tuple[Entries, np.ndarray]:
     """Entries of ids and values, NaN where one is missing, and where these are.
 
     Parameters
@@ -67,6 +69,8 @@ def entries_and_holes(rows: Numbering, cols: Numbering, stack: Stack, column: in
         The values.
     column : int
         In which they stand.
+    times : float64 array, optional
+        Of all of them.
 
     Returns
     -------
@@ -83,13 +87,15 @@ def entries_and_holes(rows: Numbering, cols: Numbering, stack: Stack, column: in
     if len(at):
         notes.append(f"{len(at):,} lines have no value: these entries are missing")
         row_of, col_of, values = row_of[~missing], col_of[~missing], values[~missing]
+        times = None if times is None else times[~missing]
     notes += notes_on_outliers(values)
     if len(values) >= _EQUAL_VALUES and values.min() == values.max():
         notes.append(
             f"all values are {values[0]:g}: they hold no ranking, and every prediction will be {values[0]:g}; give ratings, or "
             "counts in which what was not chosen is 0"
         )
-    return Entries(row_of, col_of, values, (len(row_ids), len(col_ids)), row_ids, col_ids, tuple(notes)), holes
+    shape = len(row_ids), len(col_ids)
+    return Entries(row_of, col_of, values, shape, row_ids, col_ids, tuple(notes), times=times), holes
 
 
 def _values(text: DelimitedText, block: Block, k: int, how: Cells) -> np.ndarray:

@@ -36,6 +36,8 @@ class Entries:
     text : dmf.io.filling.Text, dmf.io.arrow.KeptColumns or None
         The text or columns that the entries come from, if they were to be kept; `write_filled` writes them with their missing
         entries filled.
+    times : float64 array, shape (m,), or None
+        When each entry was observed, if a column of times was named.
     """
 
     rows: np.ndarray
@@ -46,6 +48,7 @@ class Entries:
     col_ids: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     text: Any = None
+    times: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, all_true, as_array, floating, kept, namespace, number, real_dtype
+from dmf.arrays.backend import (
+    Array,
+    all_true,
+    as_array,
+    floating,
+    is_numpy,
+    kept,
+    namespace,
+    number,
+    real_dtype,
+    to_host,
+)
 from dmf.errors import ArgumentError, DTypeError, ObservationError, RankError, ShapeError
 
 if TYPE_CHECKING:
@@ -211,6 +222,29 @@ def check_finite(
             value=count,
             limit=0,
         )
+
+
+def check_times(times: Any, count: int) -> np.ndarray:
+    """Times of entries, numbers or datetimes, as a float64 NumPy array.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ObservationError
+        If there is not one finite number or datetime for each of `count` entries.
+    """
+    times = as_array(times, "times")
+    if is_numpy(times) and times.dtype.kind == "M":
+        times = np.where(np.isnat(times), np.nan, times.astype("datetime64[us]").astype(np.int64) / 1e6)
+    times = to_host(floating(times, "times")).astype(np.float64)
+    if times.shape != (count,):
+        raise ShapeError(
+            f"times have shape {times.shape}, but there are {count} entries. Pass one for each.",
+            argument="times",
+            value=times.shape,
+            limit=(count,),
+        )
+    check_finite(times, "times", "Leave entries without a time out.")
+    return times
 
 
 def check_weights(weights: Any, values: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import as_array, is_cupy_sparse, is_sparse, namespace, to_host
+from dmf.arrays.backend import as_array, is_cupy_sparse, is_numpy, is_sparse, namespace, to_host
 from dmf.arrays.checks import check_kind
 from dmf.errors import ArgumentError, ShapeError
 from dmf.io.forms import read_form
@@ -33,13 +33,13 @@ def on_host(data: Any) -> SampledEntries:
     return there
 
 
-def as_entries(data: Any, weights: Any = None) -> Any:
+def as_entries(data: Any, weights: Any = None, times: Any = None) -> Any:
     """Entries of a matrix from any form in which users have them.
 
     Parameters
     ----------
     data : Entries, array with NaN, data frame or DataArray, or sparse matrix of SciPy or CuPy
-    weights : array, data frame or SciPy sparse matrix, of the shape of `data`, optional
+    weights, times : array, data frame or SciPy sparse matrix, of the shape of `data`, optional
         Looked at where entries are observed.
 
     Returns
@@ -49,14 +49,15 @@ def as_entries(data: Any, weights: Any = None) -> Any:
     Raises
     ------
     ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
-        If data or weights cannot be used, or `data` have weights of their own.
+        If data, weights or times cannot be used, or `data` have weights or times of their own.
     """
+    beside = {name: of for name, of in (("weights", weights), ("times", times)) if of is not None}
     if isinstance(data, Entries):
-        if weights is not None:
+        for name in beside:
             raise ArgumentError(
-                f"weights are given for {type(data).__name__}, but a matrix of weights goes with an array or a sparse matrix. "
-                "Pass SampledEntries(rows, cols, values, shape, weights) instead.",
-                argument="weights",
+                f"{name} are given for {type(data).__name__}, but a matrix of {name} goes with an array or a sparse matrix. "
+                f"Pass SampledEntries(rows, cols, values, shape, {name}={name}) instead, one for each entry.",
+                argument=name,
                 value=type(data).__name__,
                 limit=None,
             )
@@ -71,22 +72,28 @@ def as_entries(data: Any, weights: Any = None) -> Any:
         )
     sparse = is_sparse(data) or is_cupy_sparse(data)
     entries = SampledEntries.from_sparse(data) if sparse else SampledEntries.from_dense(data)
-    if weights is None:
+    if not beside:
         return entries
-    weights = weights.tocsr() if is_sparse(weights) else as_array(read_form(weights)[0], "weights")
-    if tuple(weights.shape) != entries.shape:
+    beside = {name: _at(entries, of, name) for name, of in beside.items()}
+    found = SampledEntries(entries.rows, entries.cols, entries.values, entries.shape, **beside)
+    found.form = entries.form
+    return found
+
+
+def _at(entries: SampledEntries, matrix: Any, name: str) -> Any:
+    """Numbers or datetimes of a matrix where entries are observed."""
+    matrix = matrix.tocsr() if is_sparse(matrix) else as_array(read_form(matrix)[0], name)
+    if tuple(matrix.shape) != entries.shape:
         raise ShapeError(
-            f"weights have shape {tuple(weights.shape)}, but the matrix {entries.shape}. Pass one for each entry.",
-            argument="weights",
-            value=tuple(weights.shape),
+            f"{name} have shape {tuple(matrix.shape)}, but the matrix {entries.shape}. Pass one for each entry.",
+            argument=name,
+            value=tuple(matrix.shape),
             limit=entries.shape,
         )
-    if is_sparse(weights):
-        at = np.asarray(weights[entries.rows, entries.cols]).ravel()
-    else:
-        xp = namespace(weights, entries.rows)
-        rows, cols = (xp.astype(index, xp.int64) for index in (entries.rows, entries.cols))
-        at = xp.take(xp.reshape(weights, (-1,)), rows * entries.shape[1] + cols)
-    weighted = SampledEntries(entries.rows, entries.cols, entries.values, entries.shape, at)
-    weighted.form = entries.form
-    return weighted
+    if is_sparse(matrix):
+        return np.asarray(matrix[entries.rows, entries.cols]).ravel()
+    if is_numpy(matrix):  # datetimes are of NumPy alone
+        return matrix[to_host(entries.rows), to_host(entries.cols)]
+    xp = namespace(matrix, entries.rows)
+    rows, cols = (xp.astype(index, xp.int64) for index in (entries.rows, entries.cols))
+    return xp.take(xp.reshape(matrix, (-1,)), rows * entries.shape[1] + cols)

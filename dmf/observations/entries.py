@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Self
 
+import numpy as np
+
 from dmf.arrays.backend import Array
 from dmf.observations.base import Observations, Ridge
 from dmf.observations.design import Design
@@ -25,9 +27,12 @@ class Entries(Observations):
         Their weights; None where all are 1.
     known : (Design or None, Design or None)
         What is known of rows and of columns besides the entries.
+    times : float64 NumPy array, shape (m,), or None
+        When each was observed.
     """
 
     known: tuple[Design | None, Design | None] = (None, None)
+    times: np.ndarray | None = None
 
     @property
     @abstractmethod

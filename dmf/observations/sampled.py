@@ -38,6 +38,7 @@ from dmf.observations.checks import (
     check_least_squares,
     check_rank,
     check_shape,
+    check_times,
     check_two_dimensions,
     check_values,
     check_weights,
@@ -72,6 +73,9 @@ class SampledEntries(Entries):
         (d1, d2), each below 2**31.
     weights : array, shape (m,), optional
         Finite and at least 0; an entry of weight 0 counts as not observed. All are 1 unless given.
+    times : array, shape (m,), optional
+        When each entry was observed: finite numbers, of any unit and from any beginning, or datetimes. Entries of one position
+        may have different times. `dmf.complete` then asks how rows and columns drift.
 
     Attributes
     ----------
@@ -81,18 +85,26 @@ class SampledEntries(Entries):
         The entries in that order.
     weights : array, shape (m,), or None
         In that order, in the dtype of the values; None unless given.
+    times : float64 NumPy array, shape (m,), or None
+        In that order, on the host; None unless given.
     values : array, shape (m,)
         The measurements y in that order: the entries, times the square roots of their weights.
 
     Raises
     ------
     ShapeError, DTypeError, BackendError, ObservationError
-        If lengths differ, indices are no integers or out of range, values or weights are not finite, a weight is negative,
-        or nothing is observed.
+        If lengths differ, indices are no integers or out of range, values, weights or times are not finite, a weight is
+        negative, or nothing is observed.
     """
 
     def __init__(
-        self, rows: Array, cols: Array, values: Array, shape: tuple[int, int], weights: Array | None = None
+        self,
+        rows: Array,
+        cols: Array,
+        values: Array,
+        shape: tuple[int, int],
+        weights: Array | None = None,
+        times: Array | None = None,
     ) -> None:
         rows, cols, values = as_array(rows, "rows"), as_array(cols, "cols"), as_array(values, "values")
         shape = check_shape(shape)
@@ -116,16 +128,22 @@ class SampledEntries(Entries):
         arrange = kernel("SampledEntries", values).arrange
         if weights is not None:
             weights = kept(arrange(rows, cols, check_weights(weights, values), shape)[2], as_array(weights, "weights"))
+        if times is not None:
+            times = check_times(times, values.shape[0])
+            order = kernel("SampledEntries", times).arrange
+            times = order(to_host(rows), to_host(cols), times, shape)[2]
         rows, cols, values = (
             kept(array, given) for array, given in zip(arrange(rows, cols, values, shape), arguments, strict=True)
         )
         if weights is not None and not all_true(weights > 0):
-            index = from_host(np.flatnonzero(to_host(weights) > 0), values)
+            there = to_host(weights) > 0
+            index, times = from_host(np.flatnonzero(there), values), None if times is None else times[there]
             rows, cols, values, weights = (namespace(values).take(a, index) for a in (rows, cols, values, weights))
-        self._assign(rows, cols, values, shape, weights)
+        self._assign(rows, cols, values, shape, weights, times)
 
-    def _assign(self, rows, cols, entries, shape, weights=None):
+    def _assign(self, rows, cols, entries, shape, weights=None, times=None):
         """Take over arrays in order, which are nobody else's or read-only."""
+        self.times = None if times is None else frozen(times)
         self.rows, self.cols, self.shape = frozen(rows), frozen(cols), shape
         self._entries, self._weights = frozen(entries), None if weights is None else frozen(weights)
         self._build()
@@ -177,7 +195,7 @@ class SampledEntries(Entries):
         return found
 
     @classmethod
-    def from_frame(cls, frame: Any, row: Any, column: Any, value: Any) -> SampledEntries:
+    def from_frame(cls, frame: Any, row: Any, column: Any, value: Any, time: Any = None) -> SampledEntries:
         """The entries of a long data frame: one for each row that has a value.
 
         Parameters
@@ -186,11 +204,13 @@ class SampledEntries(Entries):
         row, column, value : names of columns
             Those of the ids of rows, of the ids of columns, and of the values. Ids may be anything; they become the names of rows
             and columns, numbered in the order of their first appearance.
+        time : name of a column, optional
+            That of the times of the entries, numbers or datetimes.
 
         Raises
         ------
         ArgumentError, DTypeError, ObservationError
-            If there are no such columns, an id is missing, or a value is no finite number.
+            If there are no such columns, an id is missing, or a value or time is no finite number.
 
         Examples
         --------
@@ -199,7 +219,7 @@ class SampledEntries(Entries):
         >>> seen.shape
         (2, 1)
         """
-        return cls.from_entries(read_long(frame, row, column, value))
+        return cls.from_entries(read_long(frame, row, column, value, time))
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> SampledEntries:
@@ -233,9 +253,11 @@ class SampledEntries(Entries):
         Parameters
         ----------
         entries : dmf.io.reading.Entries
-            What `dmf.io.read_entries` returns, or anything else with rows, cols, values, shape, and perhaps row_ids and col_ids.
+            What `dmf.io.read_entries` returns, or anything else with rows, cols, values, shape, and perhaps row_ids, col_ids and
+            times.
         """
-        found = cls(entries.rows, entries.cols, entries.values, entries.shape)
+        times = getattr(entries, "times", None)
+        found = cls(entries.rows, entries.cols, entries.values, entries.shape, times=times)
         found.form = Form(getattr(entries, "row_ids", None), getattr(entries, "col_ids", None))
         return found
 
@@ -255,11 +277,9 @@ class SampledEntries(Entries):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of positions, entries and weights."""
-        sizes = (
-            0 if a is None else a.nbytes for a in (self.rows, self.cols, self.values, self._entries, self._weights)
-        )
-        return sum(sizes)
+        """Bytes of positions, entries, weights and times."""
+        arrays = self.rows, self.cols, self.values, self._entries, self._weights, self.times
+        return sum(0 if a is None else a.nbytes for a in arrays)
 
     @property
     def new_positions(self) -> np.ndarray:
@@ -395,7 +415,8 @@ class SampledEntries(Entries):
             xp, index = namespace(self.values), from_host(np.flatnonzero(mask), self.values)
             arrays = tuple(None if a is None else xp.take(a, index) for a in arrays)
         rows, cols, entries, weights = arrays
-        return self._new()._assign(rows, cols, entries, self.shape if shape is None else shape, weights)
+        times = None if self.times is None else self.times[mask]
+        return self._new()._assign(rows, cols, entries, self.shape if shape is None else shape, weights, times)
 
     def knowing(self, rows: Design | None, cols: Design | None) -> Self:
         """The same entries, with what is known of the rows and of the columns besides them; shares what was sorted."""
@@ -413,7 +434,7 @@ class SampledEntries(Entries):
         rows, cols, entries = (move(a, device) for a in (self.rows, self.cols, self.entries))
         weights = None if self.weights is None else move(self.weights, device)
         with on_device_of(entries):
-            moved = self._new()._assign(rows, cols, entries, self.shape, weights)
+            moved = self._new()._assign(rows, cols, entries, self.shape, weights, self.times)
             moved.known = self._known(lambda design, side: design.moved(lambda array: move(array, device)))
             return moved
 

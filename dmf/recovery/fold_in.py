@@ -178,8 +178,10 @@ def _of_new(
         row_ids=None if side == 0 else recovery.row_ids,
         col_ids=None if side == 1 else recovery.col_ids,
         priors=(None, recovery.priors[1]) if side == 0 else (recovery.priors[0], None),
-        heldout=None if recovery.heldout is None else replace(recovery.heldout, residuals=None),  # of the other matrix
+        # Errors are of the other matrix; those of predictions for known times are no errors of rows without drift.
+        heldout=recovery.heldout and (replace(recovery.heldout, residuals=None) if recovery.drift is None else None),
         ranking=None,
+        drift=None,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from dmf.arrays.backend import Array, to_host
 from dmf.arrays.checks import check_kind, check_option, random_generator
 from dmf.errors import ArgumentError, ShapeError
-from dmf.observations import Entries
+from dmf.observations import Entries, SampledEntries
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import HeldOut
 
@@ -35,7 +36,7 @@ def calibrate(recovery: Recovery, held: Entries) -> Recovery:
     Raises
     ------
     ArgumentError, ShapeError
-        If `held` are no entries, or of another matrix shape.
+        If `held` are no entries, of another matrix shape, or have no times where the recovery holds drift.
     """
     check_kind("held", held, Entries, "Pass SampledEntries, as observations.split holds out.")
     if held.shape != recovery.shape:
@@ -45,7 +46,19 @@ def calibrate(recovery: Recovery, held: Entries) -> Recovery:
             value=held.shape,
             limit=recovery.shape,
         )
-    residuals = held.entries - recovery.predicted(held.product(*recovery.factors()))
+    values = held.product(*recovery.factors())
+    if recovery.drift is not None:
+        if held.times is None:
+            raise ArgumentError(
+                "held entries have no times, but the recovery holds drift. Pass SampledEntries with times, or complete entries "
+                "without.",
+                argument="held",
+                value=None,
+                limit="times",
+            )
+        assert isinstance(held, SampledEntries)
+        values = recovery.drifted(values, held.rows, held.cols, held.times)
+    residuals = held.entries - recovery.predicted(values)
     sizes = np.sort(np.abs(to_host(residuals).astype(np.float64)))
     count = sizes.shape[0]
     # Quantile k of `levels`: the residual that a new one exceeds with probability at most 1 - k / (levels + 1).
@@ -79,8 +92,15 @@ def mean_and_error(numbers: np.ndarray, weights: np.ndarray | None = None) -> tu
     return mean, math.sqrt(float(np.mean((weights * (numbers - mean)) ** 2)) / numbers.size)
 
 
-def half_width(recovery: Recovery, coverage: float = 0.9) -> float:
-    """Half the width of the intervals of `prediction_interval`, before bounds."""
+def half_width(recovery: Recovery, coverage: float = 0.9, timed: bool = False) -> float:
+    """Half the width of the intervals of `prediction_interval`, before bounds; `timed`: of predictions for known times."""
+    if recovery.drift is not None and not timed:
+        raise ArgumentError(
+            "the recovery holds drift, and its held-out errors are those of predictions for known times. Pass times (on the "
+            "command line --time), or complete entries without.",
+            argument="times",
+            value=None,
+        )
     if recovery.heldout is None:
         raise ArgumentError(
             "the recovery has no errors on held-out entries, which intervals follow from. Hold some out "
@@ -140,7 +160,9 @@ def check_coverage(residuals: Array, coverages: np.ndarray, seed: int = 0) -> tu
     return shares, np.sqrt(coverages * (1 - coverages) * (1 / (one.size + 2) + 1 / other.size))
 
 
-def prediction_interval(recovery: Recovery, rows: Array, cols: Array, coverage: float = 0.9) -> tuple[Array, Array]:
+def prediction_interval(
+    recovery: Recovery, rows: Array, cols: Array, coverage: float = 0.9, times: Any = None
+) -> tuple[Array, Array]:
     """Intervals that hold the entries at (rows, cols).
 
     An interval reaches as far as a share `coverage` of the held-out residuals, on both sides of the prediction, but not
@@ -155,6 +177,8 @@ def prediction_interval(recovery: Recovery, rows: Array, cols: Array, coverage: 
         From `calibrate`, or from `complete` with a hold-out.
     rows, cols : integer arrays, shape (n,)
     coverage : float, 0 < coverage <= n / (n + 1) for n held-out entries, at most 0.999
+    times : array, shape (n,), optional
+        As in `Recovery.predict`; needed where the recovery holds drift.
 
     Returns
     -------
@@ -163,16 +187,18 @@ def prediction_interval(recovery: Recovery, rows: Array, cols: Array, coverage: 
     Raises
     ------
     ArgumentError
-        If the recovery is not calibrated, or the held-out entries are too few for this coverage.
+        If the recovery is not calibrated, the held-out entries are too few for this coverage, or times are missing.
 
     References
     ----------
     .. [1] Gui, Barber, Ma, Conformalized matrix completion, NeurIPS 2023 (arXiv 2305.10637).
     """
-    return interval_around(recovery, recovery.predict(rows, cols), coverage)
+    return interval_around(recovery, recovery.predict(rows, cols, times), coverage, times is not None)
 
 
-def interval_around(recovery: Recovery, predicted: Array, coverage: float = 0.9) -> tuple[Array, Array]:
-    """`prediction_interval` for predictions (n,) that are there already."""
-    half = half_width(recovery, coverage)
+def interval_around(
+    recovery: Recovery, predicted: Array, coverage: float = 0.9, timed: bool = False
+) -> tuple[Array, Array]:
+    """`prediction_interval` for predictions (n,) that are there already; `timed`: for known times."""
+    half = half_width(recovery, coverage, timed)
     return recovery.bounded(predicted - half), recovery.bounded(predicted + half)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from dmf.io.messages import listed
+from dmf.models.drift import Drift
 from dmf.recovery.values import Found, Outliers, StageRun, Weighting
 from dmf.solvers.outcomes import Outcome
 
@@ -20,18 +21,19 @@ def describe(
     ids: Sequence[Sequence[str] | None],
     weighting: Weighting | None = None,
     outliers: Outliers | None = None,
+    drift: Drift | None = None,
 ) -> str:
     """One or two sentences: what was found, or why the work ended before; `ids` are the names of rows and of columns."""
     if outliers is not None:
         count = f"{len(outliers):,}" if len(outliers) else "No"
         one = len(outliers) == 1
         told = f"{count} {'entry was' if one else 'entries were'} taken for {'an outlier' if one else 'outliers'}."
-        return f"{describe(found, outcome, runs, ids)} {told}"
+        return f"{describe(found, outcome, runs, ids, drift=drift)} {told}"
     if outcome.broken_off:
         told = next((run.message for run in reversed(runs) if run.outcome is outcome), f"{outcome.value}.")
         return f"{outcome.name.lower()}: {told}"
     if outcome is Outcome.DISAGREED:
-        told = describe(found, Outcome.NOISE_SETTLED, runs, ids)
+        told = describe(found, Outcome.NOISE_SETTLED, runs, ids, drift=drift)
         return f"{told} This is the fit without the held-out entries: that to all entries contradicts it."
     if weighting is not None:
         return _implicit(found, weighting) + " The iterations are used up: allow more." * (outcome is Outcome.BUDGET)
@@ -43,6 +45,8 @@ def describe(
     text = _model(found)
     if found.clipped is not None:
         text += f"; values clipped {_ends(found.clipped)}"
+    if drift is not None:
+        text += f"; {' and '.join(name for name, path in vars(drift).items() if path is not None)} drift with time"
     if outcome is Outcome.SOLVED:
         return f"{text}; relative error {found.relative_residual:.3g}."
     text += f"; noise of standard deviation {found.noise:.3g}.{_without_entries(found, ids)}"

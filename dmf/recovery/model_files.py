@@ -21,6 +21,7 @@ from dmf.io.archive import MATRIX_MODEL, check_format, read_archive, write_archi
 from dmf.io.arrays import most_bytes
 from dmf.io.writing import jsonable
 from dmf.models import LowRank
+from dmf.models.drift import Drift, Path
 from dmf.models.offsets import Offsets
 from dmf.recovery.codec import COMPRESSED, compressed, expanded
 from dmf.recovery.priors import Prior, read_feature_records
@@ -28,7 +29,7 @@ from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures,
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _LARGEST = sys.float_info.max
 
 
@@ -60,7 +61,9 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any], precision:
         if recovery[name] is not None:
             arrays[name] = np.frombuffer(json.dumps(recovery[name]).encode(), np.uint8)
     arrays |= {name: p.array() for name, p in zip(_PRIORS, recovery["priors"], strict=True) if p is not None}
-    outliers = recovery["outliers"]
+    drift, outliers = recovery["drift"], recovery["outliers"]
+    paths = {} if drift is None else {name: path for name, path in vars(drift).items() if path is not None}
+    arrays |= {f"drift_{name}_{part}": array for name, path in paths.items() for part, array in path.arrays().items()}
     if outliers is not None:
         arrays |= {f"outliers_{name}": getattr(outliers, name) for name in ("rows", "cols", "values")}
     header = {
@@ -75,6 +78,7 @@ def write_model(path: str | os.PathLike, recovery: Mapping[str, Any], precision:
         "runs": [asdict(run) | {"outcome": run.outcome.name} for run in recovery["runs"]],
         **{name: None if recovery[name] is None else asdict(recovery[name]) for name in _OF_FEEDBACK},
         **{name: p and [asdict(f) for f in p.features] for name, p in zip(_PRIORS, recovery["priors"], strict=True)},
+        "drift": list(paths),
         "history": list(recovery["history"]),
         "ids": [name for name in ("row_ids", "col_ids") if name in arrays],
         "outliers": None if outliers is None else len(outliers),
@@ -223,6 +227,7 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         **feedback,
         "outliers": outliers,
         "priors": tuple(priors),
+        "drift": _read_drift(entry("drift", list), shape, take, fail),
     }
 
 
@@ -306,6 +311,7 @@ _NOT_SAVED = ("residuals",)
 _HELD_OUT = ("rmse", "standard_error", "count", "quantiles")
 _OF_FEEDBACK = {"weighting": Weighting, "ranking": RankingMeasures}
 _PRIORS = ("row_prior", "column_prior")
+_SIDES = ("rows", "columns")  # of drift
 _NO_BOUNDS = (-math.inf, math.inf)
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_SIZES, _is_size),
@@ -327,6 +333,29 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else f"{text[:57]}..."
+
+
+def _read_drift(sides: Any, shape: tuple[int, int], take: Callable[..., np.ndarray], fail: Any) -> Drift | None:
+    paths: dict[str, Path | None] = dict.fromkeys(_SIDES)
+    for name, size in zip(_SIDES, shape, strict=True):
+        if name not in sides:
+            continue
+        times = take(f"drift_{name}_times", (None,))
+        starts, counts = (
+            take(f"drift_{name}_{part}", n, "i") for part, n in (("starts", (size + 1,)), ("counts", times.shape))
+        )
+        states, sizes = (
+            take(f"drift_{name}_{part}", n) for part, n in (("states", (times.size, 2)), ("sizes", (2, 2)))
+        )
+        within = np.ones(max(times.size - 1, 0), bool)
+        ordered = starts[0] == 0 and starts[-1] == times.size and (starts[1:] >= starts[:-1]).all()
+        if ordered:
+            within[starts[(starts > 0) & (starts < times.size)] - 1] = False
+        rising = (times[1:] > times[:-1])[within].all() and (counts > 0).all() and (sizes > 0).all()
+        if not (ordered and rising and all(np.isfinite(array).all() for array in (times, states, sizes))):
+            raise fail(f"the drift of {name} is not finite, or its points are in no order")
+        paths[name] = Path(starts, times, counts, states, sizes)
+    return Drift(**paths) if any(paths.values()) else None
 
 
 def _read_ids(arrays, name, size, fail):

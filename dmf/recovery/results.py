@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,10 @@ from dmf.arrays.backend import (
 from dmf.arrays.checks import check_choice, check_kind
 from dmf.errors import ArgumentError, ObservationError, ShapeError
 from dmf.models import DeepLinearNetwork, LowRank
+from dmf.models.drift import Drift
 from dmf.models.offsets import Offsets
 from dmf.observations import Observations, SampledEntries
+from dmf.observations.checks import check_times
 from dmf.recovery.messages import describe
 from dmf.recovery.model_files import are_names, read_model, write_model
 from dmf.recovery.names import as_name, positions_of
@@ -67,6 +70,8 @@ class Recovery:
         Entries that were taken for corrupted and left out; None where none were looked for.
     priors : (Prior or None, Prior or None)
         What features say of new rows, and of new columns; None where there are none, or they have no part in the model.
+    drift : Drift or None
+        How rows and columns rise and fall with time; None where entries had no times, or these tell nothing.
     """
 
     model: LowRank
@@ -83,6 +88,7 @@ class Recovery:
     ranking: RankingMeasures | None = None
     outliers: Outliers | None = None
     priors: tuple[Prior | None, Prior | None] = (None, None)
+    drift: Drift | None = None
 
     @property
     def success(self) -> bool:
@@ -93,7 +99,7 @@ class Recovery:
     def message(self) -> str:
         """What was found, or why the work ended before, in a sentence."""
         return describe(
-            self.found, self.outcome, self.runs, (self.row_ids, self.col_ids), self.weighting, self.outliers
+            self.found, self.outcome, self.runs, (self.row_ids, self.col_ids), self.weighting, self.outliers, self.drift
         )
 
     @property
@@ -141,20 +147,39 @@ class Recovery:
         self._check_memory()
         return self.predicted(self.model.product())
 
-    def predict(self, rows: Array, cols: Array) -> Array:
+    def predict(self, rows: Array, cols: Array, times: Any = None) -> Array:
         """Entries of the recovered matrix, offsets included and within the bounds.
 
         Parameters
         ----------
         rows, cols : integer arrays, shape (m,)
+        times : array, shape (m,), optional
+            When, in the unit of the data's times; without, effects of time count as 0, their mean.
 
         Returns
         -------
         array, shape (m,)
-        """
-        return self.predicted(self.model.entries(as_array(rows, "rows"), as_array(cols, "cols")))
 
-    def predict_named(self, row_ids: Sequence[str], col_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        Raises
+        ------
+        ShapeError, DTypeError, ObservationError
+            If positions or times are none, or lie outside the matrix.
+        """
+        rows, cols = as_array(rows, "rows"), as_array(cols, "cols")
+        values = self.model.entries(rows, cols)
+        return self.predicted(values if times is None else self.drifted(values, rows, cols, times))
+
+    def drifted(self, values: Array, rows: Array, cols: Array, times: Any) -> Array:
+        """Values of the model at positions (m,) with what is added to them at times (m,)."""
+        times = check_times(times, values.shape[0])
+        if self.drift is None:
+            return values
+        effects = self.drift.at(to_host(rows), to_host(cols), times)
+        return values + from_host(effects.astype(host_dtype(values)), values)
+
+    def predict_named(
+        self, row_ids: Sequence[str], col_ids: Sequence[str], times: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Entries for rows and columns given by name (by position counted from 0, where the data had no names).
 
         A row or column that was not in the data has no factor and no offset: its prediction is the mean plus the offset
@@ -164,6 +189,8 @@ class Recovery:
         ----------
         row_ids, col_ids : sequences of str or numbers, of one length
             100, 100.0 and "100" are one name, "007" is another than "7".
+        times : array, shape (m,), optional
+            As in `predict`.
 
         Returns
         -------
@@ -173,8 +200,8 @@ class Recovery:
 
         Raises
         ------
-        ShapeError
-            If there are not as many row as column names.
+        ShapeError, DTypeError
+            If there are not as many row as column names, and as many times.
         ArgumentError
             If one name is given where a sequence is meant.
         ObservationError
@@ -196,7 +223,7 @@ class Recovery:
             )
         rows = positions_of(row_ids, self.row_ids, self.shape[0])
         cols = positions_of(col_ids, self.col_ids, self.shape[1])
-        values, known = self.predict_at(rows, cols)
+        values, known = self.predict_at(rows, cols, times)
         if known.size and rows.max() < 0 and cols.max() < 0:
             names = "positions from 0" if self.row_ids is None else f"such as {self.row_ids[0]!r}"
             raise ObservationError(
@@ -207,11 +234,12 @@ class Recovery:
             )
         return values, known
 
-    def predict_at(self, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict_at(self, rows: np.ndarray, cols: np.ndarray, times: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """What `predict_named` returns, for positions (m,) on the host; -1: the row or column was not in the data."""
         known = (rows >= 0) & (cols >= 0)
+        times = None if times is None else check_times(times, known.size)[known]
         values = np.full(known.size, np.nan, to_host(self.model.s).dtype)
-        values[known] = to_host(self.predict(*(self._index(index[known]) for index in (rows, cols))))
+        values[known] = to_host(self.predict(self._index(rows[known]), self._index(cols[known]), times))
         if self.offsets is not None:
             row_offsets = np.append(to_host(self.offsets.row), 0)  # position -1 finds the 0
             col_offsets = np.append(to_host(self.offsets.col), 0)

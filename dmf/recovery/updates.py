@@ -48,6 +48,12 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
             'complete all counts anew with feedback="implicit".',
             argument="recovery",
         )
+    if recovery.drift is not None:
+        raise ArgumentError(
+            "the recovery holds drift, which an update would not know of new entries. Complete all entries anew, or "
+            "without times.",
+            argument="recovery",
+        )
     if recovery.priors != (None, None):
         raise ArgumentError(
             "the recovery was fitted with features of rows or columns, which an update would not know of new ones. Use new_rows "

@@ -353,4 +353,6 @@ def data_fingerprint(observations: Observations) -> str:
     probe = gaussian((d1, 1), 0, like), gaussian((1, d2), 1, like)
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):  # the same bits with any number of threads
         seen = observations.evaluate(*probe), observations.adjoint(observations.values, *probe)
-        return fingerprint((*seen, *(design.columns for design in getattr(observations, "known", ()) if design)))
+        known = [design.columns for design in getattr(observations, "known", ()) if design]
+        times = getattr(observations, "times", None)
+        return fingerprint((*seen, *known, *([] if times is None else [times])))

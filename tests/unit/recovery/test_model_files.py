@@ -289,7 +289,7 @@ def test_a_changed_byte_of_an_array_under_a_correct_checksum(data, folder, saved
     [
         ({"format": "other"}, "its format is 'other'"),
         ({"format": ...}, "its format is None"),
-        ({"format_version": 1}, "version is 1; this dmf reads 3"),
+        ({"format_version": 1}, "version is 1; this dmf reads 4"),
         ({"format_version": ...}, "version is None"),
         ({"mean": "0"}, "'mean' is '0'"),
         ({"mean": True}, "'mean' is True"),

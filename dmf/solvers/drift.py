@@ -1,0 +1,226 @@
+"""Drift of rows and columns, estimated from what a model leaves of entries.
+
+Variances and scales of the two processes (see `dmf.models.drift`) are those that make the entries most likely, the same for all
+rows, so that nothing is left to tune. Given these, the means of all effects solve one banded system.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from dmf.arrays.backend import from_host, frozen, host_dtype, namespace, to_host
+from dmf.models.drift import LEAST_NEW, Drift, Path
+from dmf.observations import SampledEntries
+
+_HELD_OUT, _FEWEST = 0.1, 20  # share of the entries that decides, and the fewest that can
+_CERTAIN = 2.0  # standard errors by which these have to be predicted better
+_FOLDS = 5  # parts of the entries, each of which gets effects that the others show
+_FEW, _MANY = 15_000, 50_000  # entries, about, that tell variances and scales: first, and where there are effects
+_AT_ONCE = 500_000  # points, about, in one banded system
+_ITERATIONS, _TOLERANCE = 30, 1e-5  # of the search for the most likely variances and scales
+_VARIANCES = 1e-6, 1e2  # where these are looked for, in units of the variance of the noise
+_COUNTS = 1.0, 1e5  # the same of the scale in entries
+_BEYOND = 10.0  # the same of the scale in time: up to so many times the longest time between two entries of a row
+_FIRST_VARIANCE, _FIRST_COUNT = 0.05, 5.0  # where the search begins
+_FIRST_TIMES = (
+    0.1,
+    0.5,
+    0.9,
+    1.0,
+)  # the same of the scale in time, the best of these quantiles of the times between entries
+
+
+def fit_drift(rest: SampledEntries, seed: int = 0) -> Drift | None:
+    """Effects of time on what a model leaves of entries; None where none of them predicts held-out entries better.
+
+    Parameters
+    ----------
+    rest : SampledEntries
+        With times.
+    seed : int
+        Of the entries held out, and of those that variances and scales are estimated from.
+    """
+    if rest.n_distinct < _FEWEST / _HELD_OUT:
+        return None
+    rows = _fitted(rest, 0, seed)
+    columns = _fitted(rest if rows is None else without_drift(rest, Drift(rows, None)), 1, seed)
+    return None if rows is columns is None else Drift(rows, columns)
+
+
+def refitted(drift: Drift, rest: SampledEntries, seed: int | None = None) -> Drift:
+    """The effects on what another model leaves of the entries, or of some; of the same variances and scales without a seed."""
+    rows, columns = drift.rows, drift.columns
+    if rows is not None:
+        rows = _again(rows, rest if columns is None else without_drift(rest, Drift(None, columns)), 0, seed)
+    if columns is not None:
+        columns = _again(columns, rest if rows is None else without_drift(rest, Drift(rows, None)), 1, seed)
+    return Drift(rows, columns)
+
+
+def cross_fitted(drift: Drift, rest: SampledEntries, seed: int) -> np.ndarray:
+    """Effects at entries (m,) as the others show them: taken away, they leave the noise of the entries as it is."""
+    effects = np.zeros(rest.n_measurements)
+    fold = np.random.default_rng(seed).integers(0, _FOLDS, effects.size)
+    for k in range(_FOLDS):
+        if (fold == k).any() and (fold != k).any():
+            held = rest.chosen(fold == k)
+            others = refitted(drift, rest.chosen(fold != k))
+            effects[fold == k] = others.at(to_host(held.rows), to_host(held.cols), times_of(held))
+    return effects
+
+
+def without_drift(entries: SampledEntries, drift: Drift) -> SampledEntries:
+    """The entries less what time adds to them."""
+    return less(entries, drift.at(to_host(entries.rows), to_host(entries.cols), times_of(entries)))
+
+
+def less(entries: SampledEntries, effects: np.ndarray) -> SampledEntries:
+    """The entries less some numbers (m,)."""
+    values = entries.entries - from_host(effects.astype(host_dtype(entries.values)), entries.values)
+    return entries.with_values(
+        frozen(values if entries.weights is None else namespace(values).sqrt(entries.weights) * values)
+    )
+
+
+def _fitted(rest: SampledEntries, side: int, seed: int) -> Path | None:
+    """Effects of one side, if those of nine tenths of the entries predict the others better than none do."""
+    kept, held = rest.split(_HELD_OUT, seed)
+    points = _Points.of(kept, side)
+    if not (np.diff(points.starts) > 1).any() or not points.squares.any():
+        return None
+    path = points.path(_most_likely(points.some(_FEW, seed)))
+    values, effects = _host(held.entries), path.at(to_host((held.rows, held.cols)[side]), times_of(held))
+    better = _weights(held) * (values**2 - (values - effects) ** 2)
+    if not np.mean(better) > _CERTAIN * np.std(better) / math.sqrt(better.size):
+        return None
+    return _again(path, rest, side, seed)
+
+
+def _again(path: Path, rest: SampledEntries, side: int, seed: int | None) -> Path:
+    """Effects of one side on other values, of variances and scales that are most likely near those of `path`, or of these."""
+    points, sizes = _Points.of(rest, side), path.sizes
+    return points.path(sizes if seed is None else _most_likely(points.some(_MANY, seed), sizes))
+
+
+def times_of(entries: SampledEntries) -> np.ndarray:
+    """The times of entries that have some."""
+    assert entries.times is not None
+    return entries.times
+
+
+def _host(array) -> np.ndarray:
+    return to_host(array).astype(np.float64)
+
+
+def _weights(entries: SampledEntries) -> np.ndarray:
+    return np.ones(entries.n_measurements) if entries.weights is None else _host(entries.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """Points of time of all rows or columns: a `Path` without states, and what was measured there.
+
+    Attributes
+    ----------
+    starts, times, counts
+        See `Path`.
+    weights, sums, squares : float64 arrays, shape (n,)
+        Sums of weights, of weighted values and of weighted squares of values at each point.
+    """
+
+    starts: np.ndarray
+    times: np.ndarray
+    counts: np.ndarray
+    weights: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, entries: SampledEntries, side: int) -> _Points:
+        """Those of entries."""
+        order = np.lexsort((times_of(entries), to_host((entries.rows, entries.cols)[side])))
+        index, times = to_host((entries.rows, entries.cols)[side])[order], times_of(entries)[order]
+        values, weights = _host(entries.entries)[order], _weights(entries)[order]
+        at = np.flatnonzero(np.append(True, (np.diff(index) != 0) | (np.diff(times) != 0)))
+        starts = np.searchsorted(index[at], np.arange(entries.shape[side] + 1))
+        sums = (np.add.reduceat(weights * values**power, at) for power in (0, 1, 2))
+        return cls(starts, times[at], np.diff(np.append(at, index.size)), *sums)
+
+    @cached_property
+    def gaps(self) -> np.ndarray:
+        """Time, and number of entries, since the point before; infinite at the first of each row; float64, shape (2, n)."""
+        between = (self.counts + np.append(0, self.counts[:-1])) / 2  # the middles of their entries
+        gaps = np.stack([np.diff(self.times, prepend=self.times[0]), between])
+        gaps[:, self.starts[:-1][np.diff(self.starts) > 0]] = np.inf
+        return gaps
+
+    def rows(self, chosen: np.ndarray) -> _Points:
+        """The rows of a mask."""
+        at = np.repeat(chosen, np.diff(self.starts))
+        arrays = (array[at] for array in (self.times, self.counts, self.weights, self.sums, self.squares))
+        return _Points(np.append(0, np.cumsum(np.diff(self.starts)[chosen])), *arrays)
+
+    def some(self, most: int, seed: int) -> _Points:
+        """Rows at random with about `most` entries, or all."""
+        order = np.random.default_rng(seed).permutation(self.starts.size - 1)
+        entries = np.diff(np.append(0, np.cumsum(self.counts))[self.starts])
+        chosen = np.zeros(order.size, bool)
+        chosen[order[: 1 + np.searchsorted(np.cumsum(entries[order]), most)]] = True
+        return self.rows(chosen)
+
+    def path(self, sizes: np.ndarray) -> Path:
+        """Means of the effects for these variances and scales, see `Path.sizes`."""
+        first = np.searchsorted(self.starts, np.arange(0, self.times.size, _AT_ONCE))
+        rows, parts = np.arange(self.starts.size - 1), pairwise(np.unique(np.append(first, self.starts.size - 1)))
+        states = [_posterior(self.rows((rows >= begin) & (rows < end)), sizes)[0] for begin, end in parts]
+        return Path(self.starts, self.times, self.counts, np.concatenate(states), sizes)
+
+
+def _posterior(points: _Points, sizes: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Means of both processes (n, 2); what they explain of the squares; logarithm of the evidence's determinant."""
+    from scipy.linalg import cho_solve_banded, cholesky_banded  # here: the import takes time
+
+    n, kept = points.times.size, np.exp(-points.gaps / sizes[1][:, None])
+    new = np.maximum(1 - kept**2, LEAST_NEW)  # share of the variance that is new at each point
+    kept = np.sqrt(1 - new)
+    band = np.zeros((3, n, 2))  # the upper triangle of the precision matrix, the two processes in turn
+    following = np.append((kept**2 / new)[:, 1:], np.zeros((2, 1)), axis=1)
+    band[2] = ((1 / new + following) / sizes[0][:, None]).T + points.weights[:, None]
+    band[1, :, 1] = points.weights
+    band[0, 1:] = -(kept / new / sizes[0][:, None]).T[1:]
+    factor = cholesky_banded(band.reshape(3, 2 * n), overwrite_ab=True, check_finite=False)
+    states = cho_solve_banded((factor, False), np.repeat(points.sums, 2), check_finite=False).reshape(n, 2)
+    determinant = 2 * np.sum(np.log(factor[2])) + np.sum(np.log(new * sizes[0][:, None]))
+    return states, float(points.sums @ np.sum(states, axis=1)), float(determinant)
+
+
+def _most_likely(points: _Points, start: np.ndarray | None = None) -> np.ndarray:
+    """Variances and scales that make the values most likely, with the variance of the noise that goes with them."""
+    from scipy.optimize import minimize
+
+    total, m = float(np.sum(points.squares)), int(np.sum(points.counts))
+    between = points.gaps[0][np.isfinite(points.gaps[0])]
+    units = np.array([[1.0, 1.0], [np.median(between), 1.0]])  # so that the search does not depend on that of times
+    ends = np.array([between.min(), _BEYOND * between.max()]) / units[1, 0]
+
+    def surprise(logarithms: np.ndarray) -> float:
+        _, explained, determinant = _posterior(points, units * np.exp(logarithms).reshape(2, 2))
+        return 0.5 * (m * math.log(max(total - explained, 1e-12 * total) / m) + determinant)
+
+    starts = [start]
+    if start is None:
+        times = np.quantile(between, _FIRST_TIMES)
+        starts = [np.array([[_FIRST_VARIANCE, _FIRST_VARIANCE], [scale, _FIRST_COUNT]]) for scale in times]
+    found = minimize(
+        surprise,
+        min((np.log(start / units).ravel() for start in starts), key=surprise),
+        method="L-BFGS-B",
+        bounds=np.log([_VARIANCES, _VARIANCES, ends, _COUNTS]),
+        options={"maxiter": _ITERATIONS, "ftol": _TOLERANCE},
+    )
+    return units * np.exp(found.x).reshape(2, 2)
