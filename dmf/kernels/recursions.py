@@ -1,4 +1,7 @@
-"""Compiled steps of gradient descent on small deep networks without observations: scalars, and matrices of one target."""
+"""Compiled steps of gradient descent on small deep networks without observations: scalars, and matrices of one target.
+
+Numbers are copied one by one: Numba compiles for seconds where one slice is assigned to another, for its error message.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ def scalar_descent(start, targets, rates, shrink, steps):
     weights, below, above = np.empty(depth), np.empty(depth), np.empty(depth)
     good = steps.shape[0]
     for component in range(count):
-        weights[:] = start[:, component]
+        for layer in range(depth):
+            weights[layer] = start[layer, component]
         done = 0
         for row in range(good):
             while done < steps[row]:
@@ -43,7 +47,8 @@ def scalar_descent(start, targets, rates, shrink, steps):
             if done < steps[row] or not np.isfinite(residual * residual):
                 good = row
                 break
-            records[row, :, component] = weights
+            for layer in range(depth):
+                records[row, layer, component] = weights[layer]
     return records[:good]
 
 
@@ -60,22 +65,21 @@ def crossing(start, target, rates, level, limit):
 
 
 @jit()
-def matrix_descent(flat, sizes, target, rates, shrink, steps):
-    """`flat`: W_1, ..., W_L row by row, W_l of shape (sizes[l], sizes[l - 1]): one compilation for all depths."""
+def matrix_descent(flat, slopes, sizes, ends, target, rates, shrink, steps):
+    """`flat`, which changes: W_1, ..., W_L row by row, W_l of shape (sizes[l], sizes[l - 1]) ending at ends[l - 1]; one
+    compilation for all depths. `slopes` is as large as `flat`.
+    """
     depth, columns = rates.shape[0], sizes[0]
-    flat, slopes = flat.copy(), np.empty_like(flat)
-    ends = np.cumsum(sizes[1:] * sizes[:-1])
     shapes = [(sizes[k + 1], sizes[k]) for k in range(depth)]
     weights = [flat[ends[k] - r * c : ends[k]].reshape((r, c)) for k, (r, c) in enumerate(shapes)]
     gradient = [slopes[ends[k] - r * c : ends[k]].reshape((r, c)) for k, (r, c) in enumerate(shapes)]
-    forward = [np.empty((r, columns)) for r, c in shapes]  # W_l...W_1
+    forward = [weights[0]] + [np.empty((r, columns)) for r, c in shapes[1:]]  # W_l...W_1
     back = [np.empty((c, columns)) for r, c in shapes]  # (W_L...W_l)^T R
     count = steps.shape[0]
     records, losses = np.empty(count * flat.shape[0]), np.empty(count)  # W_1 at all steps, then W_2, ...
     residual, done = np.empty(target.shape), 0
     for row in range(count):
         while True:
-            forward[0][:] = weights[0]
             for layer in range(1, depth):
                 np.dot(weights[layer], forward[layer - 1], forward[layer])
             loss, product = 0.0, forward[depth - 1]
@@ -92,7 +96,7 @@ def matrix_descent(flat, sizes, target, rates, shrink, steps):
                 np.dot(through, forward[layer - 1].T, gradient[layer])
                 np.dot(weights[layer].T, through, back[layer])
                 through = back[layer]
-            gradient[0][:] = through
+            gradient[0] = through
             for layer in range(depth):
                 weight, slope = weights[layer], gradient[layer]
                 for i in range(weight.shape[0]):
@@ -102,6 +106,7 @@ def matrix_descent(flat, sizes, target, rates, shrink, steps):
         for k in range(depth):
             size = weights[k].size
             at = count * (ends[k] - size) + row * size
-            records[at : at + size] = flat[ends[k] - size : ends[k]]
+            for i in range(size):
+                records[at + i] = flat[ends[k] - size + i]
         losses[row] = 0.5 * loss
     return records, losses

@@ -76,12 +76,13 @@ def matrix_descent(
 
     layers = [np.asarray(w, np.float64) for w in start]
     sizes = np.array([layers[0].shape[1], *(w.shape[0] for w in layers)])
-    flat = np.concatenate([w.ravel() for w in layers])
+    flat, ends = np.concatenate([w.ravel() for w in layers]), np.cumsum([w.size for w in layers])
     options = np.asarray(rates, np.float64), float(shrink), np.asarray(steps, np.int64)
     least, enough = _PARALLEL_WIDTHS
     # Setting the number of threads takes milliseconds, which is not worth it for the smallest.
     with threadpool_limits(1, "blas") if least <= sizes.max() < enough else nullcontext():
-        records, losses = compiled(flat, sizes, np.ascontiguousarray(target, np.float64), *options)
+        target = np.ascontiguousarray(target, np.float64)
+        records, losses = compiled(flat, np.empty_like(flat), sizes, ends, target, *options)
     count = len(options[2])
-    parts = np.split(records, count * np.cumsum([w.size for w in layers])[:-1])
+    parts = np.split(records, count * ends[:-1])
     return tuple(p.reshape(count, *w.shape)[: len(losses)] for p, w in zip(parts, layers, strict=True)), losses
