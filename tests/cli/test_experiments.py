@@ -14,9 +14,8 @@ from cli.program import error_line
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-@pytest.mark.parametrize(
-    "experiment", ["alpha", *(pytest.param(name, marks=pytest.mark.slow) for name in ("factorization", "depth"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["alpha", "factorization", "depth"])
 def test_reproduce_small(dmf_program, tmp_path, experiment):
     done = dmf_program("reproduce", experiment, "--small", "-o", tmp_path)
     assert "iterations" in done.stdout

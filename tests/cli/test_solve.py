@@ -156,6 +156,7 @@ def test_progress_tells_what_is_done_unless_it_is_to_be_quiet(tmp_path, rng):
         rb"(hold-out|final) fit, [a-z ]+: iteration \d+, RMSE [0-9.e-]+, noise [0-9.e-]+, \d+\.\d s", shown
     )
     screen, terminal = os.openpty()
+    np.save(tmp_path / "noise.npy", noise[:20, :20])
     subprocess.run([PROGRAM, *command, "--quiet"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=terminal, check=True)
     os.close(terminal)
     with contextlib.suppress(OSError):

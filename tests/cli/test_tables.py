@@ -73,7 +73,7 @@ def test_what_cannot_be_filled(dmf_program, ratings, tmp_path):
     assert not (tmp_path / "f.csv").exists()
 
 
-@pytest.mark.parametrize("name", ["report.html", "report.png"])
+@pytest.mark.parametrize("name", ["report.html", pytest.param("report.png", marks=pytest.mark.slow)])
 def test_a_report(dmf_program, ratings, tmp_path, name):
     done = dmf_program("complete", ratings, "--report", name, "--ranks")
     content = (tmp_path / name).read_bytes()
@@ -337,6 +337,7 @@ def test_categories_in_parquet_keep_their_types(dmf_program, flowers, tmp_path):
     assert filled["is_high"].to_pylist() == [sort == "high" for sort in truth]
 
 
+@pytest.mark.slow
 def test_the_format_or_options_of_matrices_say_otherwise(dmf_program, people, measured):
     path, _, _ = people
     assert "result " in dmf_program("complete", path, "-o", "a.csv", "--format", "matrix").stdout

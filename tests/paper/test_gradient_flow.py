@@ -87,7 +87,7 @@ def test_steps_follow_the_scale_of_time():
 
 
 @pytest.mark.parametrize("kind", ["full", "completion", "sensing"])
-@pytest.mark.parametrize("alpha", [1.0, 3.0])
+@pytest.mark.parametrize("alpha", [1.0, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_balance_is_conserved_to_the_accuracy(kind, alpha, rng):
     """``W_{l+1}^T W_{l+1} / alpha_{l+1} - W_l W_l^T / alpha_l`` stays, for scalars ``w_outer^2 - alpha w_inner^2``."""
     observations = measured(kind, rng)

@@ -142,7 +142,7 @@ def test_updates_have_energy_outside_other_subspaces():
     assert watch(SimpleNamespace(iteration=50, network=problem.run(50, 50).network))["energy_outside"].min() > 0.2
 
 
-@pytest.mark.parametrize("scale", [0.1, 0.3])
+@pytest.mark.parametrize("scale", [0.3, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_noise_bends_the_lift_about_as_far_as_predicted(scale):
     """For a noisy target the error of the lift is proportional to the noise and of the size of `bend`."""
     rng = np.random.default_rng(1)

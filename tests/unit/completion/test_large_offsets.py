@@ -26,7 +26,7 @@ def error(recovery, offsets, signal):
     ("mean", "noise", "dtype"),
     [(1.7e12, 10, np.float64), (1e6, 1e-6, np.float64), (-1e3, 1e-3, np.float64), (1e5, 0.1, np.float32)],
 )
-@pytest.mark.parametrize("offsets", ["auto", True, False])
+@pytest.mark.parametrize("offsets", ["auto", True, pytest.param(False, marks=pytest.mark.slow)])
 def test_noise_under_a_large_mean_is_noise(mean, noise, dtype, offsets, rng):
     """Milliseconds since 1970 with a jitter of 10 are the first."""
     seen, _ = table(rng, mean, noise=noise, dtype=dtype)

@@ -21,7 +21,10 @@ def samples(seed, shape, rank, oversampling, noise):
     return dmf.SampledEntries(rows, cols, matrix[rows, cols] + noise * rng.standard_normal(count), shape)
 
 
-@pytest.mark.parametrize("shape, rank, oversampling", [((60, 80), 2, 6), ((60, 80), 3, 3), ((150, 120), 5, 3)])
+@pytest.mark.parametrize(
+    "shape, rank, oversampling",
+    [((60, 80), 2, 6), ((60, 80), 3, 3), pytest.param((150, 120), 5, 3, marks=pytest.mark.slow)],
+)
 def test_the_rank_of_noisy_matrices_is_found(shape, rank, oversampling):
     """At 20 dB; `benchmarks/rank_choice.py` counts over more seeds."""
     found = [

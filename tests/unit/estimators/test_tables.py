@@ -163,6 +163,7 @@ def test_factorization_of_nothing_but_noise_has_one_component(rng):
     assert model.transform(rng.standard_normal((4, 20))).shape == (4, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*spreads of columns")
 def test_what_is_filled_in_stays_within_the_bounds_of_its_column(rng):
     """In the units of the columns; entries that were there are kept."""
@@ -186,6 +187,7 @@ def test_bad_bounds(bounds, rng):
         DeepMatrixCompletion(**bounds).fit(holed(low_rank(rng, noise=0.3), rng))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*spreads of columns")
 def test_intervals_hold_what_is_missing(rng):
     """90 % of the holes of fitted and of new rows, to 4 standard errors and what the fits differ by."""

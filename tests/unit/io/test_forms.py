@@ -127,7 +127,7 @@ def numbers(result):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", [pytest.param(n, marks=pytest.mark.slow) if n == "TableImputer" else n for n in CALLS])
 def test_every_form_goes_into_every_call(form, call):
     data = FORMS[form](COMPLETE if call == "factorize" else HOLED)
     try:

@@ -53,6 +53,7 @@ def test_the_same_as_one_picture(tmp_path):
     assert (tmp_path / "short.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_held_out_entries_add_coverage_and_a_rank_path_its_own_panel(tmp_path):
     path = tmp_path / "report.html"
     recovery = dmf.complete(entries(0.1), holdout=0.2, bounds=(-4, np.inf))

@@ -30,7 +30,7 @@ def test_budgets_count_accepted_steps(iterations):
     assert np.all(np.diff(history["evaluations"]) >= 2)
 
 
-@pytest.mark.parametrize("accuracy", [1e-2, 1e-4])
+@pytest.mark.parametrize("accuracy", [1e-4, pytest.param(1e-2, marks=pytest.mark.slow)])
 def test_an_interrupted_and_resumed_run_stays_on_the_path(accuracy):
     """The resumed run is at the same point at the same time, to the accuracy of the times, accuracy^(2/3)."""
     observations, network = problem()
@@ -114,7 +114,7 @@ def test_where_no_step_succeeds_the_run_ends_at_its_last_good_state(monkeypatch)
         np.testing.assert_array_equal(weight, last)
 
 
-@pytest.mark.parametrize("size", [1e-3, 30.0])
+@pytest.mark.parametrize("size", [30.0, pytest.param(1e-3, marks=pytest.mark.slow)])
 def test_starts_far_from_the_solution_do_not_diverge(size):
     """Layers 30 times as large as needed: the curvature falls by 1e6 on the way."""
     observations = observe("entries")

@@ -224,6 +224,7 @@ def test_options_out_of_range(option, value, limit):
     assert caught.value.value is value
 
 
+@pytest.mark.slow
 @solvers
 def test_results_do_not_depend_on_the_number_of_threads(solve):
     """Bit for bit; 20,000 samples at width 6 are work enough for the parallel kernels."""

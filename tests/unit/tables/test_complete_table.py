@@ -131,7 +131,7 @@ def test_a_column_of_which_nothing_is_known_is_left_as_it_is(tmp_path, rng):
     assert np.isnan(recovery.predict_proba("size")).all()
 
 
-@pytest.mark.parametrize("library", [pd, pl])
+@pytest.mark.parametrize("library", [pd, pytest.param(pl, marks=pytest.mark.slow)])
 def test_what_is_filled_in_keeps_to_the_range_of_its_dtype(library, rng):
     whole = np.rint(60 * np.outer(rng.standard_normal(60), rng.standard_normal(8))).clip(-128, 127)
     holed = [
