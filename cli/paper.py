@@ -80,11 +80,12 @@ def reproduce(experiment, small, output, data, seeds, published, checkpoint, see
     "all" runs those that need no data one after the other, and ends with one table of the published numbers beside ours, which is
     also written as all.html, with the pictures, and as all.json. With --checkpoint and --resume it goes on where it was.
 
-    The sizes of the papers take from seconds (completion, factorization) over minutes (alpha, movielens, fashion-mnist)
-    to some ten minutes (adaptation) and a quarter of an hour (sensing). Where settings are not the papers', the output says
-    which. FashionMNIST is read from --data, from the Debian package dataset-fashion-mnist, or fetched once; with --small,
-    scikit-learn's digits stand in for it. fashion-mnist writes fashion-mnist-updates.png as well. Adaptation takes the digits
-    unless --data names a folder with FashionMNIST. With --published, fashion-mnist takes hours at the paper's size.
+    The sizes of the papers take from seconds (completion, factorization) over minutes (alpha, fashion-mnist), some ten
+    minutes (adaptation) and a quarter of an hour (sensing) to three quarters of one (movielens). Where settings are not the
+    papers', the output says which. FashionMNIST is read from --data, from the Debian package dataset-fashion-mnist, or
+    fetched once; with --small, scikit-learn's digits stand in for it. fashion-mnist writes fashion-mnist-updates.png as
+    well. Adaptation takes the digits unless --data names a folder with FashionMNIST. With --published, fashion-mnist takes
+    hours at the paper's size.
     """
     if data is not None and experiment not in WITH_DATA:
         raise click.UsageError(f"--data is only for the experiments {', '.join(WITH_DATA)}.")
