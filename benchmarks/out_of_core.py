@@ -106,6 +106,7 @@ def main(samples: int, limit: str, sweeps: int, folder: Path | None, no_save: bo
 
     import dmf
     from dmf.observations import DistributedEntries
+    from dmf.observations.stored import remove_files
 
     peak = Peak()
     with tempfile.TemporaryDirectory(dir=folder) as place:
@@ -134,6 +135,7 @@ def main(samples: int, limit: str, sweeps: int, folder: Path | None, no_save: bo
             seconds = zip(*((next(near), next(far)) for _ in range(sweeps)), strict=True)
             sizes = here.n_measurements, there.n_measurements
             rates = [size / statistics.median(part) for size, part in zip(sizes, seconds, strict=True)]
+            client.run(remove_files)
     result = {"samples": samples, "placing": placing, "peak_mb": megabytes, "limit": limit}
     result |= {"in_memory": rates[0], "on_disk": rates[1]}
     print_table(

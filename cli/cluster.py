@@ -15,6 +15,7 @@ import dmf
 from dmf.errors import BackendError, MissingPackageError
 from dmf.io.partitions import column_names
 from dmf.observations import DistributedEntries
+from dmf.observations.stored import remove_files
 from dmf.recovery.partitions import predict_partitions, top_partitions
 from dmf_cli.common import emit, load_model
 
@@ -63,6 +64,7 @@ def joined(address: str, memory_limit: str | None) -> Iterator[Any]:
         distributed.Client(cluster) as client,
     ):
         yield client
+        client.run(remove_files, on_error="ignore")
 
 
 def check_options(file: Path, stated: Mapping[str, Any], unusable: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from dmf.errors import FileError
 
+_SUFFIX = ".dmf"
 _ALIGNMENT = 64  # bytes: of the machine vectors, and of the lines of a cache
 
 
@@ -53,7 +54,7 @@ class _File:
     """A file that is removed when nobody refers to it any more; where the process is killed, Dask removes its folder."""
 
     def __init__(self, folder: str) -> None:
-        self._opened: Any = tempfile.NamedTemporaryFile(suffix=".dmf", dir=folder, delete=False)  # noqa: SIM115, one writes, all read
+        self._opened: Any = tempfile.NamedTemporaryFile(suffix=_SUFFIX, dir=folder, delete=False)  # noqa: SIM115, one writes, all read
         self._path = Path(self._opened.name)
         self._mapped: Any = None
         weakref.finalize(self, _removed, self._path)
@@ -124,6 +125,12 @@ def _placed(content: memoryview, file: _File, known: Sequence[_File]) -> tuple[_
 def read(given: Any) -> Any:
     """What is stored, or what is given where that is not."""
     return given.read() if isinstance(given, Stored) else given
+
+
+def remove_files(dask_worker: Any) -> None:
+    """Remove what a worker keeps, before it is closed: for `Client.run`. Dask waits 9 s for the end of a worker, then fails."""
+    for path in Path(dask_worker.local_directory).glob(f"*{_SUFFIX}"):
+        _removed(path)
 
 
 def _itself(given: Any) -> Any:
