@@ -9,11 +9,11 @@ import click
 import numpy as np
 
 import dmf
+from dmf.io.cells import Stated
 from dmf.io.matrices import read, read_entries
 from dmf.io.pairs import read_pairs, read_row_ids
 from dmf.io.predictions import format_predictions, write_predictions
 from dmf.io.reading import Matrix
-from dmf.io.roles import Stated
 from dmf.io.words import with_words
 from dmf.io.writing import check_writable
 from dmf.recovery.intervals import interval_around

@@ -15,12 +15,13 @@ import numpy as np
 
 from dmf.errors import FileError
 from dmf.io.arrays import most_bytes
+from dmf.io.cells import Cells, Column, Stated
 from dmf.io.ids import Numbering, Stack, distinct
 from dmf.io.lines import TRIPLET, entries_and_holes
 from dmf.io.messages import Progress, ignored, listed, package, shown
 from dmf.io.parquet_pages import unpacked_bytes
 from dmf.io.reading import Entries, Matrix
-from dmf.io.roles import Cells, Column, Stated, entry_columns
+from dmf.io.roles import entry_columns
 from dmf.io.sheets import Sheet
 from dmf.io.tables import index_column, is_table, table_of
 from dmf.io.words import Levels

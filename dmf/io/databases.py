@@ -11,9 +11,9 @@ from typing import Any
 
 from dmf.errors import FileError
 from dmf.io.arrow import BATCH, SAMPLE, Columns, errors_of, from_columns, sample_of
+from dmf.io.cells import Stated
 from dmf.io.messages import Progress, listed, package, shown
 from dmf.io.reading import Entries, Matrix
-from dmf.io.roles import Stated
 
 _DUCKDB_TABLES = "select table_name from duckdb_tables()"
 _SQLITE_TABLES = "select name from sqlite_master where type = 'table' and name not glob 'sqlite_*'"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from dmf.errors import FileError
 from dmf.io.arrays import most_bytes
+from dmf.io.cells import Stated
 from dmf.io.delimited import DelimitedText
 from dmf.io.messages import listed, package, shown
-from dmf.io.roles import Stated
 from dmf.io.writing import write_atomically
 
 WORKBOOKS = (".xlsx", ".xlsm")

@@ -15,11 +15,11 @@ import numpy as np
 
 from dmf.arrays.backend import as_array, to_host
 from dmf.errors import ArgumentError, DTypeError, ShapeError
+from dmf.io.cells import Cells, Stated
 from dmf.io.delimited import open_delimited
 from dmf.io.forms import is_time, text_of
 from dmf.io.messages import ignored, listed
 from dmf.io.reading import readable
-from dmf.io.roles import Cells, Stated
 
 MOST_LEVELS = 50  # of a category that have a column of their own, the most frequent ones
 _SEEN_ONCE = 1  # a level that no other row shares tells nothing of others

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from dmf.errors import FileError
+from dmf.io.cells import Cells
 from dmf.io.compressed import compressed
 from dmf.io.delimited import BLANKS, DelimitedText
 from dmf.io.excel import WORKBOOKS, write_sheet
 from dmf.io.messages import shown
-from dmf.io.roles import Cells
 from dmf.io.writing import write_atomically
 
 _DIGITS = 6  # significant, where a column has numbers with exponents

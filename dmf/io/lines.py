@@ -9,12 +9,13 @@ import numpy as np
 
 from dmf.errors import FileError
 from dmf.io.blocks import Block
+from dmf.io.cells import Cells, Column, Stated
 from dmf.io.delimited import DelimitedText
 from dmf.io.filling import Text
 from dmf.io.ids import Numbering, Stack
 from dmf.io.messages import ignored, shown
 from dmf.io.reading import Entries
-from dmf.io.roles import Cells, Column, Stated, entry_columns, notes_on_outliers
+from dmf.io.roles import entry_columns, notes_on_outliers
 
 _EQUAL_VALUES = 10  # equal values that are no accident
 TRIPLET = ("row id", "column id", "value")

@@ -14,6 +14,7 @@ import numpy as np
 from dmf.errors import FileError
 from dmf.io.arrays import open_npz
 from dmf.io.arrow import load_parquet
+from dmf.io.cells import Cells, Stated
 from dmf.io.databases import load_duckdb, load_sqlite
 from dmf.io.delimited import DelimitedText, open_delimited
 from dmf.io.excel import WORKBOOKS, open_sheet
@@ -22,7 +23,6 @@ from dmf.io.lines import TRIPLET, read_lines
 from dmf.io.matrix_market import load_mtx
 from dmf.io.messages import Progress, ignored, silent, times
 from dmf.io.reading import Entries, Matrix, readable, real
-from dmf.io.roles import Cells, Stated
 from dmf.io.tables import is_table, read_table
 
 _READERS: dict[str, Callable[[Path], Entries | Matrix]]
@@ -72,7 +72,7 @@ def read_entries(
         the file that they are, 0 where that is not known. What it raises ends the reading.
     **stated
         What the file does not say itself: `columns`, `value`, `index_column`, `header`, `missing`, `decimal`, `thousands`,
-        `skip`, `sheet` and `query`, as in `dmf.io.roles.Stated`. What is left open is inferred, and told in the notes.
+        `skip`, `sheet` and `query`, as in `dmf.io.cells.Stated`. What is left open is inferred, and told in the notes.
 
     Returns
     -------

@@ -6,10 +6,11 @@ import os
 from collections.abc import Container
 from dataclasses import dataclass
 
+from dmf.io.cells import Cells, Stated
 from dmf.io.delimited import DelimitedText, open_delimited
 from dmf.io.messages import ignored, shown
 from dmf.io.reading import readable
-from dmf.io.roles import Cells, Stated, role_of
+from dmf.io.roles import role_of
 
 _HOW = Cells(Stated())
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dmf.errors import FileError
 from dmf.io.blocks import Block
-from dmf.io.roles import Cells
+from dmf.io.cells import Cells
 from dmf.io.words import Levels
 
 

@@ -16,11 +16,12 @@ from typing import Protocol
 import numpy as np
 
 from dmf.errors import FileError
+from dmf.io.cells import Cells, Column, Stated
 from dmf.io.delimited import DelimitedText
 from dmf.io.filling import Text
 from dmf.io.messages import ignored, listed, shown
 from dmf.io.reading import Matrix
-from dmf.io.roles import Cells, Column, Stated, notes_on_outliers, position, role_of
+from dmf.io.roles import notes_on_outliers, position, role_of
 from dmf.io.sheets import Sheet
 from dmf.io.words import Levels, Words
 
