@@ -77,8 +77,8 @@ def by_implicit(seen: dmf.SampledEntries, rank: int, confidence: float, ridge: f
 @dmf.threads(1)
 def main(seeds: int) -> None:
     """Choose the numbers, run all on every split, print a table."""
-    users, films, values = ratings()
-    data = users, films, np.ones_like(values)
+    users, films, values, times = ratings()
+    data = users, films, np.ones_like(values), times
     splits = [tuple(observed(data, index) for index in split) for split in random_splits(len(values), seeds)]
     kept, held = splits[0][0].split(0.1, 0)
     chosen = max(GRID, key=lambda numbers: measured(*by_dmf(kept, *numbers)[:2], held, kept).ndcg)

@@ -2,7 +2,7 @@
 
     python benchmarks/movielens.py
     python benchmarks/movielens.py --peers none --seeds 1
-    python benchmarks/movielens.py --published u1.base u1.test --features
+    python benchmarks/movielens.py --published u1.base u1.test --features --time
 
 943 x 1,682, 100,000 ratings from 1 to 5; a random fifth is the test set, once for each seed. `dmf.complete(observations)` is
 called with no option and looks at nothing but the other four fifths; its seconds include the choice of the model.
@@ -10,7 +10,8 @@ Predictions of all programs are clipped to 1..5. The options of the peers (PEERS
 is not among those reported, which favours them. Intervals: a tenth of the training ratings calibrates a fit to the rest. The
 folds are those of a five-fold cross-validation, for comparison with numbers that other projects publish. `--published` fits and
 tests on a split in files, such as u1 of the data's authors; `--features` then adds age, gender, occupation and zip code of users,
-year and genres of films.
+year and genres of films, `--time` when ratings were given. This is known of those to be predicted, too; most were given within
+seconds of others by the same user.
 
 The ratings may not be redistributed: they are fetched once, see `ratings_data.py`.
 """
@@ -30,11 +31,13 @@ from cases import print_table, write_result
 from peers.common import limited
 
 import dmf
+from dmf.arrays.threads import thread_count
 from dmf.models.offsets import fit_offsets
 
 from ratings_data import NotToBeHad, movielens_100k
 
-SHAPE, LOW, HIGH, FOLDS, THREADS, COVERAGE = (943, 1_682), 1, 5, 5, 2, 0.9
+SHAPE, LOW, HIGH, FOLDS, COVERAGE = (943, 1_682), 1, 5, 5, 0.9
+THREADS = min(2, thread_count())
 PEERS: dict[str, dict[str, Any]] = {
     "soft_impute": {"rank": 30, "penalty": 15.0, "steps": 2, "bias": True, "iterations": 60, "tolerance": 1e-3},
     "als": {"rank": 10, "ridge": 14.0, "bias": True, "tolerance": 1e-3},
@@ -45,22 +48,23 @@ PEERS: dict[str, dict[str, Any]] = {
 }
 PACKAGES = ("cornac", "cmfrec", "lenskit", "libmf")
 
+Data = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows, columns, values and times
 Split = tuple[np.ndarray, np.ndarray]  # indices of training and of test ratings
 
 
-def ratings(path: str | Path | None = None, header: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns and values of all ratings, or of those of a file."""
+def ratings(path: str | Path | None = None, header: int = 1) -> Data:
+    """All ratings, or those of a file."""
     path = movielens_100k() if path is None else path
-    users, films, values = np.loadtxt(path, skiprows=header, usecols=(0, 1, 2), unpack=True)
-    return users.astype(np.int32) - 1, films.astype(np.int32) - 1, values
+    users, films, values, times = np.loadtxt(path, skiprows=header, usecols=(0, 1, 2, 3), unpack=True)
+    return users.astype(np.int32) - 1, films.astype(np.int32) - 1, values, times
 
 
-def split_in_files(paths: tuple[str, str]) -> tuple[tuple[np.ndarray, ...], Split]:
+def split_in_files(paths: tuple[str, str]) -> tuple[Data, Split]:
     """All ratings of a training and a test set, and which are which."""
     parts = [ratings(path, header=0) for path in paths]
     count = parts[0][2].size
-    data = tuple(np.concatenate(pair) for pair in zip(*parts, strict=True))
-    return data, (np.arange(count), np.arange(count, data[2].size))
+    users, films, values, times = (np.concatenate(pair) for pair in zip(*parts, strict=True))
+    return (users, films, values, times), (np.arange(count), np.arange(count, values.size))
 
 
 def features() -> dict[str, Any]:
@@ -95,29 +99,33 @@ def folds(count: int) -> Iterator[Split]:
         yield np.concatenate([part for other, part in enumerate(parts) if other != k]), test
 
 
-def observed(data: tuple[np.ndarray, ...], index: np.ndarray) -> dmf.SampledEntries:
+def observed(data: Data, index: np.ndarray, with_times: bool = False) -> dmf.SampledEntries:
     """Some of the ratings."""
-    return dmf.SampledEntries(*(array[index] for array in data), SHAPE)
+    rows, cols, values, times = (array[index] for array in data)
+    return dmf.SampledEntries(rows, cols, values, SHAPE, times=times if with_times else None)
 
 
-def errors(data: tuple[np.ndarray, ...], test: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+def errors(data: Data, test: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Root mean square and mean absolute error of predictions, clipped."""
     off = np.clip(predicted, LOW, HIGH) - data[2][test]
     return {"rmse": float(np.sqrt(np.mean(off**2))), "mae": float(np.mean(np.abs(off)))}
 
 
-def by_default(data: tuple[np.ndarray, ...], split: Split, known: dict[str, Any] | None = None) -> dict[str, float]:
+def by_default(
+    data: Data, split: Split, known: dict[str, Any] | None = None, with_times: bool = False
+) -> dict[str, float]:
     """`dmf.complete` with its defaults, and what is known besides ratings: errors, seconds, and the rank that it found."""
     train, test = split
-    observations = observed(data, train)
+    observations = observed(data, train, with_times)
     begin = time.perf_counter()
     recovery = dmf.complete(observations, **(known or {}))
     seconds = time.perf_counter() - begin
-    found = errors(data, test, recovery.predict(data[0][test], data[1][test]))
+    rows, cols, _, times = (array[test] for array in data)
+    found = errors(data, test, recovery.predict(rows, cols, times))
     return found | {"seconds": seconds, "rank": recovery.found.rank}
 
 
-def offsets_alone(data: tuple[np.ndarray, ...], split: Split) -> dict[str, float]:
+def offsets_alone(data: Data, split: Split) -> dict[str, float]:
     """Mean, row and column offsets."""
     train, test = split
     begin = time.perf_counter()
@@ -126,22 +134,22 @@ def offsets_alone(data: tuple[np.ndarray, ...], split: Split) -> dict[str, float
     return errors(data, test, np.sum(left[data[0][test]] * right.T[data[1][test]], axis=1)) | {"seconds": seconds}
 
 
-def by_peer(name: str, data: tuple[np.ndarray, ...], split: Split, seed: int) -> dict[str, float]:
+def by_peer(name: str, data: Data, split: Split, seed: int) -> dict[str, float]:
     """A peer with its tuned options."""
     train, test = split
-    rows, cols, values = (array[train] for array in data)
+    rows, cols, values = (array[train] for array in data[:3])
     case = {"rows": rows, "cols": cols, "values": values, "shape": SHAPE}
     module = importlib.import_module(f"peers.{name}")
     left, right, seconds = module.solve(case, threads=THREADS, seed=seed, **PEERS[name])
     return errors(data, test, np.sum(left[data[0][test]] * right[data[1][test]], axis=1)) | {"seconds": seconds}
 
 
-def intervals(data: tuple[np.ndarray, ...], split: Split, seed: int) -> dict[str, float]:
+def intervals(data: Data, split: Split, seed: int) -> dict[str, float]:
     """Coverage of test ratings by intervals calibrated within the training ratings, and their width over the error."""
     train, test = split
     kept, held = observed(data, train).split(0.1, seed)
     recovery = dmf.calibrate(dmf.complete(kept), held)
-    rows, cols, values = (array[test] for array in data)
+    rows, cols, values = (array[test] for array in data[:3])
     low, high = dmf.prediction_interval(recovery, rows, cols, COVERAGE)
     rmse = errors(data, test, recovery.predict(rows, cols))["rmse"]
     return {
@@ -183,12 +191,15 @@ def version(package: str) -> str | None:
 @click.option(
     "--features", "with_features", is_flag=True, help="With --published: what is known of users and films, too."
 )
+@click.option("--time", "with_times", is_flag=True, help="With --published: when the ratings were given, too.")
 @click.option("--no-save", is_flag=True, help="Write no result.")
 @dmf.threads(THREADS)
-def main(peers: str, seeds: int, published: tuple[str, str] | None, with_features: bool, no_save: bool) -> None:
+def main(
+    peers: str, seeds: int, published: tuple[str, str] | None, with_features: bool, with_times: bool, no_save: bool
+) -> None:
     """Run all on every split, print tables, write results/movielens.json."""
     if published is not None:
-        found = by_default(*split_in_files(published), features() if with_features else None)
+        found = by_default(*split_in_files(published), features() if with_features else None, with_times)
         return print(
             f"RMSE {found['rmse']:.4f}, MAE {found['mae']:.4f}, {found['seconds']:.2f} s, rank {found['rank']}"
         )
@@ -206,7 +217,12 @@ def main(peers: str, seeds: int, published: tuple[str, str] | None, with_feature
             by_peer(name, data, splits[0], 0)
         by_default(data, splits[0])
         programs = {"dmf.complete, defaults": summary([by_default(data, split) for split in splits])}
-        programs["dmf.complete, with features"] = summary([by_default(data, split, features()) for split in splits])
+        for what, more in (
+            ("features", (features(),)),
+            ("time", (None, True)),
+            ("features and time", (features(), True)),
+        ):
+            programs[f"dmf.complete, with {what}"] = summary([by_default(data, split, *more) for split in splits])
         for name in usable:
             programs[name] = summary([by_peer(name, data, split, seed) for seed, split in enumerate(splits)])
         programs["offsets alone"] = summary([offsets_alone(data, split) for split in splits])

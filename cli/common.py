@@ -155,6 +155,7 @@ def summary_of(recovery: dmf.Recovery) -> dict[str, Any]:
             for name, part in (("weighting", recovery.weighting), ("ranking", recovery.ranking))
         },
         "outliers": None if recovery.outliers is None else list(_outliers(recovery)),
+        "drift": None if recovery.drift is None else recovery.drift.summary(),
         "runs": [asdict(run) | {"outcome": run.outcome.name} for run in recovery.runs],
         "nit": recovery.nit,
     }

@@ -47,6 +47,9 @@ class _Positions:
     help="CSV file to write; - for stdout. With --cluster, a folder of Parquet files.",
 )
 @click.option("--top", type=click.IntRange(min=1), help="Write this many best columns of each row instead.")
+@click.option(
+    "--time", metavar="NAME|N", help="Column of PAIRS that holds times, for a model that was fitted with --time."
+)
 @click.option("--rows", help="With --top: the rows, separated by commas; all, or those in PAIRS, unless given.")
 @click.option("--neighbours", type=click.IntRange(min=1), help="Write this many columns most like each column instead.")
 @click.option("--columns", help="With --neighbours: the columns, separated by commas; all unless given.")
@@ -61,7 +64,7 @@ class _Positions:
 @click.option("--cluster", type=Cluster(), help="Predict on a Dask cluster, which reads PAIRS and --seen as Parquet.")
 @table_options
 @common_options
-def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen, stated, cluster, seed, as_json):
+def predict(model, pairs, output, top, neighbours, columns, interval, time, rows, seen, stated, cluster, seed, as_json):
     """Predict entries of a completed matrix, or rank the columns of its rows.
 
     PAIRS is delimited text whose first two columns are row and column, named as in the data of MODEL. With --top N only its first
@@ -82,6 +85,10 @@ def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen
     if top is None and neighbours is None and (pairs is None or rows is not None or seen is not None):
         raise click.UsageError(
             "give a file of PAIRS to predict, or --top N, or --neighbours N; --rows and --seen are only for --top."
+        )
+    if time is not None and (top is not None or pairs is None or cluster is not None):
+        raise click.UsageError(
+            "--time is about PAIRS to predict. Leave --top, --neighbours and --cluster out, or --time."
         )
     if pairs is not None and rows is not None:
         raise click.UsageError("rows are given twice: by PAIRS and by --rows. Give one of them.")
@@ -114,7 +121,7 @@ def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen
     recovery = load_model(model)
     quiet = as_json or to_stdout
     if not isinstance(recovery, dmf.Recovery):  # the import of tables takes time
-        if top is not None or neighbours is not None or interval is not None or to_stdout:
+        if any(option is not None for option in (top, neighbours, interval, time)) or to_stdout:
             raise click.UsageError(
                 f"{model} is the model of a table: give it a TABLE and -o FILE.csv, and no other option. In Python, "
                 "dmf.tables.load reads it and has intervals, too."
@@ -132,13 +139,13 @@ def predict(model, pairs, output, top, neighbours, columns, interval, rows, seen
         row_ids, col_ids, values = _nearest(recovery, columns, neighbours)
         names, what, known = ("column", "neighbour"), "similarity", np.ones(len(values), bool)
     elif top is None:
-        row_ids, col_ids, values, known = _predicted(recovery, pairs, header, quiet)
+        row_ids, col_ids, values, known = _predicted(recovery, pairs, header, time, quiet)
     else:
         row_ids, col_ids, values = _ranked(recovery, pairs, header, top, rows, seen, quiet)
         known = np.ones(len(values), bool)
     written = {what: values}
     if interval is not None:
-        ends = interval_around(recovery, values, interval)
+        ends = interval_around(recovery, values, interval, timed=time is not None)
         written |= {name: np.where(known, end, np.nan) for name, end in zip(("low", "high"), ends, strict=True)}
     if to_stdout:
         for line in format_predictions(row_ids, col_ids, written, names):
@@ -181,14 +188,16 @@ def _fill(recovery, model, file, stated, output, as_json):
     emit(as_json, {"model": str(model)} | told, [line])
 
 
-def _predicted(recovery, pairs, header, quiet):
+def _predicted(recovery, pairs, header, time, quiet):
     """Ids and predictions for pairs of a file, and whether row and column were in the data."""
     known_rows, known_cols = [_Positions(n) if ids is None else set(ids) for ids, n in
              zip((recovery.row_ids, recovery.col_ids), recovery.shape, strict=True)]  # fmt: skip
-    wanted = read_pairs(pairs, known_rows, known_cols, header)
+    wanted = read_pairs(pairs, known_rows, known_cols, header, time)
     for sentence in wanted.notes:
         note(sentence, quiet)
-    values, known = recovery.predict_named(wanted.row_ids, wanted.col_ids)
+    if recovery.drift is not None and time is None:
+        note("the model holds drift: without times of the pairs (--time) the mean is predicted", quiet)
+    values, known = recovery.predict_named(wanted.row_ids, wanted.col_ids, wanted.times)
     if unknown := int((~known).sum()):
         what = "no prediction, the model has no offsets" if recovery.offsets is None else "mean and offsets only"
         note(f"{unknown:,} pairs have a row or column that was not in the data: {what}", quiet)

@@ -30,6 +30,10 @@ _READING = {
         help="Columns of entries, by name or number from 1. With --format table: the columns of the matrix.",
     ),
     "value": click.option("--value", metavar="NAME|N", help="Column of the values of entries."),
+    "time": click.option(
+        "--time", metavar="NAME|N",
+        help="Column of times of entries, numbers or dates: rows and columns may drift. None is read unless given.",
+    ),
     "index_column": click.option(
         "--index-column", metavar="NAME|N|none", help="Column of a table with the row names; none: there is none."
     ),
@@ -67,5 +71,6 @@ def _reading(*names: str) -> Callable[..., Any]:
     return decorate
 
 
-reading_options = _reading(*_READING)
+timed_options = _reading(*_READING)
+reading_options = _reading(*(name for name in _READING if name != "time"))
 table_options = _reading("index_column", "header", "missing", "decimal", "thousands", "skip", "sheet")

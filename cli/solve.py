@@ -35,7 +35,7 @@ from dmf_cli.common import (
 from dmf_cli.features import features_options, with_features
 from dmf_cli.filling import kept_text, names_filled_table, write_filled
 from dmf_cli.progress import Progress
-from dmf_cli.reading import reading_options
+from dmf_cli.reading import reading_options, timed_options
 from dmf_cli.solving import begin, check_names, keep, kept_in, model_path, tell, timed
 from dmf_cli.tables import complete_table, is_table
 
@@ -102,7 +102,7 @@ def _holdout(share: float | None, single: bool, as_json: bool) -> float:
 @click.option(
     "--bounds", type=Bounds(), help="Least and largest value of a prediction, such as 1,5; none unless given."
 )
-@reading_options
+@timed_options
 @features_options
 @click.option("--model", type=_OUTPUT, help="Model file to write beside a filled table, which -o names.")
 @click.option(
@@ -189,6 +189,7 @@ def complete(
                 "--outliers": options["outliers"],
                 "--row-features or --column-features": row_features or column_features,
                 "--precision posterior": precision == "posterior",
+                "--time": stated["time"],
             },
         )
         client = ctx.with_resource(joined(cluster, memory_limit))
@@ -263,7 +264,9 @@ def complete(
     try:
         more: dict[str, Any] = {}
         if filled is not None and text is not None:
-            more, line = write_filled(filled, text, np.asarray(recovery.predict(*text.holes[:, 2:].T)))
+            more, line = write_filled(
+                filled, text, np.asarray(recovery.predict(*text.holes[:, 2:].T, source.hole_times))
+            )
             lines.append(line)
         if report is not None:
             facts = {"file": str(file), "entries": size, **facts, "seconds": seconds}
@@ -284,7 +287,7 @@ def complete(
 
 def _train_rmse(recovery: dmf.Recovery) -> float:
     fitted: Any = recovery.observations
-    residuals = fitted.entries - recovery.predict(fitted.rows, fitted.cols)
+    residuals = fitted.entries - recovery.predict(fitted.rows, fitted.cols, fitted.times)
     return math.sqrt(np.mean(residuals**2, dtype=np.float64))
 
 

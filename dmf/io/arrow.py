@@ -117,9 +117,10 @@ def from_columns(columns: Columns, stated: Stated, keep: bool, pyarrow: Any) -> 
         )
     samples = [Column(cells, how) for cells in zip(*columns.sample[1:], strict=True)]
     places = entry_columns(columns.first, samples, stated, columns.path)
-    row, col, value = chosen = [columns.first[k] for k in places]
+    row, col, value, *time = chosen = [columns.first[k] for k in places]
     rows, cols, begin, where = Numbering(), Numbering(), 0, f"{columns.path}, column"
     stack: Stack | None = None
+    times = Stack(np.float64)
     for batch in columns.scan(chosen):
         batch.validate(full=True)  # dictionaries of damaged files lead anywhere
         values = _numbers(batch.column(value), pyarrow, f"{where} {shown(value)}")
@@ -127,15 +128,17 @@ def from_columns(columns: Columns, stated: Stated, keep: bool, pyarrow: Any) -> 
         if stack is None:
             stack = Stack(values.dtype)
         stack.add(how.unmarked(values))
+        for name in time:
+            times.add(_times(batch.column(name), pyarrow, f"{where} {shown(name)}", begin))
         for ids, name in ((rows, row), (cols, col)):
             _number_ids(ids, batch.column(name), pyarrow, f"{where} {shown(name)}", begin)
         begin += len(batch)
     if stack is None or np.isnan(stack.result()).all():
         raise FileError(f"cannot read {where} {shown(value)}: no value in any row. Give at least one.")
-    found, holes = entries_and_holes(rows, cols, stack, places[2])
+    found, holes = entries_and_holes(rows, cols, stack, places[2], times.result() if time else None)
     notes = [
-        f"{columns.dialect}; row ids in column {shown(row)}, column ids in {shown(col)}, values in {shown(value)} (--columns "
-        "changes it)",
+        f"{columns.dialect}; row ids in column {shown(row)}, column ids in {shown(col)}, values in {shown(value)}"
+        f"{''.join(f', times in {shown(name)}' for name in time)} (--columns changes it)",
         *ignored("columns", [name for name in columns.first if name not in chosen]),
         *found.notes,
     ]
@@ -310,6 +313,22 @@ def _numbers(column: Any, pyarrow: Any, where: str) -> np.ndarray:
     if column.type not in (pyarrow.float32(), pyarrow.float64()):
         column = column.cast(pyarrow.float32() if column.type == pyarrow.float16() else pyarrow.float64(), safe=False)
     return column.to_numpy(zero_copy_only=False)
+
+
+def _times(column: Any, pyarrow: Any, where: str, begin: int) -> np.ndarray:
+    """The numbers of a column, or seconds since 1970 of its dates, in float64; raises if one is missing."""
+    kinds = pyarrow.types
+    if kinds.is_timestamp(column.type) or kinds.is_date(column.type):
+        column = column.cast(pyarrow.timestamp("us", getattr(column.type, "tz", None))).cast(pyarrow.int64())
+        times = column.to_numpy(zero_copy_only=False) / 1e6
+    else:
+        times = _numbers(column, pyarrow, where).astype(np.float64)
+    gone = np.flatnonzero(~np.isfinite(times))
+    if len(gone):
+        raise FileError(
+            f"cannot read {where}: no time in row {begin + gone[0] + 1}, but each entry has one. Give it, or leave the row out."
+        )
+    return times
 
 
 def _check_finite(values: np.ndarray, begin: int, where: str) -> None:

@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class Stated:
         Those of `columns` that hold text, not numbers.
     value : str, optional
         The column of values of entries.
+    time : str, optional
+        The column of times of entries: numbers, or dates; none is read unless given.
     index_column : str, optional
         The column that holds the row names of a table; "none" if no column does.
     header : bool, optional
@@ -58,6 +61,7 @@ class Stated:
     columns: Sequence[str] | None = None
     texts: Sequence[str] = ()
     value: str | None = None
+    time: str | None = None
     index_column: str | None = None
     header: bool | None = None
     missing: Sequence[str] = ()
@@ -80,13 +84,14 @@ class Stated:
                     value=value,
                     limit=known,
                 )
-        of_entries = self.value is not None or (self.columns is not None and self.layout == "auto")
+        named = self.value is not None or self.time is not None
+        of_entries = named or (self.columns is not None and self.layout == "auto")
         if of_entries and (self.layout in ("table", "matrix") or self.index_column is not None):
             raise ArgumentError(
-                "a column of values, or columns without the layout 'table', are of entries, but the layout 'table' and an index "
-                "column are of tables. Leave out one or the other.",
-                argument="columns, value, index_column",
-                value=(self.columns, self.value, self.index_column),
+                "a column of values or times, or columns without the layout 'table', are of entries, but the layout 'table' and "
+                "an index column are of tables. Leave out one or the other.",
+                argument="columns, value, time, index_column",
+                value=(self.columns, self.value, self.time, self.index_column),
             )
         if self.columns is not None and self.layout in ("auto", "entries"):
             count = len(self.columns)
@@ -102,7 +107,7 @@ class Stated:
     def is_entries(self) -> bool:
         """Whether the file is said to list entries."""
         return self.layout == "entries" or (
-            self.layout == "auto" and (self.columns is not None or self.value is not None)
+            self.layout == "auto" and not (self.columns is None and self.value is None and self.time is None)
         )
 
     @property
@@ -170,6 +175,13 @@ class Cells:
         """Numbers with NaN in the place of those that mark missing cells."""
         return np.where(np.isin(values, list(self._numbers)), math.nan, values) if self._numbers else values
 
+    def times(self, texts: Sequence[str]) -> np.ndarray:
+        """Numbers, or seconds since 1970 of dates, which are in UTC unless they say otherwise; NaN for what is neither."""
+        try:
+            return self.values(texts)
+        except ValueError:
+            return np.array([self.value(text) if self.is_number(text) else _seconds(text.strip()) for text in texts])
+
     def is_number(self, text: str) -> bool:
         """Whether a field is a number, NaN and infinities included."""
         try:
@@ -207,6 +219,14 @@ class Cells:
             )
         mark = shlex.quote(text) if text.isprintable() and len(text) <= 40 else shown(text)
         return f"which is no number. If it marks a missing cell, pass --missing {mark}."
+
+
+def _seconds(text: str) -> float:
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError:
+        return math.nan
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 class Column:

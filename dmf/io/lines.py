@@ -34,15 +34,17 @@ def read_lines(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
         If a value is no finite number, an id is empty, or no line has a value.
     """
     how = Cells(stated)
-    names, (row_at, col_at, value_at) = _roles(text, stated, how)
+    names, (row_at, col_at, value_at, *time_at) = _roles(text, stated, how)
     kept = text.keep_lines() if keep_text else None
     if names is not None:
         text.skip_header()
-    rows, cols, values, any_value = Numbering(), Numbering(), Stack(np.float64), False
+    rows, cols, values, times, any_value = Numbering(), Numbering(), Stack(np.float64), Stack(np.float64), False
     for block in text.blocks():
         found = _values(text, block, value_at, how)
         any_value |= not np.isnan(found).all()
         values.add(found)
+        for k in time_at:
+            times.add(_times(text, block, k, how))
         for ids, k in ((rows, row_at), (cols, col_at)):
             integers = block.integers(k)
             if integers is not None:
@@ -52,9 +54,9 @@ def read_lines(text: DelimitedText, stated: Stated, keep_text: bool = False) -> 
     if not any_value:
         what = "no value in any line" if len(values) else "a header, but no entry follows"
         raise text.error(f"{what}. Give at least one line of row id, column id and value.")
-    entries, holes = entries_and_holes(rows, cols, values, value_at)
+    entries, holes = entries_and_holes(rows, cols, values, value_at, times.result() if time_at else None)
     layout = None if kept is None else Text(text, kept, how, (value_at,), holes)
-    notes = (*_notes(text, names, (row_at, col_at, value_at)), *entries.notes)
+    notes = (*_notes(text, names, (row_at, col_at, value_at, *time_at)), *entries.notes)
     return replace(entries, notes=notes, text=layout)
 
 
@@ -88,7 +90,6 @@ def entries_and_holes(
     if len(at):
         notes.append(f"{len(at):,} lines have no value: these entries are missing")
         row_of, col_of, values = row_of[~missing], col_of[~missing], values[~missing]
-        times = None if times is None else times[~missing]
     notes += notes_on_outliers(values)
     if len(values) >= _EQUAL_VALUES and values.min() == values.max():
         notes.append(
@@ -96,7 +97,9 @@ def entries_and_holes(
             "counts in which what was not chosen is 0"
         )
     shape = len(row_ids), len(col_ids)
-    return Entries(row_of, col_of, values, shape, row_ids, col_ids, tuple(notes), times=times), holes
+    of_entries, of_holes = (None, None) if times is None else (times[~missing], times[missing])
+    found = Entries(row_of, col_of, values, shape, row_ids, col_ids, tuple(notes), None, of_entries, of_holes)
+    return found, holes
 
 
 def _values(text: DelimitedText, block: Block, k: int, how: Cells) -> np.ndarray:
@@ -114,8 +117,22 @@ def _values(text: DelimitedText, block: Block, k: int, how: Cells) -> np.ndarray
     return values if which is None else values[which]
 
 
-def _roles(text: DelimitedText, stated: Stated, how: Cells) -> tuple[list[str] | None, tuple[int, int, int]]:
-    """Column names, if the first line holds them, and the columns of row ids, column ids and values."""
+def _times(text: DelimitedText, block: Block, k: int, how: Cells) -> np.ndarray:
+    """The times in column `k`; raises if one is none."""
+    fields, which = block.distinct(k)
+    times = how.times(fields)
+    if not np.isfinite(times).all():
+        line, field = block.first(k, lambda field: not np.isfinite(how.times([field])[0]))
+        raise text.error(
+            f"the time (column {k + 1}) is {shown(field)}, but each entry has one: a number, or a date such as 2024-01-31 "
+            "18:30. Give it, or leave the line out.",
+            line,
+        )
+    return times if which is None else times[which]
+
+
+def _roles(text: DelimitedText, stated: Stated, how: Cells) -> tuple[list[str] | None, tuple[int, ...]]:
+    """Column names, if the first line holds them, and the columns of row ids, column ids, values and, where asked for, times."""
     if stated.header is not False:
         below = [Column(cells, how) for cells in _transposed(text.sample[1:], text.width)]
         try:
@@ -141,13 +158,13 @@ def _is_heading(field: str, how: Cells) -> bool:
     return not how.is_missing(field) and not how.is_meant(field) and (letters or not digits)
 
 
-def _notes(text: DelimitedText, names: list[str] | None, places: tuple[int, int, int]) -> list[str]:
+def _notes(text: DelimitedText, names: list[str] | None, places: tuple[int, ...]) -> list[str]:
     called = names or [f"number {k}" for k in range(1, text.width + 1)]
-    row, col, value = (shown(called[k]) if names else str(k + 1) for k in places)
+    row, col, value, *time = (shown(called[k]) if names else str(k + 1) for k in places)
     others = [called[k] for k in range(text.width) if k not in places]
     return [
         f"{text.dialect()}, {'a header' if names else 'no header'}; each line an entry: row id in column {row}, column id in "
-        f"{col}, value in {value} (--columns changes it)",
+        f"{col}, value in {value}{''.join(f', time in {at}' for at in time)} (--columns changes it)",
         *text.comments(),
         *ignored("columns", others),
     ]

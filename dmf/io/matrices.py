@@ -71,8 +71,9 @@ def read_entries(
         ``progress(lines, share)`` is called while text, Parquet or a database is read: the lines read so far, and the share of
         the file that they are, 0 where that is not known. What it raises ends the reading.
     **stated
-        What the file does not say itself: `columns`, `value`, `index_column`, `header`, `missing`, `decimal`, `thousands`,
-        `skip`, `sheet` and `query`, as in `dmf.io.cells.Stated`. What is left open is inferred, and told in the notes.
+        What the file does not say itself: `columns`, `value`, `time`, `index_column`, `header`, `missing`, `decimal`,
+        `thousands`, `skip`, `sheet` and `query`, as in `dmf.io.cells.Stated`. What is left open is inferred, and told in the
+        notes.
 
     Returns
     -------
@@ -216,6 +217,7 @@ def _check_stated(path: Path, suffix: str, stated: Stated) -> None:
             "columns",
             "texts",
             "value",
+            "time",
             "index_column",
             "missing",
             *["query"] * (suffix != ".parquet"),

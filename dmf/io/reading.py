@@ -38,6 +38,8 @@ class Entries:
         entries filled.
     times : float64 array, shape (m,), or None
         When each entry was observed, if a column of times was named.
+    hole_times : float64 array or None
+        The same of lines without a value, in the order of the holes of `text`.
     """
 
     rows: np.ndarray
@@ -49,6 +51,7 @@ class Entries:
     notes: tuple[str, ...] = ()
     text: Any = None
     times: np.ndarray | None = None
+    hole_times: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

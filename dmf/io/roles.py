@@ -60,8 +60,8 @@ def position(reference: str, names: Sequence[str] | None, width: int, where: obj
 
 def entry_columns(
     names: Sequence[str] | None, columns: Sequence[Column], stated: Stated, where: object
-) -> tuple[int, int, int]:
-    """Positions of the columns of row ids, column ids and values.
+) -> tuple[int, ...]:
+    """Positions of the columns of row ids, column ids and values, and of times where one is stated.
 
     What is stated holds; then headings that name users, items, values and times; then the order of the columns, where a first
     column without a heading that counts the lines, as pandas writes it, and times (headings that name them, or whole numbers
@@ -72,18 +72,19 @@ def entry_columns(
     given = [*(stated.columns or ())]
     for role, reference in zip(("row", "column", "value"), given, strict=False):
         found[role] = position(reference, names, width, where, "--columns")
-    if stated.value is not None:
-        found["value"] = position(stated.value, names, width, where, "--value")
+    for role, name in (("value", stated.value), ("time", stated.time)):
+        if name is not None:
+            found[role] = position(name, names, width, where, f"--{role}")
     if len(set(found.values())) < len(found):
         raise FileError(
-            f"cannot read {where}: one column is named twice. Rows, columns and values have one each (--columns)."
+            f"cannot read {where}: one column is named twice. Rows, columns, values and times have one each (--columns, --time)."
         )
     roles = [role_of(name) for name in names] if names is not None else [None] * width
     for role in ("row", "column", "value"):
         named = [k for k in range(width) if roles[k] == role and k not in found.values()]
         if role not in found and len(named) == 1 and (role != "value" or columns[named[0]].is_numeric):
             found[role] = named[0]
-    needed = 3 - len(found)
+    needed = 3 - len(found) + ("time" in found)
     left = [k for k in range(width) if k not in found.values() and roles[k] != "time"]
     times = [k for k in left if columns[k].is_times and 2 * len(set(columns[k].filled)) > len(columns[k].filled)]
     if times and len(left) - len(times) >= needed:
@@ -116,7 +117,7 @@ def entry_columns(
         )
     if not given and (names is None or roles[value] != "value") and stated.value is None:
         _check_guess(columns, row, col, value, where)
-    return row, col, value
+    return row, col, value, *([found["time"]] if "time" in found else [])
 
 
 def _check_guess(columns: Sequence[Column], row: int, col: int, value: int, where: object) -> None:

@@ -87,6 +87,14 @@ class Drift:
     rows: Path | None
     columns: Path | None
 
+    def summary(self) -> dict[str, dict[str, list[float]]]:
+        """Of each side that drifts, variances and scales of both processes, see `Path.sizes`."""
+        return {
+            name: {"variances": path.sizes[0].tolist(), "scales": path.sizes[1].tolist()}
+            for name, path in vars(self).items()
+            if path is not None
+        }
+
     def at(self, rows: np.ndarray, cols: np.ndarray, times: np.ndarray) -> np.ndarray:
         """What is added to entries at positions (m,) and times (m,); float64 NumPy arrays."""
         effects = np.zeros(times.size)

@@ -22,6 +22,7 @@ from dmf.io.writing import check_suffix, write_text
 from dmf.recovery.intervals import check_coverage
 from dmf.recovery.results import Recovery
 from dmf.report.pictures import draw_coverage, draw_learning, draw_ranks, draw_residuals, draw_spectrum
+from dmf.solvers.drift import without_drift
 
 _COVERAGE = 0.9
 _FEWEST_FOR_COVERAGE = 40  # held-out entries; below, half of them say nothing
@@ -80,8 +81,9 @@ def write_report(
             panels.append((draw_coverage, (residuals,)))
             rows.append(("coverage", _coverage(residuals)))
     elif observations is not None and recovery.weighting is None:
-        fitted = observations.predict(*recovery.factors())
-        panels.append((draw_residuals, (observations.values - fitted, "measurements fitted")))
+        rest: Any = observations.minus(*recovery.factors())
+        rest = rest if recovery.drift is None else without_drift(rest, recovery.drift)
+        panels.append((draw_residuals, (rest.values, "measurements fitted")))
     if ranks is not None:
         panels.append((draw_ranks, (ranks,)))
         rows.append(("rank path", str(ranks)))

@@ -20,12 +20,13 @@ from dmf.observations import SampledEntries
 _HELD_OUT, _FEWEST = 0.1, 20  # share of the entries that decides, and the fewest that can
 _CERTAIN = 2.0  # standard errors by which these have to be predicted better
 _FOLDS = 5  # parts of the entries, each of which gets effects that the others show
-_FEW, _MANY = 15_000, 50_000  # entries, about, that tell variances and scales: first, and where there are effects
+_FEW, _MANY = 15_000, 100_000  # entries, about, that tell variances and scales: first, and where there are effects
 _AT_ONCE = 500_000  # points, about, in one banded system
 _ITERATIONS, _TOLERANCE = 30, 1e-5  # of the search for the most likely variances and scales
 _VARIANCES = 1e-6, 1e2  # where these are looked for, in units of the variance of the noise
 _COUNTS = 1.0, 1e5  # the same of the scale in entries
 _BEYOND = 10.0  # the same of the scale in time: up to so many times the longest time between two entries of a row
+_ROUNDING = 1e-12  # share of the squares that rounding leaves
 _FIRST_VARIANCE, _FIRST_COUNT = 0.05, 5.0  # where the search begins
 _FIRST_TIMES = (
     0.1,
@@ -177,31 +178,30 @@ class _Points:
         """Means of the effects for these variances and scales, see `Path.sizes`."""
         first = np.searchsorted(self.starts, np.arange(0, self.times.size, _AT_ONCE))
         rows, parts = np.arange(self.starts.size - 1), pairwise(np.unique(np.append(first, self.starts.size - 1)))
-        states = [_posterior(self.rows((rows >= begin) & (rows < end)), sizes)[0] for begin, end in parts]
+        states = [_posterior(self.rows((rows >= begin) & (rows < end)), sizes) for begin, end in parts]
         return Path(self.starts, self.times, self.counts, np.concatenate(states), sizes)
 
 
-def _posterior(points: _Points, sizes: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Means of both processes (n, 2); what they explain of the squares; logarithm of the evidence's determinant."""
-    from scipy.linalg import cho_solve_banded, cholesky_banded  # here: the import takes time
+def _posterior(points: _Points, sizes: np.ndarray) -> np.ndarray:
+    """Means of both processes, shape (n, 2)."""
+    from scipy.linalg import solveh_banded  # here: the import takes time
 
-    n, kept = points.times.size, np.exp(-points.gaps / sizes[1][:, None])
-    new = np.maximum(1 - kept**2, LEAST_NEW)  # share of the variance that is new at each point
+    n = points.times.size
+    new = np.maximum(-np.expm1(-2 * points.gaps / sizes[1][:, None]), LEAST_NEW)  # share of the variance at each point
     kept = np.sqrt(1 - new)
     band = np.zeros((3, n, 2))  # the upper triangle of the precision matrix, the two processes in turn
     following = np.append((kept**2 / new)[:, 1:], np.zeros((2, 1)), axis=1)
     band[2] = ((1 / new + following) / sizes[0][:, None]).T + points.weights[:, None]
     band[1, :, 1] = points.weights
     band[0, 1:] = -(kept / new / sizes[0][:, None]).T[1:]
-    factor = cholesky_banded(band.reshape(3, 2 * n), overwrite_ab=True, check_finite=False)
-    states = cho_solve_banded((factor, False), np.repeat(points.sums, 2), check_finite=False).reshape(n, 2)
-    determinant = 2 * np.sum(np.log(factor[2])) + np.sum(np.log(new * sizes[0][:, None]))
-    return states, float(points.sums @ np.sum(states, axis=1)), float(determinant)
+    return solveh_banded(band.reshape(3, 2 * n), np.repeat(points.sums, 2), overwrite_ab=True).reshape(n, 2)
 
 
 def _most_likely(points: _Points, start: np.ndarray | None = None) -> np.ndarray:
     """Variances and scales that make the values most likely, with the variance of the noise that goes with them."""
     from scipy.optimize import minimize
+
+    from dmf.kernels.drift import filtered
 
     total, m = float(np.sum(points.squares)), int(np.sum(points.counts))
     between = points.gaps[0][np.isfinite(points.gaps[0])]
@@ -209,8 +209,9 @@ def _most_likely(points: _Points, start: np.ndarray | None = None) -> np.ndarray
     ends = np.array([between.min(), _BEYOND * between.max()]) / units[1, 0]
 
     def surprise(logarithms: np.ndarray) -> float:
-        _, explained, determinant = _posterior(points, units * np.exp(logarithms).reshape(2, 2))
-        return 0.5 * (m * math.log(max(total - explained, 1e-12 * total) / m) + determinant)
+        variances, scales = units * np.exp(logarithms).reshape(2, 2)
+        explained, determinant = filtered(points.gaps, points.weights, points.sums, variances, scales, LEAST_NEW)
+        return 0.5 * (m * math.log(max(total - explained, _ROUNDING * total) / m) + determinant)
 
     starts = [start]
     if start is None:

@@ -37,3 +37,13 @@ def test_what_is_known_of_users_and_films_helps(dmf_program, movielens):
         for more in ((), features)
     )
     assert told < plain
+
+
+def test_when_ratings_were_given_helps(dmf_program, movielens):
+    """Without the name of a column no time is read; with it users drift, and the same held-out ratings are predicted better."""
+    plain, timed = (
+        as_json(dmf_program("complete", movielens, "--holdout", 0.2, "--json", *more))
+        for more in ((), ("--time", "timestamp:float"))
+    )
+    assert plain["drift"] is None and list(timed["drift"]) == ["rows"]
+    assert timed["heldout"]["rmse"] < plain["heldout"]["rmse"] - 0.005
