@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ distributed = pytest.importorskip("distributed", reason="Dask is not installed: 
 import dask  # noqa: E402
 
 from dmf.observations import DistributedEntries, workers  # noqa: E402
+from dmf.observations.stored import remove_files  # noqa: E402
 
 
 @pytest.fixture
@@ -91,6 +93,13 @@ def test_a_lost_worker_reads_its_files_again(client, tmp_path):
     os.kill(pids[sorted(pids)[0]], signal.SIGKILL)
     for mine, other in zip(there.ridge(0, factor, np.ones(3), factor**2), before, strict=True):
         np.testing.assert_array_equal(mine, other)
+    assert all(client.run(kept_files).values())
+    client.run(remove_files)
+    assert not any(client.run(kept_files).values())
+
+
+def kept_files(dask_worker):
+    return [path.name for path in Path(dask_worker.local_directory).iterdir() if path.is_file()]
 
 
 def dies(begin, end, rows, cols, shared):
