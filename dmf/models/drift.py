@@ -66,10 +66,11 @@ class Path:
         place = np.where(there[0], self.places[last] + np.where(met, 0, self.counts[last] / 2), -0.5)
         effects = np.zeros(index.size)
         for k, (points, here) in enumerate(((self.times, times), (self.places, place))):
-            one, other = (
-                np.where(known, np.exp(-np.abs(here - points[at]) / self.sizes[1, k]), 0.0)
-                for known, at in zip(there, (last, first), strict=True)
-            )
+            with np.errstate(over="ignore"):
+                one, other = (
+                    np.where(known, np.exp(-np.abs(here - points[at]) / self.sizes[1, k]), 0.0)
+                    for known, at in zip(there, (last, first), strict=True)
+                )
             new = 1 - (one * other) ** 2
             shares = (
                 np.where(new < LEAST_NEW, 0.5, a * (1 - b * b) / np.maximum(new, LEAST_NEW))

@@ -156,7 +156,8 @@ class _Points:
     def gaps(self) -> np.ndarray:
         """Time, and number of entries, since the point before; infinite at the first of each row; float64, shape (2, n)."""
         between = (self.counts + np.append(0, self.counts[:-1])) / 2  # the middles of their entries
-        gaps = np.stack([np.diff(self.times, prepend=self.times[0]), between])
+        with np.errstate(over="ignore"):  # no more is known beyond 1e308 than beyond any time
+            gaps = np.stack([np.diff(self.times, prepend=self.times[0]), between])
         gaps[:, self.starts[:-1][np.diff(self.starts) > 0]] = np.inf
         return gaps
 
@@ -187,7 +188,10 @@ def _posterior(points: _Points, sizes: np.ndarray) -> np.ndarray:
     from scipy.linalg import solveh_banded  # here: the import takes time
 
     n = points.times.size
-    new = np.maximum(-np.expm1(-2 * points.gaps / sizes[1][:, None]), LEAST_NEW)  # share of the variance at each point
+    with np.errstate(over="ignore"):
+        new = np.maximum(
+            -np.expm1(-2 * points.gaps / sizes[1][:, None]), LEAST_NEW
+        )  # share of the variance at each point
     kept = np.sqrt(1 - new)
     band = np.zeros((3, n, 2))  # the upper triangle of the precision matrix, the two processes in turn
     following = np.append((kept**2 / new)[:, 1:], np.zeros((2, 1)), axis=1)

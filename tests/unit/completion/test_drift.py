@@ -72,6 +72,15 @@ def test_order_beginning_and_unit_of_times_do_not_matter():
         assert np.sqrt(np.mean((found - expected) ** 2)) < 1e-3 * np.std(expected)
 
 
+@pytest.mark.parametrize("most", [1e-318, 1e300, 700.0])
+def test_times_of_any_size_have_effects_that_are_finite(most):
+    """Down to the smallest numbers, up to the largest, and over all of these at once."""
+    rows, cols, values, times = (array[:1_000] for array in drawn())
+    times = np.exp(1.4 * (times - 500)) if most == 700.0 else times / 1_000 * most
+    recovery = complete(SampledEntries(rows, cols, values, SHAPE, times=times), offsets=True)
+    assert np.isfinite(recovery.predict(rows, cols, times[::-1])).all()
+
+
 def test_entries_of_one_position_keep_their_own_times():
     """Here those of the second round are 1 larger throughout: a drift of all rows that no matrix explains."""
     rows, cols, values, times = (array[:600] for array in drawn(drift=0))
