@@ -14,12 +14,15 @@ from dmf.observations import SampledEntries
 from dmf.observations.base import Ridge
 from dmf.recovery.priors import columns_of, prior_of
 from dmf.recovery.results import Recovery
+from dmf.solvers.clipping import Clipped
 from dmf.solvers.implicit import fitted_to_all, preferences
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
 
 _SIDES = ("rows", "columns")
 _PASSES = 12  # most regressions of an exact recovery; each takes a further share of its small penalty back
+_ROUNDS = 60  # most, of putting expected values in the place of clipped ones
+_STILL = 3e-3  # largest change of these, over the noise, that ends it
 _FALLING = 0.25  # share of the squared residual below which one more pass is worth it
 
 
@@ -47,7 +50,8 @@ def new_rows(recovery: Recovery, observations: SampledEntries | None = None, fea
         is what is expected (without features, the mean of the fitted ones) if there is noise, else the mean plus the column
         offsets, zero where there are no offsets. If the recovery is exact, rows with entries enough are exact as well; of the
         rows that agree with fewer entries, the one with the smallest factor is taken. If the recovery is one of implicit
-        feedback, the entries are counts, and rows are fitted to all their cells.
+        feedback, the entries are counts, and rows are fitted to all their cells. Where values were clipped, so are those of new
+        rows, but with weights.
 
     Raises
     ------
@@ -109,6 +113,24 @@ def _folded_in(recovery: Recovery, observations: SampledEntries | None, features
     if recovery.weighting is not None:
         model, square = _fitted_to_all(recovery, observations, side)
         return _of_new(recovery, observations, side, model, square, begin)
+    model, square = _fitted(recovery, observations, side, columns, noise)
+    ends = recovery.found.clipped
+    if ends is not None and noise > 0 and observations.weights is None:
+        clipped = Clipped.of(observations, ends, observations)
+        expected: Any = observations
+        for _ in range(_ROUNDS if clipped.places.size else 0):
+            last, expected = expected, clipped.expected(observations, *model.factors(), noise**2)[0]
+            model, square = _fitted(recovery, expected, side, columns, noise)
+            if number(namespace(last.values).max(abs(expected.values - last.values))) < _STILL * noise:
+                break
+    return _of_new(recovery, observations, side, model, square, begin)
+
+
+def _fitted(
+    recovery: Recovery, observations: SampledEntries, side: int, columns: Array | None, noise: float
+) -> tuple[LowRank, float]:
+    """New rows or columns whose features are these columns of a design, and their squared residual."""
+    prior = recovery.priors[side]
     sizes, fixed, values = _components(recovery, observations, side)
     xp = namespace(fixed)
     balanced = fixed * xp.sqrt(sizes)
@@ -130,8 +152,7 @@ def _folded_in(recovery: Recovery, observations: SampledEntries | None, features
         balanced = balanced[:, :-1]
         offsets = replace(offsets, row=own) if side == 0 else replace(offsets, col=own)
     left, right = (found, balanced) if side == 0 else (balanced, found)
-    model = LowRank.of_factors(left, xp.matrix_transpose(right), offsets)
-    return _of_new(recovery, observations, side, model, square, begin)
+    return LowRank.of_factors(left, xp.matrix_transpose(right), offsets), square
 
 
 def _fitted_to_all(recovery: Recovery, counts: SampledEntries, side: int) -> tuple[LowRank, float]:

@@ -1,6 +1,7 @@
 """Values that were clipped: seen where they pile up at an end of the range, and modelled where that predicts no worse."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,3 +106,20 @@ def test_ends_are_those_at_which_different_values_pile_up():
     same = entries.with_values(np.ones(entries.n_measurements))
     whole = case((-math.inf, math.inf))[-1]
     assert [ends_of(e) for e in (rounded, weighted, same, whole)] == [None] * 4
+
+
+@pytest.mark.parametrize(("side", "fold_in"), [(0, dmf.new_rows), (1, dmf.new_columns)])
+def test_new_rows_and_columns_are_clipped_too(clipped, side, fold_in):
+    """Of entries of which many lie at the ends, what is expected there makes a better fit than the ends do."""
+    *_, found = clipped
+    rng, (left, right), offsets = np.random.default_rng(5), found.model.halves(), found.offsets
+    fixed, other = (right.T, offsets.col) if side == 0 else (left, offsets.row)
+    truth = 1.5 * rng.standard_normal((60, fixed.shape[1])) @ fixed.T + offsets.mean + other
+    values = np.clip(truth + NOISE * rng.standard_normal(truth.shape), -1.5, 2.0)
+    seen = rng.random(truth.shape) < 0.4
+    entries = dmf.SampledEntries(*np.nonzero(seen)[:: 1 - 2 * side], values[seen], truth.shape[:: 1 - 2 * side])
+    off = []
+    for ends in (found.found.clipped, None):
+        new = fold_in(replace(found, found=replace(found.found, clipped=ends)), entries).model.product()
+        off.append(np.sqrt(np.mean(((new if side == 0 else new.T) - truth)[~seen] ** 2)))
+    assert off[0] < 0.4 * off[1]
