@@ -1,10 +1,44 @@
-"""How likely values at points of time are, by a filter that goes through the points once."""
+"""Points of time of many rows: neighbours of others among them, and how likely values at them are."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from dmf.kernels.jit import jit
+
+
+@jit()
+def neighbours(starts, times, index, wanted):
+    """For each of some times the points of a row around it: the last that is not after, and the first that is not before.
+
+    Parameters
+    ----------
+    starts : int64 array, shape (d + 1,)
+        Where the points of each row begin.
+    times : float64 array, shape (n,)
+        Ascending in each row.
+    index : int64 array, shape (m,)
+        Rows.
+    wanted : float64 array, shape (m,)
+
+    Returns
+    -------
+    last, first : int64 arrays, shape (m,)
+        One before the first point of the row, or one after its last, where there is none.
+    """
+    last, first = np.empty(index.shape[0], np.int64), np.empty(index.shape[0], np.int64)
+    for k in range(index.shape[0]):
+        low, end = starts[index[k]], starts[index[k] + 1]
+        high = end
+        while low < high:
+            middle = (low + high) // 2
+            if times[middle] < wanted[k]:
+                low = middle + 1
+            else:
+                high = middle
+        first[k] = low
+        last[k] = low if low < end and times[low] == wanted[k] else low - 1
+    return last, first
 
 
 @jit()

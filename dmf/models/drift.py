@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 LEAST_NEW = 1e-9  # least share of a variance that is new at the next point: below, rounding errors are larger
+_AT_ONCE = 2**20  # effects that are computed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +53,16 @@ class Path:
 
     def at(self, index: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Effects of rows (m,) at times (m,): between two points what both let expect, outside of them fading to 0."""
-        if not self.times.size:
-            return np.zeros(index.size)
-        order = np.unique(self.times)
-        stride = order.size + 1
-        owners = np.repeat(np.arange(self.starts.size - 1), np.diff(self.starts))
-        keys, wanted = owners * stride + np.searchsorted(order, self.times), index.astype(np.int64) * stride
-        last = np.searchsorted(keys, wanted + np.searchsorted(order, times, "right")) - 1  # not after
-        first = np.searchsorted(keys, wanted + np.searchsorted(order, times, "left"))  # not before
+        effects = np.zeros(index.size)
+        for begin in range(0, index.size if self.times.size else 0, _AT_ONCE):
+            part = slice(begin, begin + _AT_ONCE)
+            effects[part] = self._at(index[part], times[part])
+        return effects
+
+    def _at(self, index: np.ndarray, times: np.ndarray) -> np.ndarray:
+        from dmf.kernels.drift import neighbours
+
+        last, first = neighbours(self.starts, self.times, index.astype(np.int64), times)
         there = last >= self.starts[index], first < self.starts[index + 1]
         last, first = np.where(there[0], last, 0), np.where(there[1], first, 0)
         met = there[0] & (last == first) & there[1]

@@ -1,10 +1,10 @@
-"""The filter of two processes says what the covariance of all values says."""
+"""The kernels of drift beside what NumPy says."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmf.kernels.drift import filtered
+from dmf.kernels.drift import filtered, neighbours
 
 sizes = st.tuples(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3)).map(np.array)
 
@@ -25,3 +25,18 @@ def test_filter_equals_its_dense_twin(seed, n, variances, scales):
     np.testing.assert_allclose(
         determinant, np.linalg.slogdet(np.eye(n) + covariance * weights)[1], rtol=1e-6, atol=1e-6
     )
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 6), min_size=1, max_size=5))
+def test_neighbours_are_those_of_a_search_in_each_row(seed, counts):
+    rng = np.random.default_rng(seed)
+    parts = [np.sort(rng.choice(20, count, replace=False) / 2) for count in counts]
+    starts = np.append(0, np.cumsum(counts))
+    index, wanted = rng.integers(0, len(counts), 30), rng.integers(-2, 42, 30) / 4
+    last, first = neighbours(starts, np.concatenate(parts), index, wanted)
+    expected = [
+        [starts[i] + np.searchsorted(parts[i], t, side) for i, t in zip(index, wanted, strict=True)]
+        for side in ("right", "left")
+    ]
+    np.testing.assert_array_equal(last, np.array(expected[0]) - 1)
+    np.testing.assert_array_equal(first, expected[1])
