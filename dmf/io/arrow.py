@@ -30,6 +30,7 @@ from dmf.io.writing import write_atomically
 SAMPLE = 1_000  # records by which columns are told apart
 BATCH = 2**18  # records that are decoded at once
 _INTEGER = re.compile("u?int(8|16|32|64)")
+_IN_A_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _BATCHES_AHEAD = 4  # batches that are decoded while one is numbered
 
 
@@ -318,9 +319,11 @@ def _numbers(column: Any, pyarrow: Any, where: str) -> np.ndarray:
 def _times(column: Any, pyarrow: Any, where: str, begin: int) -> np.ndarray:
     """The numbers of a column, or seconds since 1970 of its dates, in float64; raises if one is missing."""
     kinds = pyarrow.types
-    if kinds.is_timestamp(column.type) or kinds.is_date(column.type):
-        column = column.cast(pyarrow.timestamp("us", getattr(column.type, "tz", None))).cast(pyarrow.int64())
-        times = column.to_numpy(zero_copy_only=False) / 1e6
+    if kinds.is_date(column.type):
+        column = column.cast(pyarrow.timestamp("ms"))
+    if kinds.is_timestamp(column.type):
+        unit = _IN_A_SECOND[column.type.unit]
+        times = column.cast(pyarrow.int64()).to_numpy(zero_copy_only=False) / unit
     else:
         times = _numbers(column, pyarrow, where).astype(np.float64)
     gone = np.flatnonzero(~np.isfinite(times))

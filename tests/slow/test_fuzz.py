@@ -5,16 +5,19 @@ import resource
 import time
 import warnings
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.sparse
 
+import dmf
 from dmf.errors import DmfError
 from dmf.io.archive import read_archive, write_archive
 from dmf.io.idx import read_idx
 from dmf.io.matrices import read_entries, read_sensing
 from dmf.io.pairs import read_pairs
+from dmf.models.drift import Drift, Path
 from dmf.solvers import Checkpoint
 from dmf.solvers.loop import run as run_loop
 
@@ -46,6 +49,25 @@ def delimited(separator, header, folder):
         for i, j, v in zip(*entries(), strict=True)
     ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def dated(folder):
+    days = [f"2024-01-{1 + k % 31:02} 12:{k % 60:02}" if k % 2 else f"{k / 7}" for k in range(200)]
+    lines = [f"u{i},i{j},{v},{day}" for i, j, v, day in zip(*entries(), days, strict=True)]
+    return "\n".join(["user,item,rating,when", *lines, ""]).encode()
+
+
+def drifting(folder):
+    """A small model, whose rows and columns drift."""
+    rows, cols, values = entries()
+    known = dmf.SampledEntries(rows, cols, values, (30, 20), times=np.arange(200.0))
+    sizes = np.array([[1.0, 0.1], [20.0, 3.0]])
+    points = [np.unique(index, return_counts=True)[1] for index in (rows, cols)]
+    paths = [
+        Path(np.append(0, np.cumsum(n)), np.arange(200.0), np.ones(200, int), np.ones((200, 2)), sizes) for n in points
+    ]
+    replace(dmf.complete(known, offsets=True), drift=Drift(*paths)).save(folder / "whole.npz")
+    return (folder / "whole.npz").read_bytes()
 
 
 def table(folder):
@@ -128,6 +150,8 @@ READERS = {
     "table": ("x.csv", table, lambda path: read_entries(path, keep_text=True)),
     "pairs": ("x.csv", lambda folder: delimited("\t", True, folder), lambda path: read_pairs(path, {"u1"}, {"i1"})),
     "parquet": ("x.parquet", parquet, read_entries),
+    "times": ("x.csv", dated, lambda path: read_entries(path, time="when")),
+    "model with drift": ("m.npz", drifting, lambda path: dmf.load(path).model),
     "archive": ("x.npz", archive, read_archive),
     "measurements": ("x.npz", sensing, read_sensing),
     "idx": (

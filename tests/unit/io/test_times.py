@@ -63,6 +63,16 @@ def test_parquet_has_numbers_or_dates(tmp_path, unit):
         assert read_entries(path, time="when").times.tolist() == [1706659200.0 if k else 5.0, 2.0]
 
 
+def test_parquet_has_days_and_parts_of_microseconds(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    days = pa.array([dt.date(1970, 1, 3), dt.date(1969, 12, 31)])
+    for times, expected in ((days, [172_800.0, -86_400.0]), (pa.array([1, 2], pa.timestamp("ns")), [1e-9, 2e-9])):
+        pq.write_table(
+            pa.table({"user": ["a", "b"], "film": [1, 1], "stars": [1.0, 2.0], "when": times}), tmp_path / "t.parquet"
+        )
+        assert read_entries(tmp_path / "t.parquet", time="when").times.tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("text", "stated", "told"),
     [
