@@ -86,7 +86,7 @@ def complete(
         When an entry was observed: numbers of any unit, or datetimes; see `SampledEntries`, which have times of their own. Rows
         and columns whose values rise and fall with time (see `dmf.models.drift`) then do so in the model: ``drift`` holds how,
         and ``predict(rows, cols, times)`` adds it. It is left out where held-out entries are not predicted better, or without
-        noise. Values are not taken for clipped then.
+        noise. Values are not taken for clipped then. A fit takes two to three times as long, to millions of entries eight times.
     row_features, column_features : array (d1, p) and (d2, q), data frame or dict, optional
         What is known of rows and of columns besides entries: numbers, or texts for categories ("a|b": both). They shift the prior
         means of factors and offsets as far as the entries say; what tells nothing is switched off. Of rows and columns without

@@ -28,12 +28,7 @@ _COUNTS = 1.0, 1e5  # the same of the scale in entries
 _BEYOND = 10.0  # the same of the scale in time: up to so many times the longest time between two entries of a row
 _ROUNDING = 1e-12  # share of the squares that rounding leaves
 _FIRST_VARIANCE, _FIRST_COUNT = 0.05, 5.0  # where the search begins
-_FIRST_TIMES = (
-    0.1,
-    0.5,
-    0.9,
-    1.0,
-)  # the same of the scale in time, the best of these quantiles of the times between entries
+_FIRST_TIMES = 0.1, 0.5, 0.9, 1.0  # the same in time: the best of these quantiles of the times between entries
 
 
 def fit_drift(rest: SampledEntries, seed: int = 0) -> Drift | None:
@@ -55,11 +50,12 @@ def fit_drift(rest: SampledEntries, seed: int = 0) -> Drift | None:
 
 def refitted(drift: Drift, rest: SampledEntries, seed: int | None = None) -> Drift:
     """The effects on what another model leaves of the entries, or of some; of the same variances and scales without a seed."""
-    rows, columns = drift.rows, drift.columns
-    if rows is not None:
-        rows = _again(rows, rest if columns is None else without_drift(rest, Drift(None, columns)), 0, seed)
-    if columns is not None:
-        columns = _again(columns, rest if rows is None else without_drift(rest, Drift(rows, None)), 1, seed)
+    rows, columns = None, None  # not those of the other values, some of which may be held out
+    if drift.rows is not None:
+        rows = _again(drift.rows, rest, 0, seed)
+    if drift.columns is not None:
+        columns = _again(drift.columns, rest if rows is None else without_drift(rest, Drift(rows, None)), 1, seed)
+        rows = None if rows is None else _again(rows, without_drift(rest, Drift(None, columns)), 0, seed)
     return Drift(rows, columns)
 
 

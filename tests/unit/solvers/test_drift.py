@@ -64,12 +64,13 @@ def test_cross_fitted_effects_know_nothing_of_the_entry_they_belong_to():
     rng = np.random.default_rng(0)
     rows, cols = np.divmod(np.arange(60), 3)
     entries = SampledEntries(rows % 4, cols, rng.standard_normal(60), SHAPE, times=rng.random(60))
-    drift = Drift(*of_sizes([[1.0, 1.0], [0.2, 3.0]], SHAPE))
-    before = cross_fitted(drift, entries, 0)
+    sizes = Drift(*of_sizes([[1.0, 1.0], [0.2, 3.0]], SHAPE))
+    before = cross_fitted(refitted(sizes, entries), entries, 0)
     for k in (0, 17, 59):
         values = entries.entries.copy()
         values[k] += 100
-        after = cross_fitted(drift, entries.with_values(values), 0)
+        other = entries.with_values(values)
+        after = cross_fitted(refitted(sizes, other), other, 0)
         assert after[k] == before[k] and not np.allclose(after, before)
 
 
