@@ -31,6 +31,6 @@ def range_of_clipped(entries: Any, seed: int) -> tuple[float, float] | None:
     for clipped in (None, ends):
         solver: Any = HierarchicalBayes(width, seed, clipped=clipped, implicit=False)
         done = run(solver, kept, None, iterations=_SWEEPS)
-        off = xp.clip(done.model.entries(held.rows, held.cols), *ends) - held.entries
+        off = xp.clip(held.product(*done.model.factors()), *ends) - held.entries
         squares.append(number(xp.sum(off * off)))
     return ends if squares[1] < squares[0] else None

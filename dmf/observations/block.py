@@ -10,6 +10,7 @@ import numpy as np
 from dmf.arrays.backend import Array, from_host, is_numpy, namespace, on_device_of, to_host
 from dmf.arrays.threads import threads
 from dmf.observations.base import Ridge, half_square
+from dmf.observations.clipped import Spread
 from dmf.observations.positions import components, draws, looked_up, numbered
 from dmf.observations.sampled import SampledEntries
 from dmf.observations.stored import Stored, read, stored
@@ -182,6 +183,22 @@ class Block:
         product = xp.sum(xp.astype(predicted, xp.float64) * xp.astype(self.entries.values, xp.float64))
         return 2 * float(half_square(predicted)), float(product)
 
+    def _clipped(self, parts: Any, own: Any, ends: tuple[float, float], noise: float, known: Any) -> tuple[Any, float]:
+        clipped = read(known).entries.clipped(ends, self.entries)
+        return clipped.expected(self.entries, *self._factors(parts, own), noise)
+
+    def expected(self, parts: Any, own: Any, *clipped: Any) -> Block:
+        """With expected values in place of clipped ones; see `Clipped`."""
+        return replace(self, entries=self._clipped(parts, own, *clipped)[0])
+
+    def replaced(self, parts: Any, own: Any, *clipped: Any) -> float:
+        """Sum of the variances of clipped values."""
+        return self._clipped(parts, own, *clipped)[1]
+
+    def spread(self, step: int) -> list[Spread]:
+        """Range of the measurements; none where there is none."""
+        return self.entries.spread(step) if self.entries.values.size else []
+
     def pattern(self, parts: Any) -> np.ndarray:
         """Rows of the pattern times the other factor."""
         return self.entries.sparse_product(
@@ -280,7 +297,11 @@ def _on_host(found: Any) -> Any:
     if isinstance(found, Ridge):
         return Ridge(*map(_on_host, found))
     if isinstance(found, (tuple, list)):
-        return type(found)(*map(_on_host, found)) if isinstance(found, Facts) else type(found)(map(_on_host, found))
+        return (
+            type(found)(*map(_on_host, found))
+            if isinstance(found, Facts | Spread)
+            else type(found)(map(_on_host, found))
+        )
     return np.ascontiguousarray(to_host(found)) if hasattr(found, "shape") and found.shape else found
 
 

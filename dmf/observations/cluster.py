@@ -243,14 +243,33 @@ class Blocks:
         """Results of one `submit`."""
         return self.gathered(lambda: self.submit(side, method, *args, **options))[0]
 
-    def product_pass(self, side: int, method: str, left: Any, right: Any) -> list[Any]:
+    def product_pass(
+        self, side: int, method: str, left: Any, right: Any, *args: Any, each: Held | None = None
+    ) -> list[Any]:
         """Futures of what needs a product of factors."""
         met, own = (right.T, left) if side == 0 else (left, right.T)
-        return self.submit(side, method, met=(met,), own=(own,))
+        return self.submit(side, method, *args, met=(met,), own=(own,), each=each)
 
     def derived(self, make: Callable[[int], list[Any]], *made_of: Held) -> Blocks:
         """Other samples at some of the same positions, whose futures `make` makes of these and of `made_of`."""
         return Blocks(self.layout, Held(make, self.held, *made_of))
+
+
+class RemoteClipped:
+    """The entries of blocks at the ends of a range; see `dmf.observations.clipped.Clipped`."""
+
+    def __init__(self, blocks: Blocks, ends: tuple[float, float]) -> None:
+        self._blocks, self._ends = blocks, ends
+
+    def expected(self, entries: Any, left: Any, right: Any, noise: float) -> tuple[Any, float]:
+        """The entries with expected values in place of clipped ones, and the sum of the variances of these."""
+        known, blocks = self._blocks.held, entries.blocks
+
+        def passed(side: int, method: str) -> list[Any]:
+            return blocks.product_pass(side, method, left, right, self._ends, noise, each=known)
+
+        found = blocks.gathered(lambda: passed(0, "replaced"), each=known)[0]
+        return entries.derived(lambda side: passed(side, "expected"), known), sum(found)
 
 
 def built(samples: tuple[Any, ...]) -> Block:

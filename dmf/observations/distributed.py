@@ -23,7 +23,7 @@ sends it again; the task is then repeated. Bytes of a sweep, and what the larges
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from dmf.io.forms import Form
 from dmf.observations.base import Ridge
 from dmf.observations.block import Facts
 from dmf.observations.checks import check_factor, check_factors, check_rank, held_out_count, nothing_left
-from dmf.observations.cluster import Blocks, Held
+from dmf.observations.cluster import Blocks, Held, RemoteClipped
 from dmf.observations.entries import Entries
 from dmf.observations.placing import read_from_array, read_from_dask, read_from_parquet, sent
 from dmf.observations.positions import components, numbered
@@ -75,7 +75,7 @@ class DistributedEntries(Entries):
     """
 
     def __init__(self, blocks: Blocks, form: Form | None = None) -> None:
-        self._blocks, self.form = blocks, form
+        self.blocks, self.form = blocks, form
         self.shape = int(blocks.layout.bounds[0][-1]), int(blocks.layout.bounds[1][-1])
         self.values = RemoteValues()
 
@@ -167,17 +167,17 @@ class DistributedEntries(Entries):
 
     @property
     def like(self):
-        return np.empty(0, self._blocks.layout.dtype)
+        return np.empty(0, self.blocks.layout.dtype)
 
     @property
     def traffic(self) -> dict[str, int]:
         """Bytes of arrays "sent" and "received" by the client so far, without the samples themselves."""
-        return dict(self._blocks.layout.traffic)
+        return dict(self.blocks.layout.traffic)
 
     @cached_property
     def facts(self) -> Facts:
         """Sums over all samples."""
-        parts = self._blocks.results(0, "facts")
+        parts = self.blocks.results(0, "facts")
         sums: Any = [sum(column) for column in zip(*parts, strict=True)]
         return Facts(*sums)._replace(largest=max(part.largest for part in parts))
 
@@ -204,22 +204,28 @@ class DistributedEntries(Entries):
     def threads(self):
         return one_blas_thread()
 
+    def spread(self, step):
+        return [part for parts in self.blocks.results(0, "spread", step) for part in parts]
+
+    def clipped(self, ends, centred):
+        return RemoteClipped(self.blocks, ends)
+
     def counts(self, side):
-        return np.concatenate(self._blocks.results(side, "counts"))
+        return np.concatenate(self.blocks.results(side, "counts"))
 
     # Passes
 
     def predict(self, left, right):
         check_factors(self, left, right)
         return RemoteValues(
-            self._blocks.derived(lambda side: self._blocks.product_pass(side, "predicted", left, right)).held
+            self.blocks.derived(lambda side: self.blocks.product_pass(side, "predicted", left, right)).held
         )
 
     def adjoint(self, weights, left, right):
         check_factors(self, left, right)
-        rows, cols = self._blocks.gathered(
+        rows, cols = self.blocks.gathered(
             *(
-                lambda side=side, met=met: self._blocks.submit(side, "applied", met=(met,), each=weights.held)
+                lambda side=side, met=met: self.blocks.submit(side, "applied", met=(met,), each=weights.held)
                 for side, met in ((0, right.T), (1, left))
             ),
             each=weights.held,
@@ -228,19 +234,19 @@ class DistributedEntries(Entries):
 
     def evaluate(self, left, right):
         check_factors(self, left, right)
-        rows, cols = self._blocks.gathered(
-            *(lambda side=side: self._blocks.product_pass(side, "residual", left, right) for side in (0, 1))
+        rows, cols = self.blocks.gathered(
+            *(lambda side=side: self.blocks.product_pass(side, "residual", left, right) for side in (0, 1))
         )
         grads = [np.concatenate([grad for _, grad in found]) for found in (rows, cols)]
         return np.float64(sum(loss for loss, _ in rows)), grads[0], np.ascontiguousarray(grads[1].T)
 
     def loss(self, left, right):
         check_factors(self, left, right)
-        return np.float64(sum(self._blocks.gathered(lambda: self._blocks.product_pass(0, "loss", left, right))[0]))
+        return np.float64(sum(self.blocks.gathered(lambda: self.blocks.product_pass(0, "loss", left, right))[0]))
 
     def best_scale(self, left, right):
         check_factors(self, left, right)
-        found = self._blocks.gathered(lambda: self._blocks.product_pass(0, "products", left, right))[0]
+        found = self.blocks.gathered(lambda: self.blocks.product_pass(0, "products", left, right))[0]
         square, product = map(sum, zip(*found, strict=True))
         return product / square if square > 0 else 0.0
 
@@ -248,33 +254,26 @@ class DistributedEntries(Entries):
         check_factor(self, side, factor)
         met = (factor,) if variances is None else (factor, variances)
         own = () if means is None else (means,)
-        fits = self._blocks.results(side, "ridge", penalty, variances is not None, met=met, own=own)
+        fits = self.blocks.results(side, "ridge", penalty, variances is not None, met=met, own=own)
         rows, spreads, *sums = zip(*fits, strict=True)
         inverses = None if variances is None else np.concatenate(spreads)
         return Ridge(np.concatenate(rows), inverses, *map(sum, sums))
 
     def pattern_product(self, side, factor):
         check_factor(self, side, factor)
-        return np.concatenate(self._blocks.results(side, "pattern", met=(factor,)))
+        return np.concatenate(self.blocks.results(side, "pattern", met=(factor,)))
 
     def surrogate_svd(self, rank, seed=0, sweeps=12):
         def product(side, block):
-            return np.concatenate(self._blocks.results(side, "applied", met=(block,))) / self.dtype.type(self.gain)
+            return np.concatenate(self.blocks.results(side, "applied", met=(block,))) / self.dtype.type(self.gain)
 
-        return truncated_svd(
-            lambda block: product(0, block),
-            lambda block: product(1, block),
-            self.shape,
-            check_rank(rank, self.shape),
-            like=self.like,
-            seed=seed,
-            sweeps=sweeps,
-        )
+        (rows, cols), rank = (partial(product, side) for side in (0, 1)), check_rank(rank, self.shape)
+        return truncated_svd(rows, cols, self.shape, rank, like=self.like, seed=seed, sweeps=sweeps)
 
     def connectivity(self):
         (d1, d2), count, nodes, parts = self.shape, 0, [], []
-        for k, (rows, met, cols) in enumerate(self._blocks.results(0, "labels")):
-            nodes += [self._blocks.layout.bounds[0][k] + np.arange(rows.size), d1 + met]
+        for k, (rows, met, cols) in enumerate(self.blocks.results(0, "labels")):
+            nodes += [self.blocks.layout.bounds[0][k] + np.arange(rows.size), d1 + met]
             parts += [count + rows, count + cols]
             count += 1 + max(int(rows.max()), int(cols.max()))
         labels = components(np.concatenate(nodes), np.concatenate(parts), (d1 + d2, count))
@@ -282,76 +281,73 @@ class DistributedEntries(Entries):
 
     # Other entries
 
-    def _other(self, make: Callable[[int], list[Any]], *made_of: Held) -> DistributedEntries:
-        return DistributedEntries(self._blocks.derived(make, *made_of))
+    def derived(self, make: Callable[[int], list[Any]], *made_of: Held) -> DistributedEntries:
+        return DistributedEntries(self.blocks.derived(make, *made_of))
 
     def with_values(self, values):
         if values.held is None:
             return self
-        return self._other(lambda side: self._blocks.submit(side, "with_values", each=values.held), values.held)
+        return self.derived(lambda side: self.blocks.submit(side, "with_values", each=values.held), values.held)
 
     def minus(self, left, right):
         check_factors(self, left, right)
-        return self._other(lambda side: self._blocks.product_pass(side, "minus", left, right))
+        return self.derived(lambda side: self.blocks.product_pass(side, "minus", left, right))
 
     def scaled(self, factor):
-        return self._other(lambda side: self._blocks.submit(side, "scaled", float(factor)))
+        return self.derived(lambda side: self.blocks.submit(side, "scaled", float(factor)))
 
     def centred(self):
         mean = self.facts.total / self.facts.weight
-        return mean, self._other(lambda side: self._blocks.submit(side, "shifted", mean))
+        return mean, self.derived(lambda side: self.blocks.submit(side, "shifted", mean))
 
     def split(self, fraction, seed=0):
         count, columns = held_out_count(fraction, self.n_distinct), self.shape[1]
-        buckets = sum(self._blocks.results(0, "draws_of", columns, seed, _BITS))
+        buckets = sum(self.blocks.results(0, "draws_of", columns, seed, _BITS))
         ends = np.cumsum(buckets)
         bucket = int(np.searchsorted(ends, count))
-        drawn = np.sort(np.concatenate(self._blocks.results(0, "draws_of", columns, seed, _BITS, bucket)))
+        drawn = np.sort(np.concatenate(self.blocks.results(0, "draws_of", columns, seed, _BITS, bucket)))
         limit = int(drawn[count - int(ends[bucket]) - 1])
 
         def part(held):
-            return self._other(lambda side: self._blocks.submit(side, "part", side, columns, seed, limit, held))
+            return self.derived(lambda side: self.blocks.submit(side, "part", side, columns, seed, limit, held))
 
         return part(False), part(True)
 
     def restricted(self, rows, cols):
         places = [to_host(index) for index in (rows, cols)]
         numbers = [numbered(place, size) for place, size in zip(places, self.shape, strict=True)]
-        ends = [np.searchsorted(place, b) for place, b in zip(places, self._blocks.layout.bounds, strict=True)]
+        ends = [np.searchsorted(place, b) for place, b in zip(places, self.blocks.layout.bounds, strict=True)]
         bounds = np.unique(ends[0]), np.unique(ends[1])
 
         def make(side):
             some, other = np.flatnonzero(np.diff(ends[side])), 1 - side
-            return self._blocks.submit(
+            return self.blocks.submit(
                 side, "restricted", bounds[other], met=(numbers[other],), own=(numbers[side],), some=some
             )
 
-        found = DistributedEntries(Blocks(self._blocks.layout.with_bounds(bounds), Held(make, self._blocks.held)))
+        found = DistributedEntries(Blocks(self.blocks.layout.with_bounds(bounds), Held(make, self.blocks.held)))
         if found.n_measurements == 0:
             raise nothing_left(places[0].size, places[1].size)
         return found
 
     def for_rows(self, function: Callable[..., Any], shared: Any) -> list[Any]:
         """Results of ``function(begin, end, rows, cols, shared)`` on the workers, for the samples of rows `begin` to `end`."""
-
-        def submit():
-            return self._blocks.submit(0, "told_to", function, *scattered(self.client, [shared]))
-
-        return self._blocks.gathered(submit)[0]
+        submit = self.blocks.submit
+        return self.blocks.gathered(lambda: submit(0, "told_to", function, *scattered(self.client, [shared])))[0]
 
     @property
     def client(self) -> Any:
         """Client of the cluster."""
-        return self._blocks.layout.client
+        return self.blocks.layout.client
 
     # What comes to the client
 
     @cached_property
     def _here(self) -> SampledEntries:
-        *arrays, weights = zip(*self._blocks.results(0, "arrays"), strict=True)
+        *arrays, weights = zip(*self.blocks.results(0, "arrays"), strict=True)
         rows, cols, entries = map(np.concatenate, arrays)
         return SampledEntries(
-            rows, cols, entries, self.shape, np.concatenate(weights) if self._blocks.layout.weighted else None
+            rows, cols, entries, self.shape, np.concatenate(weights) if self.blocks.layout.weighted else None
         )
 
     def gathered(self) -> SampledEntries:
@@ -366,11 +362,11 @@ class DistributedEntries(Entries):
 
     @property
     def weights(self):
-        return self._here.weights if self._blocks.layout.weighted else None
+        return self._here.weights if self.blocks.layout.weighted else None
 
     def product(self, left, right):
         check_factors(self, left, right)
-        return np.concatenate(self._blocks.gathered(lambda: self._blocks.product_pass(0, "product", left, right))[0])
+        return np.concatenate(self.blocks.gathered(lambda: self.blocks.product_pass(0, "product", left, right))[0])
 
     def fill(self, matrix):
         return self._here.fill(matrix)
@@ -388,11 +384,11 @@ class DistributedEntries(Entries):
         ArgumentError, MissingPackageError
             If a worker has no such device, or no CuPy.
         """
-        if device == self._blocks.layout.device:
+        if device == self.blocks.layout.device:
             return self
-        if self._blocks.layout.client.submit(check_device, device, pure=False).result() == ("cpu", 0):
+        if self.blocks.layout.client.submit(check_device, device, pure=False).result() == ("cpu", 0):
             device = "cpu"
-        moved = Held(lambda side: self._blocks.submit(side, "to_device", device), self._blocks.held)
-        return DistributedEntries(Blocks(self._blocks.layout.on_device(device), moved), self.form)
+        moved = Held(lambda side: self.blocks.submit(side, "to_device", device), self.blocks.held)
+        return DistributedEntries(Blocks(self.blocks.layout.on_device(device), moved), self.form)
 
     _moved = to_device

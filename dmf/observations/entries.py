@@ -10,6 +10,7 @@ import numpy as np
 
 from dmf.arrays.backend import Array
 from dmf.observations.base import Observations, Ridge
+from dmf.observations.clipped import Clipped, Spread
 from dmf.observations.design import Design
 
 
@@ -106,6 +107,22 @@ class Entries(Observations):
             Numbers from 0 of the connected component that each row and each column belongs to, of the graph that has an
             edge for each observed position. A row without entries is a component of its own.
         """
+
+    def spread(self, step: int) -> list[Spread]:
+        """Ranges of the measurements, of parts of them where they lie in parts, and every `step`-th measurement."""
+        return [Spread.of(self.values, step)]
+
+    def clipped(self, ends: tuple[float, float], centred: Self) -> Any:
+        """What a fit knows of the entries, without weights, at the ends of a range; see `Clipped`.
+
+        Parameters
+        ----------
+        ends : (float, float)
+            Either may be infinite.
+        centred : Entries
+            The same without their mean.
+        """
+        return Clipped.of(self, ends, centred)
 
     def _known(self, function: Callable[[Design, int], Design]) -> tuple[Design | None, Design | None]:
         """``function(design, side)`` of what is known of each side."""

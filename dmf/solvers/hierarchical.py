@@ -21,7 +21,6 @@ from dmf.models import LowRank
 from dmf.models.offsets import Offsets, fit_offsets
 from dmf.observations import Entries
 from dmf.observations.design import Design
-from dmf.solvers.clipping import Clipped
 from dmf.solvers.features import designs, regression
 from dmf.solvers.outcomes import Outcome
 
@@ -49,7 +48,7 @@ class _Data:
     mean: float
     designs: tuple[Design, Design]
     grams: tuple[np.ndarray, np.ndarray]  # (p, p), (q, q), of the designs
-    clipped: Clipped | None = None
+    clipped: Any = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class HierarchicalBayes:
         Standard deviation of the noise where the start is a fit: the spreads of factors and offsets are those of the start,
         in which rows of zeros are unknown. 0: the start gives nothing but the columns.
     clipped : (float, float), optional
-        Ends of the range in which values were clipped, either may be infinite; see `dmf.solvers.clipping`.
+        Ends of the range in which values were clipped, either may be infinite; see `dmf.observations.clipped`.
     most_noise : float
         Standard deviation of the noise above which the fit is of no use: a run whose noise level goes on rising ends there.
     implicit : bool
@@ -116,7 +115,7 @@ class HierarchicalBayes:
         mean, centred = observations.centred()
         known = designs(observations, self.seed, self.implicit)
         rows, cols = (_gram(design.columns) for design in known)
-        clipped = None if self.clipped is None else Clipped.of(observations, self.clipped, centred)
+        clipped = None if self.clipped is None else observations.clipped(self.clipped, centred)
         return _Data(centred, mean, known, (rows, cols), clipped)
 
     def init(self, data: _Data, start: LowRank | None) -> Any:

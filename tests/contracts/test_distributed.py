@@ -12,6 +12,7 @@ distributed = pytest.importorskip("distributed", reason="Dask is not installed: 
 
 from dmf.observations.block import Block, call  # noqa: E402
 from dmf.observations.distributed import DistributedEntries  # noqa: E402
+from dmf.solvers.clipping import ends_of  # noqa: E402
 
 BLOCKS = 3
 
@@ -95,6 +96,24 @@ def test_regression(pair):
             if options:
                 np.testing.assert_array_equal(found.variances, expected.variances)
             close(found[2:], expected[2:])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_clipped_entries(client, dtype):
+    """Of the fifth largest value and what is beyond it the same is known wherever the entries are."""
+    rows, cols, values = (getattr(skewed(False), name) for name in ("rows", "cols", "entries"))
+    here = dmf.SampledEntries(rows, cols, np.minimum(values, np.sort(values)[-5]).astype(dtype), (41, 30))
+    there = DistributedEntries.from_entries(here, client, BLOCKS)
+    ends = ends_of(here)
+    assert ends == ends_of(there) == (-np.inf, here.entries.max())
+    left, right = (factor.astype(dtype) for factor in factors())
+    found, expected = (
+        one.clipped(ends, one.centred()[1]).expected(one.centred()[1], left, right, 0.3) for one in (there, here)
+    )
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(found[0].gathered().values, expected[0].values, rtol=10 * eps, atol=10 * eps)
+    assert found[1] == pytest.approx(expected[1], rel=10 * eps) and found[1] > 0
+    assert ends_of(DistributedEntries.from_entries(skewed(True), client, BLOCKS)) is None
 
 
 def test_other_entries(pair):
