@@ -14,7 +14,6 @@ from dmf.observations import SampledEntries
 from dmf.observations.base import Ridge
 from dmf.recovery.priors import columns_of, prior_of
 from dmf.recovery.results import Recovery
-from dmf.solvers.clipping import Clipped
 from dmf.solvers.implicit import fitted_to_all, preferences
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
@@ -116,7 +115,7 @@ def _folded_in(recovery: Recovery, observations: SampledEntries | None, features
     model, square = _fitted(recovery, observations, side, columns, noise)
     ends = recovery.found.clipped
     if ends is not None and noise > 0 and observations.weights is None:
-        clipped = Clipped.of(observations, ends, observations)
+        clipped = observations.clipped(ends, observations)
         expected: Any = observations
         for _ in range(_ROUNDS if clipped.places.size else 0):
             last, expected = expected, clipped.expected(observations, *model.factors(), noise**2)[0]
