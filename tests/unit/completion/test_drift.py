@@ -50,6 +50,16 @@ def test_rows_that_drift_are_found_and_predicted():
     )  # of no time the mean is predicted
 
 
+def test_columns_that_drift_are_found_as_rows_are():
+    rows, cols, values, times = drawn()
+    new = np.arange(M) % 5 == 0
+    known = SampledEntries(cols[~new], rows[~new], values[~new], SHAPE[::-1], times=times[~new])
+    recovery = complete(known, offsets=True)
+    assert recovery.drift.rows is None and "columns drift with time" in recovery.message
+    off = [recovery.predict(cols[new], rows[new], at) - values[new] for at in (times[new], None)]
+    assert np.std(off[0]) < 0.75 * np.std(off[1])
+
+
 @pytest.mark.parametrize("noise", [0.2, 0.0])
 def test_what_does_not_drift_stays_as_it_is(noise):
     """To the last bit, with noise and without."""
