@@ -19,7 +19,7 @@ from dmf.models import LowRank
 from dmf.models.offsets import fit_offsets
 from dmf.observations import Entries
 from dmf.observations.checks import check_rank
-from dmf.observations.conversion import as_entries
+from dmf.observations.conversion import timeless
 from dmf.recovery.intervals import mean_and_error, root_mean_square
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Plan, oversampling
@@ -153,7 +153,7 @@ def rank_path(
     .. [1] L. Breiman, J. Friedman, R. Olshen, C. Stone: Classification and Regression Trees. 1984, section 3.4.3 (the rule of
        one standard error).
     """
-    observations = as_entries(data)
+    observations = timeless(data)
     kept, held = observations.split(holdout, seed)
     if held.n_measurements < FEWEST_HELD_OUT:
         raise ArgumentError(

@@ -24,13 +24,26 @@ def on_host(data: Any) -> SampledEntries:
     ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
         If data cannot be used, or are entries of which the positions are not known here.
     """
-    entries = as_entries(data)
+    entries = timeless(data)
     check_kind("data", entries, SampledEntries, "Pass SampledEntries, an array or a sparse matrix.")
     rows, cols, values = (to_host(array) for array in (entries.rows, entries.cols, entries.entries))
     weights = None if entries.weights is None else to_host(entries.weights).astype(float)
     there = SampledEntries(rows, cols, values.astype(float), entries.shape, weights)
     there.form = entries.form
     return there
+
+
+def timeless(data: Any) -> Any:
+    """Entries as `as_entries` takes them, for what knows nothing of times: an error where they have some."""
+    entries = as_entries(data)
+    if entries.times is not None:
+        raise ArgumentError(
+            "the entries have times, which only complete knows what to do with. Pass SampledEntries(rows, cols, values, shape) "
+            "without, or use complete.",
+            argument="times",
+            value="given",
+        )
+    return entries
 
 
 def as_entries(data: Any, weights: Any = None, times: Any = None) -> Any:

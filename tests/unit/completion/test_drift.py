@@ -184,3 +184,10 @@ def test_where_drift_has_no_place_it_is_refused():
     with pytest.raises(ArgumentError, match="an update would not know"):
         fitted().update(entries_of(data))
     assert dmf.new_rows(fitted(), SampledEntries([0, 0], [1, 2], [1.0, 2.0], (1, SHAPE[1]))).drift is None
+    for call in (
+        lambda timed: dmf.complete_together([timed, timed]),
+        lambda timed: dmf.complete_distances(timed, 1),
+        dmf.completion.rank_path,
+    ):
+        with pytest.raises(ArgumentError, match="which only complete knows"):
+            call(SampledEntries([0, 1], [1, 0], [1.0, 1.0], (2, 2), times=[1, 2]))
