@@ -185,8 +185,8 @@ def test_where_drift_has_no_place_it_is_refused():
         fitted().update(entries_of(data))
     assert dmf.new_rows(fitted(), SampledEntries([0, 0], [1, 2], [1.0, 2.0], (1, SHAPE[1]))).drift is None
     for call in (
-        lambda timed: dmf.complete_together([timed, timed]),
-        lambda timed: dmf.complete_distances(timed, 1),
+        lambda timed: dmf.complete_together([timed, timed], 1),
+        lambda timed: dmf.complete_distances(timed, dimension=1),
         dmf.completion.rank_path,
     ):
         with pytest.raises(ArgumentError, match="which only complete knows"):
