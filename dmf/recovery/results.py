@@ -243,8 +243,9 @@ class Recovery:
         if self.offsets is not None:
             row_offsets = np.append(to_host(self.offsets.row), 0)  # position -1 finds the 0
             col_offsets = np.append(to_host(self.offsets.col), 0)
-            values[~known] = self.offsets.mean + row_offsets[rows[~known]] + col_offsets[cols[~known]]
-        return self.predicted(values), known
+            expected = self.offsets.mean + row_offsets[rows[~known]] + col_offsets[cols[~known]]
+            values[~known] = self.predicted(expected.astype(values.dtype))
+        return values, known
 
     def _index(self, index: np.ndarray) -> Array:
         return from_host(index, self.model.s)

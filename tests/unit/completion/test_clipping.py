@@ -61,6 +61,17 @@ def test_predictions_stay_in_the_range(clipped):
     assert found.model.product().max() > 2.0
 
 
+def test_predictions_by_name_are_those_by_position(clipped):
+    *_, found = clipped
+    rows, cols = np.divmod(np.arange(0, SHAPE[0] * SHAPE[1], 7), SHAPE[1])
+    named, known = found.predict_named(rows, cols)
+    assert known.all()
+    np.testing.assert_array_equal(named, found.predict(rows, cols))
+    (stranger,), _ = found.predict_named(["nobody"], [0])
+    mean = np.array([found.offsets.mean + found.offsets.col[0]])
+    assert stranger == as_recorded(mean, found.found.clipped, found.found.noise)
+
+
 def test_intervals_hold_what_is_recorded(clipped):
     """90 % of it, near the ends as well."""
     _, unseen, entries, _ = clipped
