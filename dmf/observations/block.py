@@ -57,6 +57,8 @@ class Block:
         Whether it, and what is made of it, is kept on the worker's disk; see `dmf.observations.stored`.
     device : str
         Where its entries are, and what `_PASSES` computes; "cpu", or a device of the worker. All else is computed on the host.
+    replaced : float
+        Sum of the variances of values that were clipped, where their expectations are in their place.
     """
 
     entries: SampledEntries
@@ -65,6 +67,7 @@ class Block:
     bounds: np.ndarray
     on_disk: bool = False
     device: str = "cpu"
+    replaced: float = 0.0
 
     @classmethod
     def of(
@@ -183,17 +186,15 @@ class Block:
         product = xp.sum(xp.astype(predicted, xp.float64) * xp.astype(self.entries.values, xp.float64))
         return 2 * float(half_square(predicted)), float(product)
 
-    def _clipped(self, parts: Any, own: Any, ends: tuple[float, float], noise: float, known: Any) -> tuple[Any, float]:
+    def expected(self, parts: Any, own: Any, ends: tuple[float, float], noise: float, known: Any) -> Block:
+        """With expected values in place of clipped ones, of which `known` is the block before it was centred; see `Clipped`."""
         clipped = read(known).entries.clipped(ends, self.entries)
-        return clipped.expected(self.entries, *self._factors(parts, own), noise)
+        entries, replaced = clipped.expected(self.entries, *self._factors(parts, own), noise)
+        return replace(self, entries=entries, replaced=replaced)
 
-    def expected(self, parts: Any, own: Any, *clipped: Any) -> Block:
-        """With expected values in place of clipped ones; see `Clipped`."""
-        return replace(self, entries=self._clipped(parts, own, *clipped)[0])
-
-    def replaced(self, parts: Any, own: Any, *clipped: Any) -> float:
-        """Sum of the variances of clipped values."""
-        return self._clipped(parts, own, *clipped)[1]
+    def replaced_variance(self) -> float:
+        """Sum of the variances of clipped values whose expectations it holds."""
+        return self.replaced
 
     def spread(self, step: int) -> list[Spread]:
         """Range of the measurements; none where there is none."""

@@ -263,13 +263,12 @@ class RemoteClipped:
 
     def expected(self, entries: Any, left: Any, right: Any, noise: float) -> tuple[Any, float]:
         """The entries with expected values in place of clipped ones, and the sum of the variances of these."""
-        known, blocks = self._blocks.held, entries.blocks
-
-        def passed(side: int, method: str) -> list[Any]:
-            return blocks.product_pass(side, method, left, right, self._ends, noise, each=known)
-
-        found = blocks.gathered(lambda: passed(0, "replaced"), each=known)[0]
-        return entries.derived(lambda side: passed(side, "expected"), known), sum(found)
+        known = self._blocks.held
+        there = entries.derived(
+            lambda side: entries.blocks.product_pass(side, "expected", left, right, self._ends, noise, each=known),
+            known,
+        )
+        return there, sum(there.blocks.results(0, "replaced_variance"))
 
 
 def built(samples: tuple[Any, ...]) -> Block:

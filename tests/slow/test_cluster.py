@@ -39,12 +39,16 @@ def ratings():
     return dmf.SampledEntries(rows, cols, values, (2_000, 800))
 
 
+@pytest.mark.parametrize("highest", [np.inf, 5.0])
 @pytest.mark.parametrize("options", [{"rank": 4, "offsets": True, "holdout": 0.1}, {"rank": 4, "offsets": False}])
-def test_completion_is_that_of_one_process(client, options):
-    here = ratings()
+def test_completion_is_that_of_one_process(client, options, highest):
+    """Be the values clipped or not."""
+    seen = ratings()
+    here = dmf.SampledEntries(seen.rows, seen.cols, np.minimum(seen.entries, highest), seen.shape)
     there = DistributedEntries.from_entries(here, client)
     one, other = (dmf.complete(data, **options, iterations=3) for data in (here, there))
     assert one.outcome == other.outcome and one.found.rank == other.found.rank
+    assert one.found.clipped == other.found.clipped == ((-np.inf, 5.0) if options["offsets"] and highest == 5 else None)
     np.testing.assert_allclose(other.product(), one.product(), rtol=0, atol=1e-10 * np.abs(one.product()).max())
     if options.get("holdout"):
         assert other.heldout.rmse == pytest.approx(one.heldout.rmse, rel=1e-10)
