@@ -36,7 +36,8 @@ def with_features(
         If features do not fit the matrix, tell nothing, or come without offsets or with entries on a cluster.
     """
     if all(data is None for data in given):
-        return observations, ((), ())
+        told = observations.known != (None, None)  # by an earlier call, of which these are the observations
+        return observations.knowing(None, None) if told else observations, ((), ())
     if offsets is False:
         raise ArgumentError(
             "offsets=False with features, which belong to the model with offsets. Leave one of them out.",

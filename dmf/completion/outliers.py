@@ -21,6 +21,7 @@ from dmf.models import LowRank
 from dmf.observations import SampledEntries
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import Found, Outliers, Plan, oversampling
+from dmf.solvers.clipping import as_recorded
 from dmf.solvers.loop import run
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.robust import RobustBayes
@@ -67,8 +68,8 @@ class Search:
         """The recovery from the entries that were kept, with the outliers."""
         index = np.flatnonzero(self.outliers)
         at = [np.asarray(to_host(a))[index] for a in (self.given.rows, self.given.cols)]
-        places = (from_host(a, self.given.like) for a in at)
-        excess = to_host(self.given.entries)[index] - to_host(recovery.model.entries(*places))
+        rows, cols = (from_host(a, self.given.like) for a in at)
+        excess = to_host(self.given.entries)[index] - to_host(self._said(recovery, rows, cols, index))
         if recovery.found.exact:
             met = np.abs(excess) <= rounding_of(self.kept, self.kept.mean_square)
             mask = self.outliers.copy()
@@ -76,6 +77,13 @@ class Search:
             at, excess = [a[~met] for a in at], excess[~met]
             recovery = _proven(replace(recovery, observations=self.given.chosen(~mask)), at)
         return replace(recovery, outliers=Outliers(at[0].astype(np.int64), at[1].astype(np.int64), excess))
+
+    def _said(self, recovery: Recovery, rows: Array, cols: Array, index: np.ndarray) -> Array:
+        """What the model says of entries, before bounds, which exact values may lie beyond."""
+        times, found = self.given.times, recovery.found
+        said = recovery.model.entries(rows, cols)
+        said = said if times is None else recovery.drifted(said, rows, cols, times[index])
+        return said if found.clipped is None else as_recorded(said, found.clipped, found.noise)
 
 
 def _proven(recovery: Recovery, outliers: list[np.ndarray]) -> Recovery:

@@ -213,16 +213,19 @@ def _fit(rank: int, solve: Callable[[], Recovery], kept: Entries, held: Entries)
     seconds = time.perf_counter() - begin
     errors, weights = _errors(recovery, held), _weights(held)
     rmse, error = root_mean_square(errors, weights)
-    loss = number(kept.loss(*recovery.factors()))
-    train = math.sqrt(2 * loss / (kept.n_measurements * kept.mean_weight))
     found = recovery.found
+    if found.clipped is None:
+        loss = number(kept.loss(*recovery.factors()))
+        train = math.sqrt(2 * loss / (kept.n_measurements * kept.mean_weight))
+    else:
+        train = root_mean_square(_errors(recovery, kept), _weights(kept))[0]
     step = RankStep(rank, rmse, error, train, found.rank, found.noise, seconds)
     size = held.largest or 1.0  # so that no square leaves the range of floating point
     return _Fit(step, (errors / size) ** 2, weights, found.offsets)
 
 
 def _errors(recovery: Recovery, entries: Entries) -> np.ndarray:
-    return to_host(entries.product(*recovery.factors()) - entries.entries).astype(np.float64)
+    return to_host(recovery.predicted(entries.product(*recovery.factors())) - entries.entries).astype(np.float64)
 
 
 def _weights(entries: Entries) -> np.ndarray:

@@ -222,8 +222,9 @@ class DeepMatrixCompletion(OneToOneFeatureMixin, TransformerMixin, BaseEstimator
         """
         table, entries = self._filled(X)
         half = half_width(self.recovery_, coverage)
-        ends = (self._clipped(table - half).astype(table.dtype), self._clipped(table + half).astype(table.dtype))
-        return ends if entries is None else (entries.fill(ends[0]), entries.fill(ends[1]))
+        bounded = (self._clipped(self.recovery_.bounded(end)) for end in (table - half, table + half))
+        low, high = (end.astype(table.dtype) for end in bounded)
+        return (low, high) if entries is None else (entries.fill(low), entries.fill(high))
 
     def _filled(self, X: Any) -> tuple[np.ndarray, SampledEntries | None]:
         """The rows with their holes filled, and the entries that are there."""

@@ -64,7 +64,7 @@ class Clipped:
 
     @classmethod
     def of(cls, entries: Any, ends: tuple[float, float], centred: Any) -> Clipped:
-        """Those of `entries`, in memory and without weights, that lie at an end of the range; as they are in `centred`."""
+        """Those of `entries`, in memory, that lie at an end of the range; as they are in `centred`."""
         values = to_host(entries.entries)
         signs = np.zeros(values.size, np.int8)
         signs[values <= ends[0]] = -1
@@ -82,12 +82,12 @@ class Clipped:
         left, right : arrays, shapes (d1, w) and (w, d2)
             Factors of the fit.
         noise : float
-            Variance.
+            Variance, of an entry of weight 1.
         """
         from scipy.special import log_ndtr  # here: the import takes a tenth of a second
 
         deviation = math.sqrt(noise)
-        fitted, ends = (to_host(a).astype(np.float64) for a in (self.entries.product(left, right), self.entries.values))
+        fitted, ends = (to_host(a).astype(np.float64) for a in (self.entries.predict(left, right), self.entries.values))
         beyond = np.clip(self.signs * (ends - fitted) / deviation, -LARGEST_DEVIATION, LARGEST_DEVIATION)
         ratio = np.exp(-(beyond**2) / 2 - math.log(2 * math.pi) / 2 - log_ndtr(-beyond))
         there = to_host(entries.values).copy()

@@ -113,7 +113,7 @@ class Entries(Observations):
         return [Spread.of(self.values, step)]
 
     def clipped(self, ends: tuple[float, float], centred: Self) -> Any:
-        """What a fit knows of the entries, without weights, at the ends of a range; see `Clipped`.
+        """What a fit knows of the entries at the ends of a range; see `Clipped`.
 
         Parameters
         ----------

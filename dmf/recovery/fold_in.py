@@ -7,13 +7,17 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from dmf.arrays.backend import Array, device, namespace, number
+import numpy as np
+
+from dmf.arrays.backend import Array, device, namespace, number, to_host
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import LowRank
+from dmf.models.drift import Drift
 from dmf.observations import SampledEntries
 from dmf.observations.base import Ridge
 from dmf.recovery.priors import columns_of, prior_of
 from dmf.recovery.results import Recovery
+from dmf.solvers.drift import without_drift
 from dmf.solvers.implicit import fitted_to_all, preferences
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import History
@@ -50,7 +54,7 @@ def new_rows(recovery: Recovery, observations: SampledEntries | None = None, fea
         offsets, zero where there are no offsets. If the recovery is exact, rows with entries enough are exact as well; of the
         rows that agree with fewer entries, the one with the smallest factor is taken. If the recovery is one of implicit
         feedback, the entries are counts, and rows are fitted to all their cells. Where values were clipped, so are those of new
-        rows, but with weights.
+        rows; where columns drift and entries have times, what time adds to the columns is taken away.
 
     Raises
     ------
@@ -63,12 +67,12 @@ def new_rows(recovery: Recovery, observations: SampledEntries | None = None, fea
 
 
 def unknown_row(recovery: Recovery) -> Array:
-    """A new row without any entry, shape (d2,): see `new_rows`."""
+    """What is predicted of a new row without any entry, shape (d2,): see `new_rows`."""
     if recovery.found.noise > 0:
         left, right = recovery.factors()
-        return namespace(left).mean(left, axis=0) @ right
+        return recovery.predicted(namespace(left).mean(left, axis=0) @ right)
     offsets = recovery.offsets
-    return 0 * recovery.model.vt[0, :] + (0 if offsets is None else offsets.mean + offsets.col)
+    return recovery.predicted(0 * recovery.model.vt[0, :] + (0 if offsets is None else offsets.mean + offsets.col))
 
 
 def new_columns(recovery: Recovery, observations: SampledEntries | None = None, features: Any = None) -> Recovery:
@@ -109,12 +113,13 @@ def _folded_in(recovery: Recovery, observations: SampledEntries | None, features
             )
     noise = _check(recovery, observations, side)
     assert observations is not None
+    given, observations = observations, _of_no_time(recovery, observations, side)
     if recovery.weighting is not None:
         model, square = _fitted_to_all(recovery, observations, side)
         return _of_new(recovery, observations, side, model, square, begin)
     model, square = _fitted(recovery, observations, side, columns, noise)
     ends = recovery.found.clipped
-    if ends is not None and noise > 0 and observations.weights is None:
+    if ends is not None and noise > 0:
         clipped = observations.clipped(ends, observations)
         expected: Any = observations
         for _ in range(_ROUNDS if clipped.places.size else 0):
@@ -122,7 +127,15 @@ def _folded_in(recovery: Recovery, observations: SampledEntries | None, features
             model, square = _fitted(recovery, expected, side, columns, noise)
             if number(namespace(last.values).max(abs(expected.values - last.values))) < _STILL * noise:
                 break
-    return _of_new(recovery, observations, side, model, square, begin)
+    return _of_new(recovery, given, side, model, square, begin)
+
+
+def _of_no_time(recovery: Recovery, observations: SampledEntries, side: int) -> SampledEntries:
+    """The entries less what time adds to the columns, or rows, that stay, where both are known."""
+    known = None if recovery.drift is None else (recovery.drift.columns, recovery.drift.rows)[side]
+    if known is None or observations.times is None:
+        return observations
+    return without_drift(observations, Drift(None, known) if side == 0 else Drift(known, None))
 
 
 def _fitted(
@@ -187,20 +200,31 @@ def _of_new(
     """The recovery of new rows or columns."""
     count = 0 if observations is None else observations.n_measurements
     loss, size = square / (2 * max(count, 1)), 0.0 if observations is None else observations.mean_square * count
+    counts = np.zeros(model.shape[side]) if observations is None else to_host(observations.counts(side))
+    unseen, known = tuple(np.flatnonzero(counts == 0).tolist()), recovery.found.undetermined
+    bound = recovery.settings.rank
     return replace(
         recovery,
         model=model,
-        found=replace(recovery.found, relative_residual=math.sqrt(square / size) if size > 0 else 0.0),
+        found=replace(
+            recovery.found,
+            rank=min(recovery.found.rank, model.width),  # of few rows it is lower
+            relative_residual=math.sqrt(square / size) if size > 0 else 0.0,
+            undetermined=(unseen, known[1]) if side == 0 else (known[0], unseen),
+            constant=False,
+        ),
+        settings=recovery.settings if bound is None else replace(recovery.settings, rank=min(bound, *model.shape)),
         outcome=Outcome.SOLVED,
         history=History({"iteration": [0], "loss": [loss], "seconds": [time.perf_counter() - begin]}),
         runs=(),
         observations=observations,
         row_ids=None if side == 0 else recovery.row_ids,
         col_ids=None if side == 1 else recovery.col_ids,
-        priors=(None, recovery.priors[1]) if side == 0 else (recovery.priors[0], None),
+        priors=(None, None),  # they are of other singular vectors
         # Errors are of the other matrix; those of predictions for known times are no errors of rows without drift.
         heldout=recovery.heldout and (replace(recovery.heldout, residuals=None) if recovery.drift is None else None),
         ranking=None,
+        outliers=None,
         drift=None,
     )
 

@@ -291,5 +291,6 @@ def align(
     kept = (rows >= 0) & (cols >= 0)
     if not kept.any():
         return None, kept.size
-    values = to_host(entries.values)[kept]
-    return SampledEntries(rows[kept], cols[kept], values, recovery.shape), int((~kept).sum())
+    beside = (None if a is None else to_host(a)[kept] for a in (entries.weights, entries.times))
+    values = to_host(entries.entries)[kept]
+    return SampledEntries(rows[kept], cols[kept], values, recovery.shape, *beside), int((~kept).sum())

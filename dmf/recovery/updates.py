@@ -114,6 +114,10 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
         exact=exact,
         relative_residual=math.sqrt(2 * loss / merged.n_measurements / merged.mean_square) if size > 0 else 0.0,
         oversampling=oversampling(merged.n_distinct, merged.shape, rank),
+        undetermined=(_unseen(merged, 0), _unseen(merged, 1)),
+        constant=recovery.found.constant
+        and exact
+        and bool(namespace(merged.entries).all(merged.entries == merged.entries[0])),
     )
     names = [
         ids if new == old else None
@@ -131,6 +135,11 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
         row_ids=names[0],
         col_ids=names[1],
     )
+
+
+def _unseen(entries: SampledEntries, side: int) -> tuple[int, ...]:
+    """Rows, or columns, without any entry."""
+    return tuple(np.flatnonzero(to_host(entries.counts(side)) == 0).tolist())
 
 
 def _merged(known: SampledEntries, new: SampledEntries) -> SampledEntries:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dmf.arrays.backend import Array, to_host
+from dmf.arrays.backend import Array, namespace, to_host
 from dmf.completion.ranks import RankPath
 from dmf.io.messages import number
 from dmf.io.pictures import save_figure
@@ -81,9 +81,7 @@ def write_report(
             panels.append((draw_coverage, (residuals,)))
             rows.append(("coverage", _coverage(residuals)))
     elif observations is not None and recovery.weighting is None:
-        rest: Any = observations.minus(*recovery.factors())
-        rest = rest if recovery.drift is None else without_drift(rest, recovery.drift)
-        panels.append((draw_residuals, (rest.values, "measurements fitted")))
+        panels.append((draw_residuals, (_left(recovery, observations), "measurements fitted")))
     if ranks is not None:
         panels.append((draw_ranks, (ranks,)))
         rows.append(("rank path", str(ranks)))
@@ -105,6 +103,15 @@ def write_page(path: str | os.PathLike, panels: Sequence[_Panel], title: str, ro
         save_figure(_picture(panels, title, rows), path)
     else:
         write_text(path, _page(panels, title, rows))
+
+
+def _left(recovery: Recovery, observations: Any) -> Array:
+    """What the model leaves of the measurements."""
+    if recovery.found.clipped is not None:  # without drift, and hardly with weights
+        left = observations.entries - recovery.predicted(observations.product(*recovery.factors()))
+        return left if observations.weights is None else namespace(left).sqrt(observations.weights) * left
+    rest: Any = observations.minus(*recovery.factors())
+    return (rest if recovery.drift is None else without_drift(rest, recovery.drift)).values
 
 
 def _coverage(residuals: Array) -> str:

@@ -22,7 +22,7 @@ _CERTAIN = 2.0  # standard errors by which these have to be predicted better
 _FOLDS = 5  # parts of the entries, each of which gets effects that the others show
 _FEW, _MANY = 15_000, 100_000  # entries, about, that tell variances and scales: first, and where there are effects
 _AT_ONCE = 500_000  # points, about, in one banded system
-_ITERATIONS, _TOLERANCE = 30, 1e-5  # of the search for the most likely variances and scales
+_ITERATIONS, _TOLERANCE = 30, 2e-6  # of the search for the most likely variances and scales
 _VARIANCES = 1e-6, 1e2  # where these are looked for, in units of the variance of the noise
 _COUNTS = 1.0, 1e5  # the same of the scale in entries
 _BEYOND = 10.0  # the same of the scale in time: up to so many times the longest time between two entries of a row
@@ -88,9 +88,10 @@ def _fitted(rest: SampledEntries, side: int, seed: int) -> Path | None:
     """Effects of one side, if those of nine tenths of the entries predict the others better than none do."""
     kept, held = rest.split(_HELD_OUT, seed)
     points = _Points.of(kept, side)
-    if not (np.diff(points.starts) > 1).any() or not points.squares.any():
+    some = points.some(_FEW, seed)
+    if not (np.diff(some.starts) > 1).any() or not some.squares.any():
         return None
-    path = points.path(_most_likely(points.some(_FEW, seed)))
+    path = points.path(_most_likely(some))
     values, effects = _host(held.entries), path.at(to_host((held.rows, held.cols)[side]), times_of(held))
     better = _weights(held) * (values**2 - (values - effects) ** 2)
     if not np.mean(better) > _CERTAIN * np.std(better) / math.sqrt(better.size):
@@ -203,7 +204,7 @@ def _most_likely(points: _Points, start: np.ndarray | None = None) -> np.ndarray
 
     from dmf.kernels.drift import filtered
 
-    total, m = float(np.sum(points.squares)), int(np.sum(points.counts))
+    total, m = float(np.sum(points.squares)) or 1.0, int(np.sum(points.counts))
     between = points.gaps[0][np.isfinite(points.gaps[0])]
     units = np.array([[1.0, 1.0], [np.median(between), 1.0]])  # so that the search does not depend on that of times
     ends = np.array([between.min(), _BEYOND * between.max()]) / units[1, 0]
@@ -211,7 +212,7 @@ def _most_likely(points: _Points, start: np.ndarray | None = None) -> np.ndarray
     def surprise(logarithms: np.ndarray) -> float:
         variances, scales = units * np.exp(logarithms).reshape(2, 2)
         explained, determinant = filtered(points.gaps, points.weights, points.sums, variances, scales, LEAST_NEW)
-        return 0.5 * (m * math.log(max(total - explained, _ROUNDING * total) / m) + determinant)
+        return 0.5 * (math.log(max(1 - explained / total, _ROUNDING)) + determinant / m)  # in no unit: it tells the end
 
     starts = [start]
     if start is None:

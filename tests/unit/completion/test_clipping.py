@@ -8,6 +8,8 @@ import pytest
 
 import dmf
 from dmf.completion import calls
+from dmf.estimators import DeepMatrixCompletion
+from dmf.report import page
 from dmf.solvers.clipping import as_recorded, ends_of
 
 SHAPE, NOISE = (150, 100), 0.5
@@ -134,3 +136,68 @@ def test_new_rows_and_columns_are_clipped_too(clipped, side, fold_in):
         new = fold_in(replace(found, found=replace(found.found, clipped=ends)), entries).model.product()
         off.append(np.sqrt(np.mean(((new if side == 0 else new.T) - truth)[~seen] ** 2)))
     assert off[0] < 0.4 * off[1]
+
+
+def test_ranks_are_compared_by_what_is_recorded(clipped):
+    """Beyond the range a better model is further from what was recorded."""
+    entries = clipped[2]
+    path = dmf.completion.rank_path(entries, most=3, offsets=True)
+    kept, held = entries.split(0.1, 0)
+    expected = dmf.calibrate(dmf.complete(kept, 2, offsets=True), held).heldout.rmse
+    assert path.steps[2].heldout_rmse == pytest.approx(expected) and path.best == 2
+    assert path.steps[2].train_rmse < expected
+
+
+def test_weights_make_the_noise_of_clipped_values_smaller():
+    """What is expected of an entry of weight w at an end is that of one whose noise variance is a wth."""
+    rows, cols, weights = np.arange(3), np.zeros(3, int), np.array([1.0, 4.0, 0.25])
+    entries = dmf.SampledEntries(rows, cols, np.array([2.0, 2.0, -1.0]), (3, 1), weights)
+    factors = np.array([[1.7], [2.4], [-0.8]]), np.ones((1, 1))
+    found, variance = entries.clipped((-1.0, 2.0), entries).expected(entries, *factors, 0.25)
+    total = 0.0
+    for k, weight in enumerate(weights):
+        one = dmf.SampledEntries([0], [0], entries.entries[k : k + 1], (1, 1))
+        alone, more = one.clipped((-1.0, 2.0), one).expected(one, factors[0][k : k + 1], factors[1], 0.25 / weight)
+        assert found.entries[k] == pytest.approx(alone.entries[0])
+        total += weight * more
+    assert variance == pytest.approx(total)
+
+
+def test_new_rows_with_weights_of_one_are_those_without(clipped):
+    *_, entries, found = clipped
+    new = entries.restricted(np.arange(5), np.arange(SHAPE[1]))
+    weighted = dmf.SampledEntries(new.rows, new.cols, new.entries, new.shape, np.ones(new.n_measurements))
+    np.testing.assert_allclose(dmf.new_rows(found, weighted).product(), dmf.new_rows(found, new).product(), atol=1e-9)
+
+
+def test_the_excess_of_outliers_is_over_what_is_predicted():
+    *_, entries = case((-1.5, 2.0))
+    values = entries.values.copy()
+    values[::500] += 40.0
+    found = dmf.complete(entries.with_values(values), outliers=True, offsets=True)
+    assert found.found.clipped == (-1.5, 2.0)
+    out = found.outliers
+    observed = dict(zip(zip(entries.rows.tolist(), entries.cols.tolist(), strict=True), values, strict=True))
+    there = [observed[place] for place in zip(out.rows.tolist(), out.cols.tolist(), strict=True)]
+    np.testing.assert_allclose(out.values, there - found.predict(out.rows, out.cols), atol=1e-9)
+
+
+def test_the_estimator_fills_rows_without_entries_as_others_and_stays_in_the_range(clipped):
+    table = np.full(SHAPE, np.nan)
+    table[clipped[2].rows, clipped[2].cols] = clipped[2].entries
+    estimator = DeepMatrixCompletion(offsets=True, holdout=0.2).fit(table)
+    assert estimator.recovery_.found.clipped == (-1.5, 2.0)
+    empty = np.full((2, SHAPE[1]), np.nan)
+    alone = estimator.transform(empty)
+    empty[1, 0] = 0.5
+    np.testing.assert_allclose(alone[0], estimator.transform(empty)[0], atol=1e-9)
+    low, high = estimator.intervals(table[:20])
+    assert low.min() == -1.5 and high.max() == 2.0
+
+
+def test_a_report_tells_what_is_left_of_what_was_recorded(clipped, tmp_path, monkeypatch):
+    *_, entries, found = clipped
+    drawn = []
+    monkeypatch.setattr(page, "draw_residuals", lambda axis, residuals, name: drawn.append(residuals))
+    page.write_report(tmp_path / "report.html", found, {})
+    np.testing.assert_allclose(drawn[0], entries.entries - found.predict(entries.rows, entries.cols), atol=1e-9)

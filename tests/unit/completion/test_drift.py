@@ -8,6 +8,7 @@ import pytest
 import dmf
 from dmf import SampledEntries, complete
 from dmf.errors import ArgumentError, DTypeError, FileError, ObservationError, ShapeError
+from dmf.solvers.drift import fit_drift
 
 SHAPE, M = (80, 60), 2_400
 
@@ -191,3 +192,48 @@ def test_where_drift_has_no_place_it_is_refused():
     ):
         with pytest.raises(ArgumentError, match="which only complete knows"):
             call(SampledEntries([0, 1], [1, 0], [1.0, 1.0], (2, 2), times=[1, 2]))
+
+
+def test_the_unit_of_values_does_not_matter():
+    """To the last bits, by a power of two: no search may end earlier in one unit than in another."""
+    rows, cols, values, times = data = drawn()
+    found = complete(entries_of((rows, cols, 2.0**20 * values, times)), offsets=True).predict(rows, cols, times)
+    np.testing.assert_allclose(found / 2**20, fitted().predict(*data[:2], times), rtol=1e-9)
+
+
+def test_the_excess_of_outliers_is_over_what_is_predicted_at_their_times():
+    rows, cols, values, times = drawn()
+    values[::400] += 30
+    found = complete(entries_of((rows, cols, values, times)), offsets=True, outliers=True)
+    assert found.drift is not None and len(found.outliers) >= 6
+    place = {(row, col): k for k, (row, col) in enumerate(zip(rows.tolist(), cols.tolist(), strict=True))}
+    out = found.outliers
+    at = np.array([place[pair] for pair in zip(out.rows.tolist(), out.cols.tolist(), strict=True)])
+    np.testing.assert_allclose(out.values, values[at] - found.predict(out.rows, out.cols, times[at]), atol=1e-9)
+
+
+def test_new_columns_are_fitted_to_what_the_drift_of_rows_leaves():
+    """Where their entries have times."""
+    rng, times, model = np.random.default_rng(3), drawn()[3], fitted()
+    fixed = model.model.halves()[0]
+    truth = fixed @ rng.standard_normal((fixed.shape[1], 8)) + model.offsets.mean + model.offsets.row[:, None]
+    at = times[rng.integers(0, M, (SHAPE[0], 8))]
+    index = np.repeat(np.arange(SHAPE[0]), 8)
+    values = truth.ravel() + model.drift.at(index, 0 * index, at.ravel()) + 0.2 * rng.standard_normal(truth.size)
+    cols, off = np.tile(np.arange(8), SHAPE[0]), []
+    for given in (at.ravel(), None):
+        new = dmf.new_columns(model, SampledEntries(index, cols, values, truth.shape, times=given))
+        off.append(np.std(new.product() - truth))
+        assert new.observations.entries.tolist() == values.tolist()
+    assert off[0] < 0.7 * off[1]
+
+
+def test_a_single_row_with_two_entries_among_thousands_is_no_error():
+    """Of rows of one entry each nothing is told about drift, whichever of them are looked at."""
+    count = 30_000
+    rows, times = np.append(np.arange(count), 0), np.arange(count + 1.0)
+    rng = np.random.default_rng(0)
+    rest = SampledEntries(
+        rows, rng.integers(0, 40, count + 1), rng.standard_normal(count + 1), (count, 40), times=times
+    )
+    assert fit_drift(rest) is None

@@ -174,3 +174,21 @@ def test_a_file_has_ids_first(tmp_path):
     path.write_text("1,20\n1,30\n")
     with pytest.raises(FileError, match="line 2"):
         read_feature_file(path, {"1"}, "row_features")
+
+
+def test_features_of_an_earlier_call_have_no_part_in_another(told, plain, tmp_path):
+    """The observations of a recovery are entries alone."""
+    again = dmf.complete(told.observations, offsets=True)
+    assert again.priors == (None, None)
+    np.testing.assert_array_equal(again.product(), plain.product())
+    again.save(tmp_path / "model.npz")
+    assert dmf.load(tmp_path / "model.npz").priors == (None, None)
+
+
+def test_what_features_say_of_columns_is_not_asked_of_a_matrix_of_new_rows(told, case, tmp_path):
+    """Its factors have other directions."""
+    new = dmf.new_rows(told, features=case[3][:5])
+    with pytest.raises(ArgumentError, match="fitted without column_features"):
+        dmf.new_columns(new, features=case[4][:2])
+    new.save(tmp_path / "model.npz")
+    np.testing.assert_array_equal(dmf.load(tmp_path / "model.npz").product(), new.product())

@@ -256,3 +256,28 @@ def test_held_out_residuals_stay_with_the_matrix_they_are_of():
     recovery = dmf.complete(table + 0.1 * rng.standard_normal(table.shape), holdout=0.2)
     assert recovery.heldout.residuals is not None
     assert dmf.new_rows(recovery, dmf.SampledEntries.from_dense(table[:3])).heldout.residuals is None
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_is_said_of_old_rows_is_not_said_of_new_ones(side, tmp_path):
+    """Of rows without entries, outliers, and a bound on the rank that few rows do not reach: all is of the other matrix."""
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((40, 3)) @ rng.standard_normal((3, 30))
+    table = np.where(rng.random(truth.shape) < 0.8, truth, np.nan)
+    table[39] = np.nan
+    table[30, 3] += 50
+    old = dmf.complete(table if side == 0 else table.T, rank=3, outliers=True)
+    assert len(old.outliers) == 1 and old.found.undetermined[side] == (39,)
+    new = np.stack([truth[39], np.full(30, np.nan)])
+    found = (dmf.new_rows, dmf.new_columns)[side](old, dmf.SampledEntries.from_dense(new if side == 0 else new.T))
+    product = found.product() if side == 0 else found.product().T
+    np.testing.assert_allclose(product[0], truth[39], atol=1e-9)
+    assert found.outliers is None and found.found.undetermined[side] == (1,)
+    found.save(tmp_path / "new.npz")
+    np.testing.assert_array_equal(dmf.load(tmp_path / "new.npz").product(), found.product())
+
+
+def test_new_rows_of_a_constant_matrix_are_not_called_constant():
+    old = dmf.complete(np.where(np.eye(10, 8) > 0, np.nan, 3.0))
+    assert old.found.constant
+    assert not dmf.new_rows(old, dmf.SampledEntries.from_dense(np.full((1, 8), 5.0))).found.constant

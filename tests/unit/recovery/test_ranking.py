@@ -128,3 +128,12 @@ def test_measures_of_another_shape_are_refused():
     recovery = recovery_of(np.ones((2, 1)), np.ones((1, 3)))
     with pytest.raises(ShapeError, match="held has the shape"):
         ranking.ranking_measures(recovery, dmf.SampledEntries([0], [0], [1.0], (3, 3)))
+
+
+def test_aligned_entries_keep_values_weights_and_times():
+    recovery = recovery_of(np.ones((3, 1)), np.ones((1, 2)), row_ids=("a", "b", "c"))
+    entries = dmf.SampledEntries([0, 1, 2], [0, 1, 1], [1.0, 2.0, 3.0], (3, 2), weights=[4, 9, 16], times=[7, 8, 9])
+    aligned, unknown = ranking.align(recovery, entries, row_ids=("c", "x", "a"))
+    assert unknown == 1 and aligned.rows.tolist() == [0, 2]
+    for name, expected in (("entries", [3, 1]), ("weights", [16, 4]), ("times", [9, 7])):
+        np.testing.assert_array_equal(getattr(aligned, name), expected)

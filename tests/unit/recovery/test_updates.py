@@ -112,3 +112,22 @@ def test_what_is_no_update_is_refused(rng):
         assert caught.value.argument == "observations"
     with pytest.raises(DmfError, match="new_rows"):
         dmf.factorize(matrix, 1).update(entries(matrix, mask))
+
+
+def test_rows_without_entries_are_told_as_they_are_after_an_update(rng):
+    truth, matrix, mask = problem(rng, 0.0, (40, 30))
+    mask[39] = False
+    old = dmf.complete(entries(matrix, mask), offsets=False)
+    assert old.found.undetermined == ((39,), ())
+    row = np.zeros((42, 30), bool)
+    row[39], row[41] = True, True
+    updated = old.update(entries(np.vstack([matrix, truth[:2]]), row))
+    assert updated.found.undetermined == ((40,), ()) and "39" not in updated.message
+
+
+@pytest.mark.parametrize("value", [3.0, 5.0])
+def test_an_update_of_equal_entries_asks_whether_they_still_are(value):
+    old = dmf.complete(np.where(np.eye(10, 8) > 0, np.nan, 3.0))
+    assert old.found.constant
+    updated = old.update(dmf.SampledEntries(np.full(8, 10), np.arange(8), np.full(8, value), (11, 8)))
+    assert updated.found.exact and updated.found.constant == (value == 3.0)
