@@ -197,6 +197,8 @@ def _predicted(recovery, pairs, header, time, quiet):
         note(sentence, quiet)
     if recovery.drift is not None and time is None:
         note("the model holds drift: without times of the pairs (--time) the mean is predicted", quiet)
+    if recovery.drift is None and time is not None:
+        note("the model holds no drift: times of the pairs change nothing", quiet)
     values, known = recovery.predict_named(wanted.row_ids, wanted.col_ids, wanted.times)
     if unknown := int((~known).sum()):
         what = "no prediction, the model has no offsets" if recovery.offsets is None else "mean and offsets only"

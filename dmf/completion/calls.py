@@ -20,7 +20,7 @@ from dmf.completion.implicit import complete_implicit, without_values
 from dmf.completion.offsets import Rest, with_exact_offsets, without_dominant_offsets
 from dmf.completion.outliers import without_outliers
 from dmf.completion.placement import better_on_host, solved_on_host
-from dmf.completion.state import UNITS_OF_ROUNDING, epsilon_of, rounding_of
+from dmf.completion.state import epsilon_of, rounding_of
 from dmf.completion.submatrix import occupied_part
 from dmf.errors import ArgumentError
 from dmf.models import LowRank
@@ -30,7 +30,7 @@ from dmf.observations.conversion import as_entries
 from dmf.recovery.intervals import calibrate
 from dmf.recovery.priors import expected_outside
 from dmf.recovery.results import Recovery
-from dmf.recovery.values import Plan
+from dmf.recovery.values import UNITS_OF_ROUNDING, Plan
 from dmf.solvers.checkpoints import Checkpoint, CheckpointLike, data_fingerprint
 from dmf.solvers.loop import Callback
 from dmf.solvers.outcomes import Outcome
@@ -255,19 +255,19 @@ def _fitted(
 def _fitted_beside(
     rest: Rest, observations: Entries, plan: Plan, journal: Journal, whole: Callable[[LowRank], LowRank]
 ) -> Recovery:
-    """A fit to what dominant offsets leave, and these."""
-
-    def with_offsets(model: LowRank) -> LowRank:
-        assert rest.taken is not None
-        return replace(model, offsets=rest.taken if model.offsets is None else rest.taken.plus(model.offsets))
-
+    """A fit to what dominant offsets leave, with further ones or without, and these."""
     size = math.sqrt(observations.mean_square)
     recovery = _fitted(
-        rest.entries, plan, journal, lambda model: whole(with_offsets(model)), epsilon_of(observations) * size
+        rest.entries,
+        replace(plan, offsets="auto"),
+        journal,
+        lambda model: whole(rest.whole(model)),
+        epsilon_of(observations) * size,
     )
     ratio = math.sqrt(rest.entries.mean_square) / size
     found = replace(recovery.found, offsets=True, relative_residual=ratio * recovery.found.relative_residual)
-    return replace(recovery, model=with_offsets(recovery.model), found=found, observations=observations)
+    model = rest.whole(recovery.model)
+    return replace(recovery, model=model, found=found, observations=observations, settings=plan)
 
 
 def sense(

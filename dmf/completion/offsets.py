@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dmf.arrays.backend import Array, namespace, number
-from dmf.completion.state import UNITS_OF_ROUNDING, epsilon_of
+from dmf.completion.state import epsilon_of
 from dmf.errors import ObservationError
+from dmf.models import LowRank
 from dmf.models.offsets import Offsets, fit_offsets
 from dmf.observations import Entries
 from dmf.recovery.results import Recovery
+from dmf.recovery.values import UNITS_OF_ROUNDING
 from dmf.solvers.outcomes import Outcome
 
 _HELD_OUT = 0.1  # share of the entries that decides whether there are offsets
@@ -44,6 +46,12 @@ class Rest:
     entries: Entries
     share: float
     taken: Offsets | None = None
+
+    def whole(self, model: LowRank) -> LowRank:
+        """The model of the entries given, from one of `entries`."""
+        if self.taken is None:
+            return model
+        return replace(model, offsets=self.taken if model.offsets is None else self.taken.plus(model.offsets))
 
 
 def without_dominant_offsets(entries: Entries, seed: int) -> Rest:

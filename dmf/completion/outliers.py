@@ -15,6 +15,7 @@ import numpy as np
 from dmf.arrays.backend import Array, from_host, host_dtype, to_host
 from dmf.arrays.checks import check_kind
 from dmf.completion.fit import Journal, spectral_start
+from dmf.completion.offsets import Rest, without_dominant_offsets
 from dmf.completion.state import Facts, Stage, relative_residual, rounding_of
 from dmf.completion.strategy import FIRST_BOUND, NOISE_OVERSAMPLING
 from dmf.models import LowRank
@@ -41,6 +42,8 @@ class Search:
     given, kept : SampledEntries
         All entries, and those that are no outliers.
     outliers : bool array on the host, shape (m,)
+    rest : Rest
+        What was searched, on the host.
     run : Run
         The last one.
     """
@@ -48,19 +51,22 @@ class Search:
     given: SampledEntries
     kept: SampledEntries
     outliers: np.ndarray
+    rest: Rest
     run: Run
 
     def recovery(self, plan: Plan, journal: Journal) -> Recovery:
         """What is known where the search was broken off."""
         rank, mean_square = int(self.run.findings["rank"]), self.given.mean_square
+        model = self.rest.whole(self.run.model.truncated(rank))
         found = Found(
             rank=rank,
             noise=float(self.run.findings["noise"]),
             exact=False,
+            offsets=model.offsets is not None,
             relative_residual=relative_residual(float(self.run.history.loss[-1]), mean_square),
             oversampling=oversampling(self.kept.n_distinct, self.kept.shape, rank),
         )
-        model = self.run.model.moved(lambda array: from_host(to_host(array), self.given.like)).truncated(rank)
+        model = model.moved(lambda array: from_host(to_host(array), self.given.like))
         history, runs = journal.history(), tuple(journal.runs)
         return Recovery(model, found, self.run.outcome, history, plan, None, runs, self.kept)
 
@@ -71,7 +77,8 @@ class Search:
         rows, cols = (from_host(a, self.given.like) for a in at)
         excess = to_host(self.given.entries)[index] - to_host(self._said(recovery, rows, cols, index))
         if recovery.found.exact:
-            met = np.abs(excess) <= rounding_of(self.kept, self.kept.mean_square)
+            rest: Any = self.rest.entries
+            met = np.abs(excess) <= rounding_of(self.kept, rest.chosen(~self.outliers).mean_square)
             mask = self.outliers.copy()
             mask[index[met]] = False
             at, excess = [a[~met] for a in at], excess[~met]
@@ -126,9 +133,11 @@ def without_outliers(entries: SampledEntries, plan: Plan, journal: Journal) -> S
         "data", entries, SampledEntries, "Outliers are looked for in entries that are here: pass SampledEntries."
     )
     here: Any = entries.to_device("cpu")
+    rest = Rest(here, 1.0) if plan.offsets is False else without_dominant_offsets(here, plan.seed)
+    here = rest.entries
 
     def back(model: LowRank) -> LowRank:
-        return model.moved(lambda array: from_host(to_host(array), entries.like))
+        return rest.whole(model).moved(lambda array: from_host(to_host(array), entries.like))
 
     journal.fit = SEARCH
     facts = Facts(
@@ -144,7 +153,7 @@ def without_outliers(entries: SampledEntries, plan: Plan, journal: Journal) -> S
     while not done.outcome.broken_off and 0 < (patterns := _patterns(done)) < done.findings["rank"]:
         done = _searched(here, patterns, plan, journal, back)
     outliers = to_host(done.state.weights) < 0.5
-    return Search(entries, entries.chosen(~outliers) if outliers.any() else entries, outliers, done)
+    return Search(entries, entries.chosen(~outliers) if outliers.any() else entries, outliers, rest, done)
 
 
 def _searched(

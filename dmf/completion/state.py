@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from dmf.arrays.backend import namespace
 from dmf.models import LowRank
 from dmf.observations import Observations
+from dmf.recovery.values import UNITS_OF_ROUNDING
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
 
@@ -201,9 +202,6 @@ class State:
 
 
 Next: TypeAlias = tuple[State, Task | None]
-
-
-UNITS_OF_ROUNDING = 8.0  # in the last place of what is measured: a residual of no more is its rounding
 
 
 def epsilon_of(observations: Observations) -> float:

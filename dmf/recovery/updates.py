@@ -20,7 +20,7 @@ from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import LowRank
 from dmf.observations import SampledEntries
 from dmf.recovery.results import Recovery
-from dmf.recovery.values import StageRun, oversampling
+from dmf.recovery.values import UNITS_OF_ROUNDING, StageRun, oversampling
 from dmf.solvers.gauss_newton import refine
 from dmf.solvers.hierarchical import HierarchicalBayes
 from dmf.solvers.homotopy import VariationalBayes, noise_edge
@@ -93,8 +93,11 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
     start = _folded_in(new, base, recovery.shape, level, least**2 * size)
     if merged.shape == recovery.shape and not recovery.found.exact:
         start = _grown(whole, start, level)
-    runs = _exact_runs(whole, start) if recovery.found.exact else []
-    exact = bool(runs) and runs[-1].outcome is Outcome.EXACT
+    rounding = (
+        UNITS_OF_ROUNDING * float(namespace(merged.values).finfo(merged.dtype).eps) * math.sqrt(merged.mean_square)
+    )
+    runs = _exact_runs(whole, start, rounding) if recovery.found.exact else []
+    exact = bool(runs) and _is_exact(runs[-1], rounding)
     if not exact and offsets is not None and recovery.found.noise > 0:
         solver: Any = HierarchicalBayes(
             start.width, recovery.settings.seed, recovery.found.noise, recovery.found.clipped
@@ -258,13 +261,18 @@ def _noisy_runs(entries: SampledEntries, start: LowRank, level: float) -> list[R
     return sorted(runs, key=lambda done: -done.findings["noise"])
 
 
-def _exact_runs(entries: SampledEntries, start: LowRank) -> list[Run]:
+def _is_exact(done: Run, rounding: float) -> bool:
+    """Whether a run fits all to rounding, or to that of what offsets were taken from."""
+    return done.outcome is Outcome.EXACT or math.sqrt(2 * float(done.history.loss[-1])) <= rounding
+
+
+def _exact_runs(entries: SampledEntries, start: LowRank, rounding: float) -> list[Run]:
     """Gauss-Newton runs, each at one rank more, until one is exact."""
     runs: list[Run] = []
     while start.width and len(runs) <= _MOST_NEW_COMPONENTS:
         runs.append(refine(entries, start, start.width, iterations=_STEPS))
         grown = _grown(entries, runs[-1].model, 0.0)
-        if runs[-1].outcome is Outcome.EXACT or grown.width == start.width:
+        if _is_exact(runs[-1], rounding) or grown.width == start.width:
             break
         start = grown
     return runs

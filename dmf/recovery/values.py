@@ -10,6 +10,8 @@ from dmf.arrays.backend import Array
 from dmf.solvers.outcomes import Outcome
 from dmf.solvers.runs import Run
 
+UNITS_OF_ROUNDING = 8.0  # in the last place of what is measured: a residual of no more is its rounding
+
 
 def oversampling(measurements: int, shape: tuple[int, int], rank: int) -> float:
     """Measurements for each of the ``r (d1 + d2 - r)`` degrees of freedom of a matrix of this rank, or of rank 1 for rank 0."""

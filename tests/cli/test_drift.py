@@ -79,3 +79,9 @@ def test_where_times_have_no_place_the_way_out_is_told(folder, monkeypatch, argu
     monkeypatch.chdir(folder)
     assert told in run(*arguments, code=code).output
     assert not (folder / "x.npz").exists() and not (folder / "x.csv").exists()
+
+
+def test_times_for_a_model_without_drift_are_told_to_change_nothing(folder, tmp_path):
+    run("complete", folder / "r.csv", "-o", tmp_path / "m.npz")
+    told = run("predict", tmp_path / "m.npz", folder / "r.csv", "--time", "when", "-o", tmp_path / "p.csv")
+    assert "holds no drift" in told.output

@@ -94,3 +94,42 @@ def test_offsets_of_many_entries_are_judged_by_some(rng, monkeypatch):
     part = dmf.complete(case)
     assert whole.found.offsets and part.found.offsets
     np.testing.assert_array_equal(whole.product(), part.product())
+
+
+@pytest.mark.parametrize(("mean", "noise"), [(1e9, 0.0), (1.7e12, 0.1)])
+def test_outliers_are_found_under_a_large_mean(mean, noise, rng):
+    seen, signal = table(rng, mean, noise=noise, rank=2)
+    wrong = ~np.isnan(seen) & (rng.random(seen.shape) < 0.02)
+    recovery = dmf.complete(seen + 200 * wrong, outliers=True)
+    out = recovery.outliers
+    assert set(zip(out.rows.tolist(), out.cols.tolist(), strict=True)) == set(
+        zip(*map(list, np.nonzero(wrong)), strict=True)
+    )
+    np.testing.assert_allclose(out.values, 200, atol=5 * noise + 0.01)
+    assert recovery.found.exact == (noise == 0) and error(recovery, mean, signal) < 0.02
+
+
+def test_a_search_for_outliers_that_is_broken_off_keeps_the_mean(rng):
+    seen, signal = table(rng, 1e9, noise=0.1, rank=2)
+
+    def stop(snapshot):
+        assert abs(snapshot.model.product().mean() - 1e9) < 100
+        if snapshot.iteration == 30:
+            raise StopIteration
+
+    recovery = dmf.complete(seen, outliers=True, callback=stop)
+    assert recovery.outcome.broken_off and recovery.found.offsets
+    assert error(recovery, 1e9, signal) < 0.5
+
+
+def test_a_rank_path_under_a_large_mean_ends_exact(rng):
+    seen, signal = table(rng, 1e9, rank=2, share=0.7)
+    refit = dmf.completion.rank_path(seen, most=5).refit()
+    assert refit.found.exact and error(refit, 1e9, signal) < 1e-6
+
+
+def test_an_update_under_a_large_mean_stays_exact(rng):
+    seen, signal = table(rng, 1e9, rank=2, share=0.7)
+    kept, new = dmf.SampledEntries.from_dense(seen).split(0.2, 0)
+    updated = dmf.complete(kept).update(new)
+    assert updated.found.exact and updated.found.noise == 0 and error(updated, 1e9, signal) < 1e-6
