@@ -15,6 +15,7 @@ from dmf.models import LowRank
 from dmf.models.drift import Drift
 from dmf.observations import SampledEntries
 from dmf.observations.base import Ridge
+from dmf.recovery.names import check_order
 from dmf.recovery.priors import columns_of, prior_of
 from dmf.recovery.results import Recovery
 from dmf.solvers.drift import without_drift
@@ -60,8 +61,8 @@ def new_rows(recovery: Recovery, observations: SampledEntries | None = None, fea
     ------
     ArgumentError
         If `observations` are no entries.
-    ShapeError, DTypeError, BackendError
-        If they do not fit the recovery.
+    ShapeError, DTypeError, BackendError, ObservationError
+        If they do not fit the recovery, such as columns that are named in another order.
     """
     return _folded_in(recovery, observations, features, 0)
 
@@ -94,7 +95,7 @@ def new_columns(recovery: Recovery, observations: SampledEntries | None = None, 
 
     Raises
     ------
-    ArgumentError, ShapeError, DTypeError, BackendError
+    ArgumentError, ShapeError, DTypeError, BackendError, ObservationError
         As in `new_rows`.
     """
     return _folded_in(recovery, observations, features, 1)
@@ -201,6 +202,8 @@ def _of_new(
     count = 0 if observations is None else observations.n_measurements
     loss, size = square / (2 * max(count, 1)), 0.0 if observations is None else observations.mean_square * count
     counts = np.zeros(model.shape[side]) if observations is None else to_host(observations.counts(side))
+    form = None if observations is None else observations.form
+    own = None if form is None else (form.row_ids, form.col_ids)[side]
     unseen, known = tuple(np.flatnonzero(counts == 0).tolist()), recovery.found.undetermined
     bound = recovery.settings.rank
     return replace(
@@ -218,8 +221,8 @@ def _of_new(
         history=History({"iteration": [0], "loss": [loss], "seconds": [time.perf_counter() - begin]}),
         runs=(),
         observations=observations,
-        row_ids=None if side == 0 else recovery.row_ids,
-        col_ids=None if side == 1 else recovery.col_ids,
+        row_ids=own if side == 0 else recovery.row_ids,
+        col_ids=own if side == 1 else recovery.col_ids,
         priors=(None, None),  # they are of other singular vectors
         # Errors are of the other matrix; those of predictions for known times are no errors of rows without drift.
         heldout=recovery.heldout and (replace(recovery.heldout, residuals=None) if recovery.drift is None else None),
@@ -321,6 +324,9 @@ def _check(recovery: Recovery, observations: Any, side: int) -> float:
             value=observations.shape,
             limit=recovery.shape[fixed],
         )
+    ids = [recovery.row_ids, recovery.col_ids]
+    ids[side] = None
+    check_order(observations.form, ids, "observations")
     namespace(observations.values, recovery.model.s)
     if observations.dtype != recovery.model.dtype:
         raise DTypeError(

@@ -12,6 +12,7 @@ from dmf.arrays.backend import Array, to_host
 from dmf.arrays.checks import check_kind, check_option, random_generator
 from dmf.errors import ArgumentError, ShapeError
 from dmf.observations import Entries, SampledEntries
+from dmf.recovery.names import check_order
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import HeldOut
 
@@ -35,8 +36,8 @@ def calibrate(recovery: Recovery, held: Entries) -> Recovery:
 
     Raises
     ------
-    ArgumentError, ShapeError
-        If `held` are no entries, of another matrix shape, or have no times where the recovery holds drift.
+    ArgumentError, ShapeError, ObservationError
+        If `held` are no entries, of another matrix shape or order of names, or have no times where the recovery holds drift.
     """
     check_kind("held", held, Entries, "Pass SampledEntries, as observations.split holds out.")
     if held.shape != recovery.shape:
@@ -46,6 +47,7 @@ def calibrate(recovery: Recovery, held: Entries) -> Recovery:
             value=held.shape,
             limit=recovery.shape,
         )
+    check_order(held.form, (recovery.row_ids, recovery.col_ids), "held")
     values = held.product(*recovery.factors())
     if recovery.drift is not None:
         if held.times is None:

@@ -12,7 +12,7 @@ from dmf.arrays.checks import positive_integer
 from dmf.arrays.threads import one_blas_thread, share_out
 from dmf.errors import ObservationError, ShapeError
 from dmf.observations import SampledEntries
-from dmf.recovery.names import positions_of
+from dmf.recovery.names import check_order, positions_of
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import RankingMeasures
 
@@ -201,6 +201,7 @@ def _check_shape(entries: SampledEntries, name: str, recovery: Recovery) -> None
             value=entries.shape,
             limit=recovery.shape,
         )
+    check_order(entries.form, (recovery.row_ids, recovery.col_ids), name)
 
 
 def _best(scores: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

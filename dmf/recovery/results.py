@@ -30,7 +30,7 @@ from dmf.observations import Observations, SampledEntries
 from dmf.observations.checks import check_times
 from dmf.recovery.messages import describe
 from dmf.recovery.model_files import are_names, read_model, write_model
-from dmf.recovery.names import as_name, positions_of
+from dmf.recovery.names import as_name, check_order, positions_of
 from dmf.recovery.priors import Prior
 from dmf.recovery.values import Found, HeldOut, Outliers, Plan, RankingMeasures, StageRun, Weighting
 from dmf.solvers.clipping import as_recorded
@@ -288,6 +288,8 @@ class Recovery:
                 value=observations.shape,
                 limit=self.shape,
             )
+        if observations is not self.observations:
+            check_order(observations.form, (self.row_ids, self.col_ids), "observations")
         return observations.restored(self.product())
 
     def named(self) -> Recovery:
@@ -390,8 +392,8 @@ class Recovery:
 
         Raises
         ------
-        ArgumentError, ShapeError, DTypeError
-            If this recovery holds no entries, or the new ones do not fit it.
+        ArgumentError, ShapeError, DTypeError, ObservationError
+            If this recovery holds no entries, or the new ones do not fit it, such as rows that are named in another order.
 
         References
         ----------

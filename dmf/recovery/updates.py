@@ -19,6 +19,7 @@ from dmf.arrays.checks import check_kind
 from dmf.errors import ArgumentError, DTypeError, ShapeError
 from dmf.models import LowRank
 from dmf.observations import SampledEntries
+from dmf.recovery.names import check_order
 from dmf.recovery.results import Recovery
 from dmf.recovery.values import UNITS_OF_ROUNDING, StageRun, oversampling
 from dmf.solvers.gauss_newton import refine
@@ -83,6 +84,7 @@ def updated(recovery: Recovery, observations: SampledEntries) -> Recovery:
             value=str(observations.dtype),
             limit=str(known.dtype),
         )
+    check_order(observations.form, (recovery.row_ids, recovery.col_ids), "observations")
     merged = _merged(known, observations)
     base = recovery.model.placed(np.arange(recovery.shape[0]), np.arange(recovery.shape[1]), merged.shape)
     offsets, base = base.offsets, replace(base, offsets=None)
@@ -152,7 +154,10 @@ def _merged(known: SampledEntries, new: SampledEntries) -> SampledEntries:
     if known.weights is not None or new.weights is not None:
         weights = xp.concat([xp.ones_like(e.values) if e.weights is None else e.weights for e in (known, new)])
     rows, cols, values = (xp.concat([getattr(e, name) for e in (known, new)]) for name in ("rows", "cols", "entries"))
-    return SampledEntries(rows, cols, values, new.shape, weights)
+    merged = SampledEntries(rows, cols, values, new.shape, weights)
+    if new.shape == known.shape and merged.n_distinct == merged.n_measurements:  # a form puts back what came first
+        merged.form = known.form
+    return merged
 
 
 def _without(entries: SampledEntries, offsets) -> SampledEntries:

@@ -5,6 +5,8 @@ import pytest
 
 import dmf
 from dmf.arrays.backend import to_host
+from dmf.errors import ObservationError
+from dmf.recovery.ranking import top_columns
 
 from helpers import LIBRARIES, assert_same_model, example_model
 
@@ -90,3 +92,53 @@ def test_history_is_a_mapping_of_columns():
     assert "3 records" in repr(history)
     with pytest.raises(KeyError):
         history["other"]
+
+
+@pytest.fixture(scope="module")
+def named():
+    """A noisy frame with holes and the recovery of it."""
+    pandas, rng = pytest.importorskip("pandas"), np.random.default_rng(0)
+    truth = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 20))
+    values = np.where(rng.random(truth.shape) < 0.6, truth + 0.1 * rng.standard_normal(truth.shape), np.nan)
+    frame = pandas.DataFrame(values, [f"r{i}" for i in range(40)], [f"c{j}" for j in range(20)])
+    return frame, dmf.complete(frame)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda recovery, frame: dmf.new_rows(recovery, dmf.SampledEntries.from_dense(frame.iloc[:3, ::-1])),
+        lambda recovery, frame: dmf.new_columns(recovery, dmf.SampledEntries.from_dense(frame.iloc[::-1, :3])),
+        lambda recovery, frame: recovery.update(dmf.SampledEntries.from_dense(frame.iloc[::-1])),
+        lambda recovery, frame: recovery.filled(dmf.SampledEntries.from_dense(frame.iloc[:, ::-1])),
+        lambda recovery, frame: dmf.calibrate(recovery, dmf.SampledEntries.from_dense(frame.iloc[::-1])),
+        lambda recovery, frame: top_columns(recovery, np.arange(2), 1, dmf.SampledEntries.from_dense(frame.iloc[::-1])),
+    ],
+    ids=["new rows", "new columns", "update", "filled", "calibrate", "top"],
+)
+def test_entries_that_are_named_in_another_order_are_refused(named, call):
+    """Entries go by position: those of other rows would be taken for them."""
+    frame, recovery = named
+    with pytest.raises(ObservationError, match="in the order of the recovery"):
+        call(recovery, frame)
+
+
+def test_names_in_order_and_other_names_pass(named):
+    frame, recovery = named
+    new = dmf.new_rows(recovery, dmf.SampledEntries.from_dense(frame.iloc[:3]))
+    assert new.row_ids == ("r0", "r1", "r2") and new.col_ids == recovery.col_ids
+    assert list(new.filled().index) == ["r0", "r1", "r2"]
+    other = frame.iloc[:3].rename(columns=str.upper)
+    np.testing.assert_array_equal(dmf.new_rows(recovery, dmf.SampledEntries.from_dense(other)).product(), new.product())
+
+
+def test_a_frame_stays_one_after_an_update(named):
+    frame, _ = named
+    part = frame.copy()
+    part.iloc[:5, :5] = np.nan
+    rows, cols = np.nonzero(~np.isnan(frame.to_numpy()[:5, :5]))
+    more = dmf.SampledEntries(rows, cols, frame.to_numpy()[rows, cols], frame.shape)
+    filled = dmf.complete(part).update(more).filled()
+    assert list(filled.index) == list(frame.index)
+    seen = ~np.isnan(frame.to_numpy())
+    np.testing.assert_array_equal(filled.to_numpy()[seen], frame.to_numpy()[seen])
