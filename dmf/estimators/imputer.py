@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -82,7 +83,7 @@ class TableImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X holds infinities or no entry at all, or a parameter is out of range (`dmf.ArgumentError` and kin).
+            If X holds infinities or no entry at all, or a parameter is out of range (`dmf.errors.ArgumentError` and kin).
         """
         return self._fit(self._table(X, first=True), sample_weight)
 
@@ -160,13 +161,21 @@ class TableImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _fit(self, table: Any, sample_weight: Any) -> TableImputer:
         self.recovery_ = complete_table(
             table,
-            kinds=self.kinds,
-            bounds=self.bounds,
+            kinds=self._by_place(table, self.kinds),
+            bounds=self._by_place(table, self.bounds),
             sample_weight=sample_weight,
             seed=seed_of(self.random_state),
         )
         self._fitted = table
         return self
+
+    def _by_place(self, table: Any, given: Any) -> Any:
+        """What is given by the names of columns, by their numbers where a data frame became an array."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None or not isinstance(given, Mapping) or library_of(table) != "numpy":
+            return given
+        places = {name: place for place, name in enumerate(names)}
+        return {places.get(name, name): value for name, value in given.items()}
 
     def _table(self, X: Any, *, first: bool) -> Any:
         """The table with its names checked: an array of numbers, or a data frame that holds other things."""

@@ -314,6 +314,14 @@ def _check(recovery: Recovery, observations: Any, side: int) -> float:
             value=type(observations).__name__,
             limit="SampledEntries",
         )
+    for name in ("weights", "times") if recovery.weighting is not None else ():
+        if getattr(observations, name) is not None:
+            raise ArgumentError(
+                f"observations have {name}, but the recovery is one of implicit feedback, whose counts have none. Pass "
+                "SampledEntries(rows, cols, counts, shape).",
+                argument=name,
+                value="given",
+            )
     fixed = 1 - side
     if observations.shape[fixed] != recovery.shape[fixed]:
         raise ShapeError(

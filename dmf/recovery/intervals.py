@@ -37,9 +37,16 @@ def calibrate(recovery: Recovery, held: Entries) -> Recovery:
     Raises
     ------
     ArgumentError, ShapeError, ObservationError
-        If `held` are no entries, of another matrix shape or order of names, or have no times where the recovery holds drift.
+        If the recovery is one of implicit feedback, or `held` are no entries, of another matrix shape or order of names, or have
+        no times where the recovery holds drift.
     """
     check_kind("held", held, Entries, "Pass SampledEntries, as observations.split holds out.")
+    if recovery.weighting is not None:
+        raise ArgumentError(
+            "the recovery is one of implicit feedback, whose scores are no counts, so that there are no errors. Use "
+            "dmf.recovery.ranking.ranking_measures for how well it ranks what was held out.",
+            argument="recovery",
+        )
     if held.shape != recovery.shape:
         raise ShapeError(
             f"held entries are of a {held.shape} matrix, but the recovery is of a {recovery.shape} one.",

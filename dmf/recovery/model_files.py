@@ -176,6 +176,8 @@ def read_model(path: str | os.PathLike) -> dict[str, Any]:
         raise fail(f"the header entry 'found' names undetermined rows or columns outside of the {shape} matrix")
     if found.offsets != (offsets is not None):
         raise fail("the header entry 'found' does not agree with the arrays on offsets")
+    if found.clipped is not None and not found.noise > 0:
+        raise fail("the header entry 'found' has clipped values, but no noise")
     if found.rank > s.size:
         raise fail(f"the header entry 'found' has rank {found.rank}, but there are {s.size} singular values")
     settings = record.of(Plan, "settings", entry("settings", dict))

@@ -8,6 +8,7 @@ import pytest
 
 import dmf
 from dmf.completion import calls
+from dmf.errors import FileError
 from dmf.estimators import DeepMatrixCompletion
 from dmf.report import page
 from dmf.solvers.clipping import as_recorded, ends_of
@@ -94,6 +95,9 @@ def test_the_unit_does_not_matter(clipped):
 def test_a_model_file_knows_the_range(clipped, tmp_path):
     clipped[-1].save(tmp_path / "model.npz")
     assert dmf.load(tmp_path / "model.npz").found == clipped[-1].found
+    replace(clipped[-1], found=replace(clipped[-1].found, noise=0.0)).save(tmp_path / "model.npz")
+    with pytest.raises(FileError, match="no noise"):
+        dmf.load(tmp_path / "model.npz")
 
 
 def test_an_update_knows_the_range_too():

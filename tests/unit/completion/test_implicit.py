@@ -172,3 +172,14 @@ def test_entries_that_are_all_one_point_to_it(rng):
     """To explicit values they hold no ranking, and the message says what does."""
     table = (clicks(rng)[0] > 0).astype(float)
     assert 'feedback="implicit"' in dmf.complete(entries(table)).message
+
+
+@pytest.mark.parametrize("beside", ["weights", "times"])
+def test_counts_of_new_rows_have_neither_weights_nor_times(rng, beside):
+    table, _ = clicks(rng)
+    found = dmf.complete(entries(table), feedback="implicit")
+    new = dmf.SampledEntries([0], [0], [1.0], (1, table.shape[1]), **{beside: [2.0]})
+    with pytest.raises(ArgumentError, match=f"have {beside}"):
+        dmf.new_rows(found, new)
+    with pytest.raises(ArgumentError, match="no errors"):
+        dmf.calibrate(found, entries(table))

@@ -57,3 +57,16 @@ def test_frames_of_numbers_follow_set_output(frame):
     assert list(filled.columns) == ["a", "b"]
     pipeline = make_pipeline(TableImputer(), LinearRegression()).fit(numbers, np.arange(60.0))
     assert pipeline.predict(numbers).shape == (60,)
+
+
+def test_kinds_and_bounds_of_frames_of_numbers_go_by_the_names_of_columns(table):
+    """As they do for frames that hold other things."""
+    frame = pd.DataFrame(table, columns=[f"c{j}" for j in range(table.shape[1])])
+    low, high = np.nanquantile(table[:, 1], (0.4, 0.6))
+    named = TableImputer(bounds={"c1": (low, high)}, kinds={"c0": "real"}).fit_transform(frame)
+    placed = TableImputer(bounds={1: (low, high)}, kinds={0: "real"}).fit_transform(table)
+    np.testing.assert_array_equal(named, placed)
+    filled = placed[np.isnan(table[:, 1]), 1]
+    assert filled.size and low <= filled.min() and filled.max() <= high
+    with pytest.raises(dmf.errors.ArgumentError, match="bounds names 'c9'"):
+        TableImputer(bounds={"c9": (low, high)}).fit(frame)
