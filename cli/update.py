@@ -38,8 +38,7 @@ def update(model, new, seen, output, stated, seed, as_json):
     """Take new entries, rows and columns into a model.
 
     NEW and the file of --seen are of one form: lines of row, column and value, or a table with missing cells. The new entries
-    are fitted with all others in a few sweeps, from where the model stands. Offsets stay as they are, and new rows and columns
-    have none.
+    are fitted with all others in a few sweeps, from where the model stands; where there is noise, offsets are, too.
     """
     check_distinct(
         MODEL=model, NEW=new, the_seen_entries=seen, the_output=output, the_JSON_beside_it=report_path(output)
