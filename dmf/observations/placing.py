@@ -23,7 +23,6 @@ from dmf.io.partitions import (
     partition_ids,
     row_groups,
 )
-from dmf.kernels.sorting import move
 from dmf.observations.block import local_folder
 from dmf.observations.checks import check_shape, check_two_dimensions, nothing_left
 from dmf.observations.cluster import Blocks, Layout, Root, built, joined
@@ -236,6 +235,8 @@ def cut(bounds: Any, numbers: set[int], entries_of: Callable[..., Any], *source:
 
 def pieces(entries: tuple[np.ndarray, ...], bounds: tuple[np.ndarray, np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
     """Entries by blocks: those of rows, then those of columns, each (own number, the other one, value)."""
+    from dmf.kernels.sorting import move  # here: Numba's import takes half a second
+
     for side, inner in enumerate(bounds):
         own, other, values = entries[side], entries[1 - side], entries[2]
         block = np.repeat(np.arange(inner.size - 1, dtype=np.int32), np.diff(inner))[own]
