@@ -109,8 +109,8 @@ class Entries(Observations):
         """
 
     def spread(self, step: int) -> list[Spread]:
-        """Ranges of the measurements, of parts of them where they lie in parts, and every `step`-th measurement."""
-        return [Spread.of(self.values, step)]
+        """Ranges of the entries, or of parts of them, and every `step`-th one; none where they have weights."""
+        return [] if self.weights is not None else [Spread.of(self.values, step)]
 
     def clipped(self, ends: tuple[float, float], centred: Self) -> Any:
         """What a fit knows of the entries at the ends of a range; see `Clipped`.

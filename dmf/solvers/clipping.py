@@ -22,9 +22,10 @@ def ends_of(entries: Observations) -> tuple[float, float] | None:
 
     Values pile up at an end while those within are all different: measured, not rounded, and clipped.
     """
-    if not isinstance(entries, Entries) or entries.weights is not None:
+    step = max(entries.n_measurements // (4 * _SAMPLE_SIZE), 1)
+    parts = entries.spread(step) if isinstance(entries, Entries) else []
+    if not parts:
         return None
-    parts = entries.spread(max(entries.n_measurements // (4 * _SAMPLE_SIZE), 1))
     ends = min(part.ends[0] for part in parts), max(part.ends[1] for part in parts)
     at = [sum(part.at_ends[k] for part in parts if part.ends[k] == ends[k]) for k in (0, 1)]
     piled = [count > max(_LEAST_SHARE * entries.n_measurements, 1) for count in at]

@@ -89,8 +89,8 @@ def _handed_on(name):
 
 
 for _name in (
-    "best_scale", "connectivity", "counts", "descent", "evaluate", "fill", "loss", "pattern_product", "ridge", "surrogate_svd",
-    "tangent_normal", "tangent_step",
+    "best_scale", "connectivity", "counts", "descent", "evaluate", "fill", "loss", "pattern_product", "ridge", "spread",
+    "surrogate_svd", "tangent_normal", "tangent_step",
 ):  # fmt: skip
     setattr(Elsewhere, _name, _handed_on(_name))
 Elsewhere.__abstractmethods__ = frozenset()
