@@ -148,7 +148,7 @@ def test_progress_tells_what_is_done_unless_it_is_to_be_quiet(tmp_path, rng):
     """Reading, sorting, preparing and the fits by name, with the error and the noise in the units of the data."""
     noise = rng.standard_normal((300, 300))
     np.save(tmp_path / "noise.npy", np.where(rng.random(noise.shape) < 0.05, noise, np.nan))
-    command = ["complete", "noise.npy", "--rank", "10", "--no-offsets", "-o", "m.npz"]
+    command = ["complete", "noise.npy", "--rank", "20", "--no-offsets", "-o", "m.npz"]
     with at_work(tmp_path, *command) as (running, rest):
         shown = rest()
         assert running.wait(60) == 0
@@ -175,11 +175,11 @@ def test_verbose_tells_of_every_run(dmf_program, ratings):
 def test_a_request_to_end_writes_the_last_good_state(tmp_path, rng, name, code):
     """A finished model file marked as interrupted, and a checkpoint to go on from; no traceback.
 
-    Noise keeps it busy for thousands of iterations.
+    Noise of so many components keeps it busy for seconds.
     """
-    noise = rng.standard_normal((400, 400))
+    noise = rng.standard_normal((800, 800))
     np.save(tmp_path / "noise.npy", np.where(rng.random(noise.shape) < 0.05, noise, np.nan))
-    command = ["complete", "noise.npy", "--rank", "10", "--no-offsets", "-o", "m.npz", "--holdout", "0"]
+    command = ["complete", "noise.npy", "--rank", "60", "--no-offsets", "-o", "m.npz", "--holdout", "0"]
     with at_work(tmp_path, *command, "--iterations", "1000000000", "--checkpoint", "c.npz") as (running, rest):
         running.send_signal(getattr(signal, name))
         shown = rest()
