@@ -11,7 +11,7 @@ from dmf.recovery.results import Recovery
 from dmf.solvers.drift import cross_fitted, fit_drift, less, refitted, without_drift
 
 _ROUNDS = 4  # of fitting the model again, at most
-_STILL = 0.99  # share of the noise above which one more round changes little
+_NEXT_ROUND_SHARE = 0.99  # share of the noise above which one more round changes little
 
 
 def with_drift(
@@ -49,7 +49,7 @@ def with_drift(
             break
         recovery, rest = second, entries.minus(*second.factors())
         drift = refitted(drift, rest, seed)
-        if ratio > _STILL:
+        if ratio > _NEXT_ROUND_SHARE:
             break
     left = math.sqrt(without_drift(rest, drift).mean_square / entries.mean_square)
     found = replace(recovery.found, relative_residual=left)

@@ -197,7 +197,7 @@ class Block:
         return self.replaced
 
     def spread(self, step: int) -> list[Spread]:
-        """Range of the measurements; none where there is none."""
+        """Range of the measurements; an empty list for a block without any."""
         return self.entries.spread(step) if self.entries.values.size else []
 
     def pattern(self, parts: Any) -> np.ndarray:

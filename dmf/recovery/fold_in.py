@@ -26,7 +26,7 @@ from dmf.solvers.runs import History
 _SIDES = ("rows", "columns")
 _PASSES = 12  # most regressions of an exact recovery; each takes a further share of its small penalty back
 _ROUNDS = 60  # most, of putting expected values in the place of clipped ones
-_STILL = 3e-3  # largest change of these, over the noise, that ends it
+_SETTLED_CHANGE = 3e-3  # largest change of these, over the noise, that ends it
 _FALLING = 0.25  # share of the squared residual below which one more pass is worth it
 
 
@@ -126,7 +126,7 @@ def _folded_in(recovery: Recovery, observations: SampledEntries | None, features
         for _ in range(_ROUNDS if clipped.places.size else 0):
             last, expected = expected, clipped.expected(observations, *model.factors(), noise**2)[0]
             model, square = _fitted(recovery, expected, side, columns, noise)
-            if number(namespace(last.values).max(abs(expected.values - last.values))) < _STILL * noise:
+            if number(namespace(last.values).max(abs(expected.values - last.values))) < _SETTLED_CHANGE * noise:
                 break
     return _of_new(recovery, given, side, model, square, begin)
 

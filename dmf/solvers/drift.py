@@ -18,14 +18,19 @@ from dmf.models.drift import LEAST_NEW, Drift, Path
 from dmf.observations import SampledEntries
 
 _HELD_OUT, _FEWEST = 0.1, 20  # share of the entries that decides, and the fewest that can
-_CERTAIN = 2.0  # standard errors by which these have to be predicted better
+_STANDARD_ERRORS = 2.0  # by which these have to be predicted better
 _FOLDS = 5  # parts of the entries, each of which gets effects that the others show
-_FEW, _MANY = 15_000, 100_000  # entries, about, that tell variances and scales: first, and where there are effects
+_FIRST_ENTRIES, _FINAL_ENTRIES = (
+    15_000,
+    100_000,
+)  # entries, about, that tell variances and scales: first, and where there are effects
 _AT_ONCE = 500_000  # points, about, in one banded system
 _ITERATIONS, _TOLERANCE = 30, 2e-6  # of the search for the most likely variances and scales
 _VARIANCES = 1e-6, 1e2  # where these are looked for, in units of the variance of the noise
 _COUNTS = 1.0, 1e5  # the same of the scale in entries
-_BEYOND = 10.0  # the same of the scale in time: up to so many times the longest time between two entries of a row
+_LONGEST_SCALE = (
+    10.0  # the same of the scale in time: up to so many times the longest time between two entries of a row
+)
 _ROUNDING = 1e-12  # share of the squares that rounding leaves
 _FIRST_VARIANCE, _FIRST_COUNT = 0.05, 5.0  # where the search begins
 _FIRST_TIMES = 0.1, 0.5, 0.9, 1.0  # the same in time: the best of these quantiles of the times between entries
@@ -88,13 +93,13 @@ def _fitted(rest: SampledEntries, side: int, seed: int) -> Path | None:
     """Effects of one side, if those of nine tenths of the entries predict the others better than none do."""
     kept, held = rest.split(_HELD_OUT, seed)
     points = _Points.of(kept, side)
-    some = points.some(_FEW, seed)
+    some = points.some(_FIRST_ENTRIES, seed)
     if not (np.diff(some.starts) > 1).any() or not some.squares.any():
         return None
     path = points.path(_most_likely(some))
     values, effects = _host(held.entries), path.at(to_host((held.rows, held.cols)[side]), times_of(held))
     better = _weights(held) * (values**2 - (values - effects) ** 2)
-    if not np.mean(better) > _CERTAIN * np.std(better) / math.sqrt(better.size):
+    if not np.mean(better) > _STANDARD_ERRORS * np.std(better) / math.sqrt(better.size):
         return None
     return _again(path, rest, side, seed)
 
@@ -102,7 +107,7 @@ def _fitted(rest: SampledEntries, side: int, seed: int) -> Path | None:
 def _again(path: Path, rest: SampledEntries, side: int, seed: int | None) -> Path:
     """Effects of one side on other values, of variances and scales that are most likely near those of `path`, or of these."""
     points, sizes = _Points.of(rest, side), path.sizes
-    return points.path(sizes if seed is None else _most_likely(points.some(_MANY, seed), sizes))
+    return points.path(sizes if seed is None else _most_likely(points.some(_FINAL_ENTRIES, seed), sizes))
 
 
 def times_of(entries: SampledEntries) -> np.ndarray:
@@ -207,7 +212,7 @@ def _most_likely(points: _Points, start: np.ndarray | None = None) -> np.ndarray
     total, m = float(np.sum(points.squares)) or 1.0, int(np.sum(points.counts))
     between = points.gaps[0][np.isfinite(points.gaps[0])]
     units = np.array([[1.0, 1.0], [np.median(between), 1.0]])  # so that the search does not depend on that of times
-    ends = np.array([between.min(), _BEYOND * between.max()]) / units[1, 0]
+    ends = np.array([between.min(), _LONGEST_SCALE * between.max()]) / units[1, 0]
 
     def surprise(logarithms: np.ndarray) -> float:
         variances, scales = units * np.exp(logarithms).reshape(2, 2)

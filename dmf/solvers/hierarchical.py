@@ -36,7 +36,7 @@ _HIDDEN_NUMBERS = (
 _SETTLED_CHANGE = (
     1e-3  # relative change of the squared residual and of the noise variance in one sweep below which they stand still
 )
-_RISES = 10  # of the noise, sweep after sweep: with fewer it may still fall, as components come apart
+_RISES_IN_A_ROW = 10  # of the noise, sweep after sweep: with fewer it may still fall, as components come apart
 _LEAST_VARIANCE = 1e-12  # of prior variances, relative to the mean square of the entries
 
 
@@ -182,7 +182,7 @@ class HierarchicalBayes:
             and abs(noise - state.noise) <= _SETTLED_CHANGE * noise
         )
         rises = state.rises + 1 if noise > state.noise else 0
-        too_noisy = rises >= _RISES and noise + replaced / m > self.most_noise**2
+        too_noisy = rises >= _RISES_IN_A_ROW and noise + replaced / m > self.most_noise**2
         finished = Outcome.NOISIER if too_noisy else Outcome.NOISE_SETTLED if still else None
         return _State((rows, cols), noise, square, _hidden_square(data.centred, noise), replaced / m, rises, finished)
 
