@@ -20,17 +20,13 @@ from dmf.observations import SampledEntries
 _HELD_OUT, _FEWEST = 0.1, 20  # share of the entries that decides, and the fewest that can
 _STANDARD_ERRORS = 2.0  # by which these have to be predicted better
 _FOLDS = 5  # parts of the entries, each of which gets effects that the others show
-_FIRST_ENTRIES, _FINAL_ENTRIES = (
-    15_000,
-    100_000,
-)  # entries, about, that tell variances and scales: first, and where there are effects
+# Entries, about, that tell variances and scales: first, and where there are effects.
+_FIRST_ENTRIES, _FINAL_ENTRIES = 15_000, 100_000
 _AT_ONCE = 500_000  # points, about, in one banded system
 _ITERATIONS, _TOLERANCE = 30, 2e-6  # of the search for the most likely variances and scales
 _VARIANCES = 1e-6, 1e2  # where these are looked for, in units of the variance of the noise
 _COUNTS = 1.0, 1e5  # the same of the scale in entries
-_LONGEST_SCALE = (
-    10.0  # the same of the scale in time: up to so many times the longest time between two entries of a row
-)
+_LONGEST_SCALE = 10.0  # of the process in time, over the longest time between two entries of a row
 _ROUNDING = 1e-12  # share of the squares that rounding leaves
 _FIRST_VARIANCE, _FIRST_COUNT = 0.05, 5.0  # where the search begins
 _FIRST_TIMES = 0.1, 0.5, 0.9, 1.0  # the same in time: the best of these quantiles of the times between entries
